@@ -1,0 +1,86 @@
+# Every target makes .venv by itself: a stamp in it depends on requirements.lock and pyproject.toml.
+PYTHON  ?= python3
+PRESET  ?= small
+WORKERS ?= 0
+TESTS   ?= tests
+
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+PEERS    := $(VENV)/.peers
+PIP      := $(BIN)/python -m pip --disable-pip-version-check
+PACKAGES := $(wildcard icl_synth compression decoding figures)
+
+SUPPORTED := import sys; v = "%d.%d" % sys.version_info[:2]; \
+	sys.exit(None if v in ("3.11", "3.12", "3.13") else "found Python " + v + \
+	", need 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")
+
+.DEFAULT_GOAL := help
+.PHONY: env test lint lab bench reproduce figures notebooks lock clean help
+
+env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
+
+test: $(READY) ## run the tests (TESTS=tests/test_x.py, WORKERS=2 for two processes)
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
+
+lint: $(READY) ## ruff, its formatter, and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy $(PACKAGES)
+
+lab: $(READY) ## open the first notebook in JupyterLab
+	$(BIN)/python -m jupyterlab notebooks/01_concept_hmm.ipynb
+
+bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
+	$(BIN)/python -m benchmarks
+
+reproduce: $(READY) ## the table of claims, our numbers beside the papers' (minutes)
+	$(BIN)/python -m figures reproduce --preset quick
+
+figures: $(READY) ## draw every figure (PRESET=quick, small or paper)
+	$(BIN)/python -m figures --preset $(PRESET)
+
+notebooks: $(READY) ## execute every notebook in place
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+lock: ## resolve requirements.lock anew, keeping versions that still fit (UPGRADE=--upgrade for the newest)
+	@$(PYTHON) -c '$(SUPPORTED)'
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	$(PYTHON) -m venv "$$tmp/venv"; \
+	"$$tmp/venv/bin/python" -m pip install -q --disable-pip-version-check uv; \
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	| "$$tmp/venv/bin/uv" pip compile -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE) \
+		--extra dev pyproject.toml - -o requirements.lock
+	@echo "requirements.lock: $$(grep -c '^[a-z0-9].*==' requirements.lock) pins"
+
+clean: ## remove caches and build leftovers (.venv, runs and figures stay)
+	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# A killed pip may leave a package half copied and not know it, so .unfinished stays behind and the next make starts
+# from an empty .venv; after a plain failure (no network, say) the next make goes on where this one stopped.
+$(READY): requirements.lock pyproject.toml
+	@set -e; trap 'exit 130' INT TERM HUP; \
+	if [ -e $(VENV)/.unfinished ] || ! $(BIN)/python -c '$(SUPPORTED)' 2>/dev/null \
+		|| ! $(PIP) --version >/dev/null 2>&1; then \
+		$(PYTHON) -c '$(SUPPORTED)'; \
+		echo "making $(VENV) with $$($(PYTHON) -V)"; \
+		rm -rf $(VENV); mkdir $(VENV); touch $(VENV)/.unfinished; \
+		$(PYTHON) -m venv $(VENV); \
+	fi; \
+	touch $(VENV)/.unfinished; \
+	echo "installing requirements.lock into $(VENV) (some minutes the first time)"; \
+	status=0; $(PIP) install -q --require-hashes -r requirements.lock || status=$$?; \
+	[ $$status -gt 128 ] || rm $(VENV)/.unfinished; \
+	[ $$status -eq 0 ]; \
+	$(PIP) install -q --no-deps --no-build-isolation -e .; \
+	touch $@
+
+$(PEERS): $(READY)
+	@echo "installing the peers into $(VENV) (some minutes, gigabytes where PyTorch brings CUDA)"
+	@$(PIP) install -q --no-build-isolation -e '.[peers]'
+	@touch $@

@@ -1,0 +1,75 @@
+"""Which trained models the figures of each preset stand on, and how many prompts they are asked."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from icl_synth import checkpoints
+from icl_synth.config import TrainConfig, preset
+from icl_synth.train import read_metrics, train
+
+RUNS = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The models of a figure preset (name -> training preset), their seeds, and the size of the evaluation."""
+
+    name: str
+    models: dict[str, str]
+    seeds: tuple[int, ...]
+    prompts: int
+    documents: int
+
+
+RECIPES = {
+    "quick": Recipe("quick", {"transformer": "quick", "LSTM": "quick-lstm"}, (0,), 500, 128),
+    "small": Recipe("small", {"transformer": "small", "LSTM": "small-lstm"}, (0, 1, 2), 2500, 512),
+    "paper": Recipe(
+        "paper",
+        {
+            "transformer, 4 layers": "paper-4l",
+            "transformer, 12 layers": "paper-12l",
+            "transformer, 16 layers": "paper-16l",
+            "LSTM": "paper-lstm",
+        },
+        (0, 1, 2, 3, 4),
+        2500,
+        100,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model with its record."""
+
+    name: str
+    seed: int
+    config: TrainConfig
+    model: checkpoints.Model
+    metrics: list[dict[str, float]]
+
+    @property
+    def minutes(self) -> float:
+        return self.metrics[-1]["seconds"] / 60
+
+
+def run_directory(config: TrainConfig, name: str) -> Path:
+    """A folder of its own for each configuration, so that a changed preset never meets an old run."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"{name}-{config.seed}-{digest}"
+
+
+def trained(recipe: Recipe) -> list[Trained]:
+    """Every model of the recipe, trained now where it is not yet; an interrupted run goes on where it stopped."""
+    found = []
+    for name, training in recipe.models.items():
+        for seed in recipe.seeds:
+            config = dataclasses.replace(preset(training), seed=seed)
+            out = run_directory(config, training)
+            done = (out / "model" / "config.json").exists()
+            model = checkpoints.load(out / "model") if done else train(config, out)
+            found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps)))
+    return found

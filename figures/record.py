@@ -1,0 +1,122 @@
+"""A figure on disk: NAME.csv (rows), NAME.png, NAME.pdf and NAME.json (where the rows come from), whole or absent."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.recipes import Recipe
+from icl_synth.checkpoints import write_atomically
+from icl_synth.config import preset
+
+HERE = Path(__file__).parent
+OUT = HERE / "out"
+STYLE = HERE / "house.mplstyle"
+
+
+def directory(preset_name: str) -> Path:
+    return OUT / preset_name
+
+
+def sources_hash(module: ModuleType, recipe: Recipe) -> str:
+    """Changes when the recipe, a training preset of it, the figure's file or the library changes."""
+    assert module.__file__
+    files = [Path(module.__file__), *sorted((HERE.parent / "icl_synth").glob("*.py"))]
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
+    for training in recipe.models.values():
+        digest.update(json.dumps(dataclasses.asdict(preset(training)), sort_keys=True).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def read_provenance(name: str, preset_name: str) -> dict[str, Any] | None:
+    path = directory(preset_name) / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_rows(name: str, preset_name: str) -> pd.DataFrame:
+    return pd.read_csv(directory(preset_name) / f"{name}.csv")
+
+
+def is_fresh(name: str, module: ModuleType, recipe: Recipe) -> bool:
+    """Whether the recorded rows come from today's sources."""
+    known = read_provenance(name, recipe.name)
+    return known is not None and known["sources"] == sources_hash(module, recipe)
+
+
+def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
+    """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
+    started = time.perf_counter()
+    rows = module.compute(recipe)
+    minutes = (time.perf_counter() - started) / 60
+    write_atomically(directory(recipe.name) / f"{name}.csv", rows.to_csv(index=False))
+    draw(name, module, recipe.name)
+    provenance = {
+        "figure": name,
+        "preset": recipe.name,
+        "command": command,
+        "seeds": recipe.seeds,
+        "training": {model: dataclasses.asdict(preset(training)) for model, training in recipe.models.items()},
+        "training_minutes": rows.attrs.get("training_minutes"),
+        "minutes": round(minutes, 2),
+        "device": device(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit(),
+        "jax": jax.__version__,
+        "sources": sources_hash(module, recipe),
+    }
+    write_atomically(directory(recipe.name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
+
+
+def draw(name: str, module: ModuleType, preset_name: str) -> None:
+    """Draw the recorded rows again: no computation."""
+    with plt.style.context(STYLE):
+        figure = module.plot(read_rows(name, preset_name))
+        save(figure, directory(preset_name) / name)
+        plt.close(figure)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
+        temporary = stem.with_suffix(f"{suffix}.writing")
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, stem.with_suffix(suffix))
+
+
+def device() -> str:
+    """The processor or accelerator that the rows come from."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return f"{len(jax.devices())} x {first.device_kind}"
+    model = "CPU"
+    if Path("/proc/cpuinfo").exists():
+        names = [s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores, {model}"
+
+
+def commit() -> str:
+    """Short hash of the checkout, with a plus where it has changes; "unknown" outside git."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "*.py") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

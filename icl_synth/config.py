@@ -1,0 +1,183 @@
+"""What a training run is, and the named presets: the lab record of what was tried and what it gave."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+
+from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, sample_concept_hmm
+from icl_synth.layers import Precision
+from icl_synth.lstm import LSTMConfig
+from icl_synth.transformer import TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The world that documents come from, and how many there are."""
+
+    world: Literal["official", "random"] = "official"
+    """official: the public GINC parameters. random: drawn from world_seed."""
+    vocab_size: int = 50
+    """Number of tokens in the world."""
+    entity_persistence: float = 0.9
+    """Weight of staying with the same entity from token to token, 0 to 1."""
+    concepts: int = 5
+    """Concepts in distribution (random worlds; official ones have 5)."""
+    entities: int = 10
+    """Entities (random worlds)."""
+    properties: int = 10
+    """Properties, the delimiter's included (random worlds)."""
+    world_seed: int = 0
+    """Seed of a random world."""
+    length: int = 257
+    """Tokens in a training sequence; all but the first are predicted."""
+    documents: int = 0
+    """Distinct training documents, each of document_length tokens; 0 draws a fresh one for every sequence."""
+    document_length: int = 10_240
+    """Tokens in a document of a finite data set, cut into sequences of `length`."""
+
+    def __post_init__(self):
+        if self.length < 2:
+            raise ValueError(f"data.length must be at least 2, got {self.length}")
+        if self.documents < 0:
+            raise ValueError(f"data.documents must be 0 (always fresh) or more, got {self.documents}")
+        if self.documents and self.document_length % self.length:
+            raise ValueError(f"data.document_length {self.document_length} is not a multiple of length {self.length}")
+        if self.world == "official" and (self.concepts, self.entities, self.properties) != (5, 10, 10):
+            raise ValueError(
+                "the official world has 5 concepts, 10 entities and 10 properties; for others set data.world to random"
+            )
+
+    def build(self) -> tuple[ConceptHMM, ConceptHMM]:
+        """The concepts that documents are drawn from, and as many held out."""
+        if self.world == "official":
+            return official_ginc(self.vocab_size, self.entity_persistence)
+        both = WorldConfig(
+            concepts=2 * self.concepts,
+            entities=self.entities,
+            properties=self.properties,
+            vocab_size=self.vocab_size,
+            entity_persistence=self.entity_persistence,
+        )
+        hmm = sample_concept_hmm(jax.random.key(self.world_seed), both)
+        return hmm.select(range(self.concepts)), hmm.select(range(self.concepts, 2 * self.concepts))
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights move."""
+
+    name: Literal["muon", "adamw"] = "muon"
+    """muon moves the matrices inside blocks and leaves the rest to adamw (transformers only); adamw moves all."""
+    learning_rate: float = 2e-3
+    """Peak rate of adamw."""
+    muon_learning_rate: float = 2e-2
+    """Peak rate of muon."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    schedule: Literal["linear", "cosine", "plateau"] = "linear"
+    """Decay to zero, or a quarter whenever the validation loss stalls for two evaluations."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of adamw."""
+    beta1: float = 0.9
+    """Decay of adamw's first moment."""
+    beta2: float = 0.99
+    """Decay of adamw's second moment."""
+    clip: float = 1.0
+    """Largest global norm of a gradient."""
+
+    def __post_init__(self):
+        for name in ("learning_rate", "muon_learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optimizer.warmup_steps must be 0 or more, got {self.warmup_steps}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights a run ends with."""
+
+    seed: int = 0
+    """Seed of initial weights, documents and dropout."""
+    steps: int = 1000
+    """Optimizer steps."""
+    batch: int = 16
+    """Sequences a step."""
+    micro_batch: int = 0
+    """Sequences at once on a device; 0 takes 1 for a transformer on a CPU, where activations then stay in cache,
+    and everything elsewhere."""
+    precision: Precision = "auto"
+    """Operands of matrix products; auto times both on a CPU. Weights and sums are always float32."""
+    evaluate_every: int = 100
+    """Steps between evaluations; each one also saves a checkpoint."""
+    evaluation_documents: int = 128
+    """Held-back documents for the validation loss."""
+    data: DataConfig = DataConfig()
+    model: TransformerConfig | LSTMConfig = TransformerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "evaluate_every", "evaluation_documents"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch < 0:
+            raise ValueError(f"micro_batch must be 0 (choose) or more, got {self.micro_batch}")
+        if self.model.vocab_size < self.data.vocab_size:
+            raise ValueError(
+                f"the world has {self.data.vocab_size} tokens, the model only {self.model.vocab_size}: "
+                f"set model.vocab_size to at least {self.data.vocab_size}"
+            )
+        if self.data.length - 1 > self.model.context:
+            raise ValueError(
+                f"data.length {self.data.length} asks for {self.data.length - 1} inputs, "
+                f"more than model.context {self.model.context}"
+            )
+        if self.optimizer.name == "muon" and isinstance(self.model, LSTMConfig):
+            raise ValueError("muon is for transformers here: set optimizer.name to adamw for an LSTM")
+
+
+def preset(name: str) -> TrainConfig:
+    """The training configuration of that name. Raises ValueError naming the choices."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _paper(depth: int) -> TrainConfig:
+    """GPT-2 as Xie et al. 2022 train it, section 4.2 and the public code; 6,250 steps of 8 x 1,024 tokens."""
+    return TrainConfig(
+        steps=6250,
+        batch=8,
+        evaluate_every=250,
+        evaluation_documents=100,
+        data=DataConfig(length=1024, documents=1000),
+        model=TransformerConfig(51, 1024, depth, 768, 12, style="gpt2", dropout=0.1),
+        optimizer=OptimizerConfig(
+            "adamw", 8e-4, warmup_steps=1000, schedule="plateau" if depth == 16 else "linear", beta2=0.999
+        ),
+    )
+
+
+# Muon at twice the cost of a step in optimizer products still wins: what was tried is in README, "Training".
+PRESETS = {
+    "quick": TrainConfig(),
+    "quick-draft": TrainConfig(model=TransformerConfig(depth=1, width=32, heads=1)),
+    "quick-lstm": TrainConfig(
+        model=LSTMConfig(width=128), optimizer=OptimizerConfig("adamw", learning_rate=4e-3)
+    ),
+    "paper-4l": _paper(4),
+    "paper-12l": _paper(12),
+    "paper-16l": _paper(16),
+    "paper-lstm": TrainConfig(
+        steps=12_500,
+        batch=8,
+        evaluate_every=250,
+        evaluation_documents=100,
+        data=DataConfig(length=1024, documents=1000),
+        model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
+        optimizer=OptimizerConfig(
+            "adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999
+        ),
+    ),
+}

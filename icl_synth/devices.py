@@ -1,0 +1,62 @@
+"""Where a program runs: one device for each CPU core or accelerator, one process or several, one mesh for all."""
+
+import dataclasses
+import os
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+SHARDED_FROM = 1 << 20  # weights of at least this many numbers are split over the model axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Which machines take part."""
+
+    model_parallel: int = 1
+    """Devices that large weights are split over; the others share the batch."""
+    distributed: bool = False
+    """Join several processes. With none of the three below, the cluster's environment (SLURM, ...) tells them."""
+    coordinator: str | None = None
+    """host:port of process 0."""
+    num_processes: int | None = None
+    """Number of processes."""
+    process_id: int | None = None
+    """Number of this process, from 0."""
+
+
+def start(choice: Devices, sequences: int) -> Mesh:
+    """Join the other processes if asked, and lay a (data, model) mesh over all devices.
+
+    A CPU counts as one device for each core, as far as `sequences` divides among them: two single-threaded programs
+    are half as fast again as one of two threads (jaxlib 0.10.2). Call before JAX is used for anything else.
+    """
+    cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1))
+    if choice.num_processes:
+        cores = max(1, cores // choice.num_processes)
+    share = max(n for n in range(1, cores + 1) if sequences * choice.model_parallel % n == 0)
+    jax.config.update("jax_num_cpu_devices", max(share, choice.model_parallel))
+    if choice.distributed or choice.coordinator:
+        jax.distributed.initialize(choice.coordinator, choice.num_processes, choice.process_id)
+    return mesh(choice.model_parallel)
+
+
+def mesh(model_parallel: int = 1) -> Mesh:
+    """All devices as (data, model). Raises ValueError where they do not divide."""
+    count = jax.device_count()
+    if model_parallel < 1 or count % model_parallel:
+        raise ValueError(f"model_parallel {model_parallel} does not divide the {count} devices")
+    return jax.make_mesh((count // model_parallel, model_parallel), ("data", "model"), (AxisType.Auto, AxisType.Auto))
+
+
+def weight_sharding(weight: Array | jax.ShapeDtypeStruct, over: Mesh) -> NamedSharding:
+    """Split a large weight's longest divisible axis over the model axis, keep small ones whole on every device."""
+    parts = over.shape["model"]
+    axes = [axis for axis, size in enumerate(weight.shape) if size % parts == 0]
+    if parts == 1 or not axes or np.prod(weight.shape) < SHARDED_FROM:
+        return NamedSharding(over, P())
+    longest = max(axes, key=lambda axis: weight.shape[axis])
+    return NamedSharding(over, P(*[None] * longest, "model"))

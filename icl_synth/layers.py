@@ -1,0 +1,203 @@
+"""The two hot operations, matmul and causal attention, each with its precision.
+
+On a GPU or TPU the plain forms are the fast ones. On a CPU three habits decide the speed, each seen on
+jaxlib 0.10.2 and each held against the plain form in tests/test_layers.py:
+
+- bf16 operands with float32 accumulation run on the matrix units of a CPU that has them (AMX), but only in
+  products that contract the last axis of the left operand; a weight gradient contracts the first axis of both
+  and silently falls back to float32 unless a leading axis of one keeps it on the fast path.
+- products batched over heads are the fast form in float32 and the slow one on AMX, so bf16 unrolls the heads.
+- causal attention in blocks of queries, each against the keys it can see, skips the masked half.
+"""
+
+import functools
+import time
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Key
+
+Precision = Literal["auto", "float32", "bfloat16"]
+MASKED = -1e30
+QUERY_BLOCK = 64
+
+
+def choose_precision(precision: Precision) -> tuple[str, str]:
+    """Resolve "auto" and say why: ("float32" or "bfloat16", reason).
+
+    An accelerator multiplies bf16 fastest; on a CPU a short timing of both products decides.
+    """
+    if precision != "auto":
+        return precision, "asked for"
+    if jax.default_backend() != "cpu":
+        return "bfloat16", f"matrix units of {jax.devices()[0].device_kind}"
+    seconds = {dtype: _time_product(dtype) for dtype in ("float32", "bfloat16")}
+    chosen = min(seconds, key=lambda dtype: seconds[dtype])
+    return chosen, ", ".join(f"{dtype} product {1e6 * s:.0f} us" for dtype, s in seconds.items())
+
+
+def _time_product(dtype: str, repeats: int = 16) -> float:
+    """Seconds for one 256 x 512 x 256 product, minimum of five timings of a compiled loop."""
+    a, b = jnp.full((256, 512), 0.5), jnp.full((512, 256), 0.5)
+
+    @jax.jit
+    def loop(a, b):
+        return jax.lax.fori_loop(0, repeats, lambda _, total: product(a + total[0, 0], b, dtype), a[:, :256])
+
+    loop(a, b).block_until_ready()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        loop(a, b).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return min(times) / repeats
+
+
+def product(a: Array, b: Array, dtype: DTypeLike) -> Array:
+    """a @ b with operands rounded to dtype and float32 accumulation."""
+    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def unrolls_for_matrix_units(dtype: DTypeLike) -> bool:
+    """Whether to use the forms that keep bf16 on a CPU's matrix units."""
+    return dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: Float[Array, "*B I"], weight: Float[Array, "I O"], dtype: DTypeLike) -> Float[Array, "*B O"]:
+    """x @ weight, operands in dtype, sums and result in float32, forwards and backwards."""
+    return product(x, weight, dtype)
+
+
+def _matmul_forward(x, weight, dtype):
+    x, weight = x.astype(dtype), weight.astype(dtype)
+    return product(x, weight, dtype), (x, weight)
+
+
+def _matmul_backward(dtype, saved, gradient):
+    x, weight = saved
+    gradient = gradient.astype(dtype)
+    dx = jax.lax.dot_general(
+        gradient, weight, (((gradient.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return dx, weight_gradient(x, gradient, dtype)
+
+
+def weight_gradient(x: Float[Array, "*B I"], gradient: Float[Array, "*B O"], dtype: DTypeLike) -> Float[Array, "I O"]:
+    """Sum over all rows of x^T gradient."""
+    rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    if unrolls_for_matrix_units(dtype):
+        return product(rows[None].swapaxes(1, 2), columns[None], dtype)[0]
+    return product(rows.T, columns, dtype)
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def attention(
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B H S K"],
+    value: Float[Array, "B H S K"],
+    seen: Bool[Array, "#B 1 T S"],
+    dtype: DTypeLike,
+    *,
+    dropout: float = 0.0,
+    dropout_key: Key[Array, ""] | None = None,
+) -> Float[Array, "B H T K"]:
+    """softmax(query key^T / sqrt(K)) value over the keys that are seen: the plain form, for any mask."""
+    scores = product(query * query.shape[-1] ** -0.5, key.swapaxes(-1, -2), dtype)
+    weights = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1)
+    if dropout_key is not None:
+        kept = jax.random.bernoulli(dropout_key, 1 - dropout, weights.shape)
+        weights = jnp.where(kept, weights / (1 - dropout), 0.0)
+    return product(weights, value, dtype)
+
+
+def causal_attention(
+    query: Float[Array, "B H T K"], key: Float[Array, "B H T K"], value: Float[Array, "B H T K"], dtype: DTypeLike
+) -> Float[Array, "B H T K"]:
+    """Attention in which each position sees itself and what came before: the fast form."""
+    if jax.default_backend() != "cpu":
+        heads_last = (x.astype(dtype).swapaxes(1, 2) for x in (query, key, value))
+        return jax.nn.dot_product_attention(*heads_last, is_causal=True).swapaxes(1, 2).astype(jnp.float32)
+    batch, heads, length, width = query.shape
+    flat = (x.reshape(batch * heads, length, width) for x in (query * width**-0.5, key, value))
+    return blocked_attention(*flat, dtype).reshape(query.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def blocked_attention(
+    query: Float[Array, "H T K"], key: Float[Array, "H T K"], value: Float[Array, "H T K"], dtype: DTypeLike
+) -> Float[Array, "H T K"]:
+    """Causal attention with query already scaled, in blocks of queries against the keys they can see."""
+    return _attention_forward(query, key, value, dtype)[0]
+
+
+def _query_blocks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + QUERY_BLOCK, length)) for start in range(0, length, QUERY_BLOCK)]
+
+
+def _heads_product(a, b, dtype):
+    """One product for each head: batched in float32, unrolled where bf16 runs on matrix units."""
+    if not unrolls_for_matrix_units(dtype):
+        return product(a, b, dtype)
+    return jnp.concatenate([product(a[h : h + 1], b[h : h + 1], dtype) for h in range(a.shape[0])])
+
+
+def _attention_forward(query, key, value, dtype):
+    query, key, value = (x.astype(dtype) for x in (query, key, value))
+    rows, weights = [], []
+    for start, end in _query_blocks(query.shape[1]):
+        seen = np.tril(np.ones((end - start, end), bool), k=start)
+        scores = jnp.where(seen, _heads_product(query[:, start:end], key[:, :end].swapaxes(1, 2), dtype), MASKED)
+        p = jnp.exp(scores - scores.max(-1, keepdims=True))
+        p = (p / p.sum(-1, keepdims=True)).astype(dtype)
+        rows.append(_heads_product(p, value[:, :end], dtype))
+        weights.append(p)
+    out = jnp.concatenate(rows, axis=1)
+    return out, (query, key, value, weights, out)
+
+
+def _attention_backward(dtype, saved, gradient):
+    query, key, value, weights, out = saved
+    length = query.shape[1]
+    delta = (gradient * out).sum(-1, keepdims=True)
+    gradient = gradient.astype(dtype)
+    dq, dk, dv = [], jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
+    for p, (start, end) in zip(weights, _query_blocks(length), strict=True):
+        unseen = ((0, 0), (0, length - end), (0, 0))
+        dv += jnp.pad(_heads_product(p.swapaxes(1, 2), gradient[:, start:end], dtype), unseen)
+        dp = _heads_product(gradient[:, start:end], value[:, :end].swapaxes(1, 2), dtype)
+        ds = (p.astype(jnp.float32) * (dp - delta[:, start:end])).astype(dtype)
+        dq.append(_heads_product(ds, key[:, :end], dtype))
+        dk += jnp.pad(_heads_product(ds.swapaxes(1, 2), query[:, start:end], dtype), unseen)
+    return jnp.concatenate(dq, axis=1), dk, dv
+
+
+blocked_attention.defvjp(_attention_forward, _attention_backward)
+
+
+@jax.custom_vjp
+def rms_norm(x: Float[Array, "*B D"], gain: Float[Array, " D"]) -> Float[Array, "*B D"]:
+    """x / rms(x) * gain; the gain's gradient is written as a product, since fused column sums are slow on a CPU."""
+    return _rms_norm_forward(x, gain)[0]
+
+
+def _rms_norm_forward(x, gain):
+    scale = jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+    normed = x * scale
+    return normed * gain, (normed, scale, gain)
+
+
+def _rms_norm_backward(saved, gradient):
+    normed, scale, gain = saved
+    d = gradient * gain
+    dx = scale * (d - normed * (d * normed).mean(-1, keepdims=True))
+    rows = (gradient * normed).reshape(-1, normed.shape[-1])
+    return dx, (jnp.ones((1, rows.shape[0])) @ rows)[0]
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)

@@ -1,0 +1,151 @@
+"""The training step: a pure function of its state, many to a compiled call, over a mesh of devices.
+
+Documents are drawn on the device inside the step; gradients of micro-batches are summed in a scan, on each device
+its own share of the batch, and averaged once.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from icl_synth import checkpoints, devices
+from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.config import OptimizerConfig, TrainConfig
+from icl_synth.documents import sample_documents
+
+
+class TrainState(NamedTuple):
+    """All that a step changes. `scale` multiplies every update (plateau schedule)."""
+
+    weights: checkpoints.Weights
+    optimizer: PyTree
+    step: Int[Array, ""]
+    scale: Float[Array, ""]
+
+
+def learning_rate(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
+    """Linear warm-up, then the configured decay to zero, or none under "plateau"."""
+    rest = max(1, steps - config.warmup_steps)
+    decay = {
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "plateau": optax.constant_schedule(peak),
+    }[config.schedule]
+    warmup = optax.linear_schedule(peak / (config.warmup_steps + 1), peak, config.warmup_steps)
+    return optax.join_schedules([warmup, decay], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW, or Muon (Jordan et al. 2024) for the matrices inside blocks and AdamW for the rest; clipped."""
+    adam_rate = learning_rate(config, config.learning_rate, steps)
+    if config.name == "adamw":
+        move = optax.adamw(adam_rate, config.beta1, config.beta2, weight_decay=config.weight_decay)
+    else:
+        move = optax.contrib.muon(
+            learning_rate(config, config.muon_learning_rate, steps),
+            adam_learning_rate=adam_rate,
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            adam_weight_decay=config.weight_decay,
+            muon_weight_dimension_numbers=_muon_matrices,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip), move)
+
+
+def _muon_matrices(weights: checkpoints.Weights) -> dict[str, Any]:
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
+    in_block = {name: name.startswith("blocks") and name.endswith("kernel") for name in weights}
+    return {name: matrix if in_block[name] else None for name in weights}
+
+
+def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
+    """A jittable function from a step's number to its sequences: fresh documents, or epochs over a finite set."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    if not config.data.documents:
+        return lambda step: sample_documents(hmm, jax.random.fold_in(key, step), config.batch, config.data.length)[0]
+
+    documents, _ = jax.device_get(sample_documents(hmm, key, config.data.documents, config.data.document_length))
+    pool = documents.reshape(-1, config.data.length)
+    per_epoch = len(pool) // config.batch
+
+    def shuffled(step):
+        order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), len(pool))
+        return jnp.asarray(pool)[jax.lax.dynamic_slice_in_dim(order, step % per_epoch * config.batch, config.batch)]
+
+    return shuffled
+
+
+def make_steps(
+    config: TrainConfig,
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    data: Callable[[Int[Array, ""]], Int[Array, "B L"]],
+    mesh: Mesh,
+) -> Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]:
+    """The compiled function (state, number of steps) -> (state, mean loss in nats a token). The state is donated.
+
+    Raises ValueError for a batch that does not split over the devices.
+    """
+    shares = mesh.shape["data"]
+    micro = config.micro_batch or config.batch // shares
+    if not micro or config.batch % (shares * micro):
+        raise ValueError(
+            f"a batch of {config.batch} does not split over {shares} devices in micro-batches of {max(micro, 1)}: "
+            f"make batch a multiple of {shares * max(micro, 1)}"
+        )
+    count = config.batch // (shares * micro)
+    dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
+
+    def loss(weights: checkpoints.Weights, tokens: Int[Array, "b L"], key: Key[Array, ""]) -> Float[Array, ""]:
+        logits = checkpoints.merge(graph, weights)(tokens[:, :-1], key=key if config.model.dropout else None)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+
+    # manual over the data axis so that gradients meet once a step, not once a micro-batch; the model axis is XLA's
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=(P(), P("data"), P()), out_specs=P(), axis_names={"data"}, check_vma=False
+    )
+    def loss_and_gradient(weights, tokens, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index("data"))
+
+        def add(total, numbered):
+            index, part = numbered
+            one = jax.value_and_grad(loss)(weights, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, total, one), None
+
+        zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), weights))
+        total, _ = jax.lax.scan(add, zero, (jnp.arange(count), tokens.reshape(count, micro, -1)))
+        return jax.tree.map(lambda x: jax.lax.pmean(x / count, "data"), total)
+
+    def step(_, carry: tuple[TrainState, Float[Array, ""]]) -> tuple[TrainState, Float[Array, ""]]:
+        state, total = carry
+        tokens = jax.lax.with_sharding_constraint(data(state.step), NamedSharding(mesh, P("data")))
+        one, gradient = loss_and_gradient(state.weights, tokens, jax.random.fold_in(dropout_key, state.step))
+        updates, moved = optimizer.update(gradient, state.optimizer, state.weights)
+        weights = jax.tree.map(lambda w, u: w + state.scale * u, state.weights, updates)
+        return TrainState(weights, moved, state.step + 1, state.scale), total + one
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def steps(state: TrainState, number: int) -> tuple[TrainState, Float[Array, ""]]:
+        state, total = jax.lax.fori_loop(0, number, step, (state, jnp.zeros(())))
+        return state, total / number
+
+    return steps
+
+
+def initial_state(config: TrainConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Fresh weights and optimizer moments, laid over the mesh: large ones split, small ones on every device."""
+
+    def make():
+        _, weights = checkpoints.split(checkpoints.create(config.model, config.seed))
+        return TrainState(weights, optimizer.init(weights), jnp.zeros((), jnp.int32), jnp.ones(()))
+
+    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make))
+    return jax.jit(make, out_shardings=shardings)()

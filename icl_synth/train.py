@@ -1,0 +1,258 @@
+"""Train a model on documents of a concept-HMM: python -m icl_synth.train --preset quick --out runs/quick
+
+Started again with the same command, a run goes on from its last checkpoint and ends with bit-equal weights.
+"""
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from tqdm import tqdm
+
+from icl_synth import bayes, checkpoints, devices, layers
+from icl_synth.config import PRESETS, TrainConfig, preset
+from icl_synth.documents import sample_documents
+from icl_synth.evaluate import token_losses
+from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps
+
+STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
+VALIDATION_SEED = 2022
+PATIENCE = 2  # evaluations without a better loss before the plateau schedule quarters the rate
+
+
+class TrainingError(RuntimeError):
+    """A run cannot start or go on; the message says why and what to do."""
+
+
+class Interruption:
+    """Remembers Ctrl-C (and SIGTERM) so that the loop can save first; a second Ctrl-C acts at once."""
+
+    def __enter__(self):
+        self.seen = False
+        self._before = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _remember(self, number, frame):
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> checkpoints.Model:
+    """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
+
+    Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
+    tokens_per_second, seconds; losses in nats a token on held-back documents), out/checkpoints and out/model.
+    Raises TrainingError with advice when `out` holds another configuration, when the loss is no longer a number and
+    when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
+    """
+    out, mesh = Path(out), mesh or devices.mesh()
+    chief = jax.process_index() == 0
+    resolved, how = settle(config, out)
+    started = time.perf_counter()
+
+    hmm, _ = resolved.data.build()
+    optimizer = make_optimizer(resolved.optimizer, resolved.steps)
+    graph, _ = checkpoints.split(checkpoints.create(resolved.model, resolved.seed, resolved.precision))
+    try:
+        advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    state = initial_state(resolved, optimizer, mesh)
+    validation, _ = sample_documents(
+        hmm, jax.random.key(VALIDATION_SEED), resolved.evaluation_documents, resolved.data.length
+    )
+    validation = jax.device_get(validation)
+    bayes_loss = -float(bayes.token_log_likelihoods(hmm, validation)[:, 1:].mean())
+
+    saved = checkpoints.Checkpoints(out / "checkpoints")
+    done = saved.latest() or 0
+    if done:
+        state = saved.restore(done, state)
+    history = read_metrics(out / "metrics.jsonl", done)
+    before = history[-1]["seconds"] if history else 0.0
+    if chief:
+        rewrite_metrics(out / "metrics.jsonl", history)
+        tqdm.write(
+            f"{how}; {mesh.shape['data']} x {mesh.shape['model']} devices; "
+            f"exact Bayes {bayes_loss:.4f} nats/token{f'; going on from step {done}' if done else ''}",
+            file=sys.stderr,
+        )
+
+    def evaluate_and_save() -> None:
+        nonlocal state
+        loss = float(token_losses(graph, state.weights, validation, mesh).mean())
+        line = {
+            "step": done,
+            "tokens": done * resolved.batch * (resolved.data.length - 1),
+            "loss": loss,
+            "bayes_loss": bayes_loss,
+            "excess_nats": loss - bayes_loss,
+            "tokens_per_second": speed,
+            "seconds": before + time.perf_counter() - started,
+        }
+        history.append(line)
+        state = slow_down(resolved, state, history)
+        save(saved, done, state, loss)
+        if chief:
+            with open(out / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    bar = tqdm(total=resolved.steps, initial=done, unit="step", desc=out.name, disable=not chief, smoothing=0.1)
+    with bar, Interruption() as interruption:
+        while done < resolved.steps:
+            due = min(resolved.steps, (done // resolved.evaluate_every + 1) * resolved.evaluate_every)
+            number = min(STEPS_A_CALL, due - done)
+            tick = time.perf_counter()
+            state, loss = advance(state, number)
+            loss = float(loss)
+            if not jnp.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss} within steps {done + 1} to {done + number}; the last good checkpoint is "
+                    f"{f'step {saved.latest()} in {out}/checkpoints' if saved.latest() else 'none yet'}. Lower "
+                    "optimizer.learning_rate (or muon_learning_rate), or lengthen optimizer.warmup_steps, in a new --out"
+                )
+            done += number
+            speed = number * resolved.batch * (resolved.data.length - 1) / (time.perf_counter() - tick)
+            if done == due or interruption.seen:
+                evaluate_and_save()
+            bar.update(number)
+            excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
+            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{speed:,.0f}")
+            if interruption.seen and done < resolved.steps:
+                raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
+    saved.close()
+    whole = jax.jit(lambda weights: weights, out_shardings=NamedSharding(mesh, P()))(state.weights)
+    model = checkpoints.merge(graph, {name: jnp.asarray(jax.device_get(w)) for name, w in whole.items()})
+    if chief:
+        checkpoints.export(model, out / "model", **history[-1])
+    return model
+
+
+def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
+    """Decide what the configuration leaves open, once for the run's whole life; check `out` against it."""
+    asked, path = dataclasses.asdict(config), out / "config.json"
+    if path.exists():
+        stored = json.loads(path.read_text())
+        different = [
+            f"{name}: {old} there, {new} asked for"
+            for (name, old), (_, new) in zip(_flat(stored["asked"]), _flat(asked), strict=False)
+            if old != new
+        ]
+        if different or len(list(_flat(stored["asked"]))) != len(list(_flat(asked))):
+            raise TrainingError(
+                f"{out} holds a run of another configuration ({'; '.join(different) or 'another kind of model'}). "
+                "Nothing was changed: choose another --out, or repeat the command that made it"
+            )
+        how = f"{stored['precision']} products, as before"
+        return dataclasses.replace(config, precision=stored["precision"], micro_batch=stored["micro_batch"]), how
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(f"{out} is not empty and holds no run of ours: choose another --out")
+    precision, why = layers.choose_precision(config.precision)
+    in_cache = jax.default_backend() == "cpu" and hasattr(config.model, "heads")
+    micro_batch = config.micro_batch or (1 if in_cache else 0)
+    if jax.process_index() == 0:
+        choice = {"asked": asked, "precision": precision, "micro_batch": micro_batch}
+        checkpoints.write_atomically(path, json.dumps(choice, indent=2) + "\n")
+    how = f"{precision} products ({why})"
+    return dataclasses.replace(config, precision=precision, micro_batch=micro_batch), how
+
+
+def _flat(nested: dict[str, Any], prefix: str = ""):
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def slow_down(config: TrainConfig, state: TrainState, history: list[dict[str, Any]]) -> TrainState:
+    """Quarter the learning rate when the validation loss has stalled (plateau schedule only)."""
+    losses = [line["loss"] for line in history]
+    # a stall is PATIENCE lines without a new minimum; counting from the minimum makes every further PATIENCE one more
+    stalled = len(losses) - 1 - losses.index(min(losses))
+    if config.optimizer.schedule != "plateau" or not stalled or stalled % PATIENCE:
+        return state
+    return state._replace(scale=state.scale * 0.25)
+
+
+def save(saved: checkpoints.Checkpoints, step: int, state: TrainState, loss: float) -> None:
+    """Save a checkpoint; a full disk becomes a plain TrainingError."""
+    try:
+        saved.save(step, state, loss)
+    except Exception as error:
+        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            f"the disk is full: step {step} was not saved, the last whole checkpoint is step {saved.latest()}. "
+            "Make room and repeat the command"
+        ) from error
+
+
+def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
+    """The lines up to a step; what a killed run wrote after its last checkpoint is done again."""
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in map(json.loads, whole) if line["step"] <= step]
+
+
+def rewrite_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
+    checkpoints.write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Train a model on documents of a concept-HMM, or go on with a run that was stopped."""
+
+    out: Path
+    """Folder of the run: config.json, metrics.jsonl, checkpoints and the final model."""
+    preset: str
+    """Configuration that the fields below start from."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    where: Annotated[devices.Devices, tyro.conf.arg(name="")] = devices.Devices()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    chooser = argparse.ArgumentParser(add_help=False)
+    chooser.add_argument("--preset", default="quick")
+    chosen, _ = chooser.parse_known_args(arguments)
+    try:
+        default = preset(chosen.preset)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    command = tyro.cli(
+        Command,
+        args=arguments,
+        prog="python -m icl_synth.train",
+        default=Command(tyro.MISSING, chosen.preset, default),
+        config=(tyro.conf.AvoidSubcommands,),
+        description=f"{Command.__doc__} Presets: {', '.join(PRESETS)}.",
+    )
+    try:
+        config = command.config
+        mesh = devices.start(command.where, config.batch // max(1, config.micro_batch))
+        train(config, command.out, mesh)
+    except (TrainingError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A decoder-only transformer with a key/value cache and named intermediates.
+
+Two styles share one forward pass: "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
+tanh-GELU, biases, tied embedding, dropout); "modern" is what learns fastest at small size (rotary positions,
+RMSNorm, squared ReLU, no biases, untied head).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from icl_synth import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of a transformer."""
+
+    vocab_size: int = 50
+    """Number of tokens the model knows."""
+    context: int = 256
+    """Longest sequence in tokens."""
+    depth: int = 4
+    """Number of blocks."""
+    width: int = 128
+    """Size of the residual stream."""
+    heads: int = 4
+    """Attention heads; must divide width."""
+    style: Literal["modern", "gpt2"] = "modern"
+    """modern: rotary, RMSNorm, squared ReLU. gpt2: the paper's GPT-2."""
+    dropout: float = 0.0
+    """Probability of dropping an activation (gpt2 style only)."""
+
+    def __post_init__(self):
+        for name in ("vocab_size", "context", "depth", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} must be a multiple of model.heads {self.heads}")
+        if self.style == "modern" and self.width // self.heads % 2:
+            raise ValueError(f"rotary positions need an even head width, got {self.width} / {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout must be in [0, 1), got {self.dropout}")
+        if self.style == "modern" and self.dropout:
+            raise ValueError('dropout belongs to style "gpt2"; set model.dropout to 0 or model.style to "gpt2"')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Keys and values of the tokens read so far; entries at or past a row's length are never attended to."""
+
+    keys: tuple[Float[Array, "B H S K"], ...]
+    values: tuple[Float[Array, "B H S K"], ...]
+    length: Int[Array, " B"]
+
+
+class Linear(nnx.Module):
+    """x @ kernel + bias; writes its input into `record` under its name, for calibration."""
+
+    def __init__(self, name: str, inputs: int, outputs: int, std: float, bias: bool, dtype: str, rngs: nnx.Rngs):
+        self.name, self.dtype = name, dtype
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+
+    def __call__(self, x: Float[Array, "*B I"], record: dict[str, Array] | None = None) -> Float[Array, "*B O"]:
+        if record is not None:
+            record[self.name] = x
+        y = layers.matmul(x, self.kernel[...], self.dtype)
+        return y if self.bias is None else y + self.bias[...]
+
+
+class Norm(nnx.Module):
+    """LayerNorm with gain and bias (gpt2) or RMSNorm with gain (modern)."""
+
+    def __init__(self, width: int, style: str):
+        self.gain = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width)) if style == "gpt2" else None
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        if self.bias is None:
+            return layers.rms_norm(x, self.gain[...])
+        centred = x - x.mean(-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5)
+        return normed * self.gain[...] + self.bias[...]
+
+
+class Block(nnx.Module):
+    """Attention, then a two-layer perceptron, each read from and added to the residual stream."""
+
+    def __init__(self, name: str, config: TransformerConfig, dtype: str, rngs: nnx.Rngs):
+        width, gpt2 = config.width, config.style == "gpt2"
+        # GPT-2 shrinks what is added to the residual stream by its depth; zero works better with RMSNorm
+        inward = {"qkv": 0.02, "up": 0.02} if gpt2 else {"qkv": width**-0.5, "up": width**-0.5}
+        outward = 0.02 / math.sqrt(2 * config.depth) if gpt2 else 0.0
+        linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)
+        self.norm1, self.norm2 = Norm(width, config.style), Norm(width, config.style)
+        self.qkv = linear(f"{name}.qkv", width, 3 * width, inward["qkv"])
+        self.out = linear(f"{name}.out", width, width, outward)
+        self.up = linear(f"{name}.up", width, 4 * width, inward["up"])
+        self.down = linear(f"{name}.down", 4 * width, width, outward)
+        self.activation = gelu if gpt2 else squared_relu
+
+    def __call__(self, x: Array, attend: Callable, drop: Callable, record: dict[str, Array] | None) -> Array:
+        x = x + drop(self.out(attend(self.qkv(self.norm1(x), record)), record))
+        return x + drop(self.down(self.activation(self.up(self.norm2(x), record)), record))
+
+
+class Transformer(nnx.Module):
+    """Tokens to next-token logits.
+
+    model(tokens) reads whole sequences; model.extend(tokens, cache) continues from a cache, with equal logits.
+    `dtype` is the precision of operands in matrix products; parameters and sums stay float32.
+    """
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, dtype: str = "float32"):
+        self.config, self.dtype = config, dtype
+        gpt2 = config.style == "gpt2"
+        shape = (config.vocab_size, config.width)
+        self.embedding = nnx.Param((0.02 if gpt2 else 1.0) * jax.random.normal(rngs.params(), shape))
+        self.positions = None
+        if gpt2:
+            self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.context, config.width)))
+        self.blocks = nnx.List([Block(f"blocks.{i}", config, dtype, rngs) for i in range(config.depth)])
+        self.norm = Norm(config.width, config.style)
+        self.head = None if gpt2 else Linear("head", config.width, config.vocab_size, 0.0, False, dtype, rngs)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        key: Key[Array, ""] | None = None,
+        record: dict[str, Array] | None = None,
+    ) -> Float[Array, "B T V"]:
+        """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer.
+
+        Raises ValueError for a sequence longer than the context.
+        """
+        length = tokens.shape[1]
+        if length > self.config.context:
+            raise ValueError(f"sequence of {length} tokens is longer than the model's context {self.config.context}")
+        rate = self.config.dropout if key is not None else 0.0
+        position = jnp.arange(length)[None]
+
+        def attend(index, qkv):
+            query, keys, values = self._heads(qkv, position)
+            if not rate:
+                return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
+            seen = jnp.tril(jnp.ones((length, length), bool))[None, None]
+            site = jax.random.fold_in(key, 3 * index)
+            return merge_heads(
+                layers.attention(query, keys, values, seen, self.dtype, dropout=rate, dropout_key=site)
+            )
+
+        def drop(site, x):
+            if not rate:
+                return x
+            return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
+
+        x = drop(3 * self.config.depth, self._embed(tokens, position))
+        for i, block in enumerate(self.blocks):
+            # attention and the two residual sums of block i draw from sites 3i, 3i + 1 and 3i + 2
+            sites = iter((3 * i + 1, 3 * i + 2))
+            x = block(x, functools.partial(attend, i), lambda y, sites=sites: drop(next(sites), y), record)
+        return self._logits(x, record)
+
+    def init_state(self, batch_size: int, length: int) -> Cache:
+        """An empty cache with room for `length` tokens a row."""
+        config = self.config
+        room = jnp.zeros((batch_size, config.heads, length, config.width // config.heads))
+        return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
+
+    def extend(self, tokens: Int[Array, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
+        """Logits after each of some further tokens, and the cache with them in it.
+
+        To roll back, replace the cache's length. Rows may differ in length. The caller keeps length + T within the
+        cache's room: past its end an update would silently move back.
+        """
+        count, room = tokens.shape[1], cache.keys[0].shape[2]
+        if count > room:
+            raise ValueError(f"{count} tokens do not fit a cache with room for {room}")
+        position = cache.length[:, None] + jnp.arange(count)
+        seen = (jnp.arange(room) <= position[..., None])[:, None]
+        write = jax.vmap(lambda old, new, at: jax.lax.dynamic_update_slice(old, new, (0, at, 0)))
+        keys, values = list(cache.keys), list(cache.values)
+
+        def attend(index, qkv):
+            query, new_keys, new_values = self._heads(qkv, position)
+            keys[index] = write(keys[index], new_keys, cache.length)
+            values[index] = write(values[index], new_values, cache.length)
+            return merge_heads(layers.attention(query, keys[index], values[index], seen, self.dtype))
+
+        x = self._embed(tokens, position)
+        for i, block in enumerate(self.blocks):
+            x = block(x, functools.partial(attend, i), lambda y: y, None)
+        return self._logits(x, None), Cache(tuple(keys), tuple(values), cache.length + count)
+
+    def _embed(self, tokens, position):
+        x = self.embedding[...][tokens]
+        return x if self.positions is None else x + self.positions[...][position]
+
+    def _heads(self, qkv, position):
+        """Split [B T 3D] into query, key and value [B H T K], turned by their positions in modern style."""
+        batch, length, _ = qkv.shape
+        query, keys, values = jnp.moveaxis(qkv.reshape(batch, length, 3, self.config.heads, -1), (2, 3), (0, 2))
+        if self.positions is None:
+            query, keys = rotate(query, position), rotate(keys, position)
+        return query, keys, values
+
+    def _logits(self, x, record):
+        x = self.norm(x)
+        if self.head is not None:
+            return self.head(x, record)
+        return layers.matmul(x, self.embedding[...].T, self.dtype)
+
+
+def gelu(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=True)
+
+
+def squared_relu(x: Array) -> Array:
+    return jnp.square(jax.nn.relu(x))
+
+
+def rotate(x: Float[Array, "B H T K"], position: Int[Array, "#B T"]) -> Float[Array, "B H T K"]:
+    """Rotary positions (Su et al. 2021), base 10,000: the two halves of a head are the two axes of each plane."""
+    half = x.shape[-1] // 2
+    angle = position[:, None, :, None] * 1e4 ** (-jnp.arange(half) / half)
+    first, second = x[..., :half], x[..., half:]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+    batch, _, length, _ = x.shape
+    return x.swapaxes(1, 2).reshape(batch, length, -1)
