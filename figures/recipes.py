@@ -1,15 +1,10 @@
 """Which trained models the figures of each preset stand on, and how many prompts they are asked."""
 
 import dataclasses
-import hashlib
-import json
-from pathlib import Path
 
 from icl_synth import checkpoints
 from icl_synth.config import TrainConfig, preset
-from icl_synth.train import read_metrics, train
-
-RUNS = Path("runs")
+from icl_synth.train import read_metrics, run_directory, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +49,6 @@ class Trained:
     @property
     def minutes(self) -> float:
         return self.metrics[-1]["seconds"] / 60
-
-
-def run_directory(config: TrainConfig, name: str) -> Path:
-    """A folder of its own for each configuration, so that a changed preset never meets an old run."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"{name}-{config.seed}-{digest}"
 
 
 def trained(recipe: Recipe) -> list[Trained]:

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from figures.recipes import Recipe
 from icl_synth.checkpoints import write_atomically
 from icl_synth.config import preset
+from icl_synth.provenance import commit, device
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
@@ -97,26 +97,3 @@ def save(figure: Figure, stem: Path) -> None:
         temporary = stem.with_suffix(f"{suffix}.writing")
         temporary.write_bytes(buffer.getvalue())
         os.replace(temporary, stem.with_suffix(suffix))
-
-
-def device() -> str:
-    """The processor or accelerator that the rows come from."""
-    first = jax.devices()[0]
-    if first.platform != "cpu":
-        return f"{len(jax.devices())} x {first.device_kind}"
-    model = "CPU"
-    if Path("/proc/cpuinfo").exists():
-        names = [s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores, {model}"
-
-
-def commit() -> str:
-    """Short hash of the checkout, with a plus where it has changes; "unknown" outside git."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "*.py") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -1,9 +1,13 @@
 """Exact Bayes over documents and prompts: the ceiling that every model is held against.
 
 A forward filter over (concept, entity, property). The transition is a Kronecker product, so a step multiplies by
-the property matrix and then by the entity matrix, never by the 100 x 100 product. Each concept's filter is
-normalised by itself and its likelihood is kept as a logarithm, so a concept that trails by hundreds of nats can
-still take over when an impossible transition rules out the leader.
+the property matrix and then by the entity matrix, never by their 100 x 100 product. Each concept's filter is
+normalised by itself and its likelihood is kept as a logarithm, so that a concept which trails by hundreds of nats
+can still take over when an impossible move rules out the leader.
+
+All functions: the concept is uniform a priori; log-probabilities are in nats; `smoothing` replaces each transition
+T by (1 - smoothing) * T + smoothing / (E * P), which gives spliced prompts a likelihood above zero. An impossible
+token has log-probability -inf, never NaN, and so has every token after it: no prediction is defined there.
 """
 
 import functools
@@ -11,57 +15,141 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from icl_synth.concept_hmm import ConceptHMM
 
+Smoothing = float | Float[Array, ""]
+einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # a GPU's default keeps ten bits
 
-class _Filter(NamedTuple):
-    """p(state | x_<t, concept), log p(concept | x_<t), and whether x_<t is possible at all."""
+
+class Belief(NamedTuple):
+    """What x_<t says of the state at t: p(state | concept), log p(concept), and whether x_<t can occur at all."""
 
     states: Float[Array, "B C E P"]
-    log_weights: Float[Array, "B C"]
-    possible: Array
+    log_concepts: Float[Array, "B C"]
+    possible: Bool[Array, "B"]
 
 
-def _initial(hmm: ConceptHMM, batch: int) -> _Filter:
-    C = hmm.num_concepts
-    states = jnp.broadcast_to(hmm.start, (batch, *hmm.start.shape))
-    return _Filter(states, jnp.full((batch, C), -jnp.log(C)), jnp.ones(batch, bool))
+def prior(hmm: ConceptHMM, batch: int) -> Belief:
+    """Before the first token: every concept alike, states from the start distribution."""
+    concepts = jnp.full((batch, hmm.num_concepts), -jnp.log(hmm.num_concepts))
+    return Belief(jnp.broadcast_to(hmm.start, (batch, *hmm.start.shape)), concepts, jnp.ones(batch, bool))
 
 
-def _observe(hmm: ConceptHMM, belief: _Filter, tokens: Int[Array, "B"]) -> tuple[_Filter, Float[Array, "B"]]:
-    """Condition on one token a document; also its log-probability in nats."""
+def observe(hmm: ConceptHMM, belief: Belief, tokens: Int[Array, "B"]) -> tuple[Belief, Float[Array, "B"]]:
+    """Condition on the token emitted now; also its log-probability. After an impossible one concepts stay as they were."""
     states = jnp.where((hmm.memory == tokens[:, None, None])[:, None], belief.states, 0.0)
     evidence = states.sum((2, 3))
-    joint = belief.log_weights + jnp.log(evidence)
+    joint = belief.log_concepts + jnp.log(evidence)
     log_prob = jax.nn.logsumexp(joint, axis=1)
     possible = belief.possible & (log_prob > -jnp.inf)
     states = states / jnp.where(evidence > 0, evidence, 1.0)[:, :, None, None]
-    log_weights = jnp.where(possible[:, None], joint - log_prob[:, None], belief.log_weights)
-    return _Filter(states, log_weights, possible), jnp.where(possible, log_prob, -jnp.inf)
+    log_concepts = jnp.where(possible[:, None], joint - log_prob[:, None], belief.log_concepts)
+    return Belief(states, log_concepts, possible), jnp.where(possible, log_prob, -jnp.inf)
 
 
-def _advance(hmm: ConceptHMM, belief: _Filter, smoothing: float) -> _Filter:
-    """One transition, (1 - smoothing) * T + smoothing / (E * P)."""
-    states = jnp.einsum("bcep,cpq->bceq", belief.states, hmm.property_transitions)
+def advance(hmm: ConceptHMM, belief: Belief, smoothing: Smoothing = 0.0) -> Belief:
+    """Move the state by one transition."""
+    states = einsum("bcep,cpq->bceq", belief.states, hmm.property_transitions)
     entity_axes = "ef" if hmm.entities_shared else "cef"
-    states = jnp.einsum(f"bcep,{entity_axes}->bcfp", states, hmm.entity_transitions)
+    states = einsum(f"bcep,{entity_axes}->bcfp", states, hmm.entity_transitions)
     uniform = belief.states.sum((2, 3), keepdims=True) / hmm.memory.size
     return belief._replace(states=(1 - smoothing) * states + smoothing * uniform)
 
 
-@functools.partial(jax.jit, static_argnames="smoothing")
-def token_log_likelihoods(
-    hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: float = 0.0
-) -> Float[Array, "B L"]:
-    """log p(x_t | x_<t) of the tokens themselves, in nats; position 0 from the start distribution.
+def predict(hmm: ConceptHMM, belief: Belief) -> Float[Array, "B V"]:
+    """Log-probability of every token to be emitted now."""
+    emits = jax.nn.one_hot(hmm.memory, hmm.vocab_size)
+    tokens = jnp.log(einsum("bcep,epv->bcv", belief.states, emits))
+    log_probs = jax.nn.logsumexp(belief.log_concepts[:, :, None] + tokens, axis=1)
+    return jnp.where(belief.possible[:, None], log_probs, -jnp.inf)
 
-    Minus its mean is the loss of an ideal model on these tokens. An impossible token and all after it hold -inf.
-    """
+
+@jax.jit
+def token_log_likelihoods(
+    hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0
+) -> Float[Array, "B L"]:
+    """log p(x_t | x_<t) of the tokens themselves. Minus its mean is the loss of an ideal model on these tokens."""
 
     def step(belief, token):
-        belief, log_prob = _observe(hmm, belief, token)
-        return _advance(hmm, belief, smoothing), log_prob
+        belief, log_prob = observe(hmm, belief, token)
+        return advance(hmm, belief, smoothing), log_prob
 
-    return jax.lax.scan(step, _initial(hmm, tokens.shape[0]), tokens.T)[1].T
+    return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].T
+
+
+@jax.jit
+def next_token_log_probs(
+    hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0
+) -> Float[Array, "B L V"]:
+    """Position t holds log p(x_t = v | x_<t) for every token v; t = 0 comes from the start distribution."""
+
+    def step(belief, token):
+        log_probs = predict(hmm, belief)
+        return advance(hmm, observe(hmm, belief, token)[0], smoothing), log_probs
+
+    return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].swapaxes(0, 1)
+
+
+@jax.jit
+def concept_posterior(hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0) -> Float[Array, "B L C"]:
+    """p(concept | x_<=t) at position t. From an impossible token on, the last defined posterior stays."""
+
+    def step(belief, token):
+        belief = observe(hmm, belief, token)[0]
+        return advance(hmm, belief, smoothing), jnp.exp(belief.log_concepts)
+
+    return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].swapaxes(0, 1)
+
+
+@functools.partial(jax.jit, static_argnames="example_length")
+def prompt_log_probs(
+    hmm: ConceptHMM, tokens: Int[Array, "B L"], example_length: int, smoothing: Smoothing = 0.0
+) -> Float[Array, "B V"]:
+    """Log-probability of every label, for a reader who knows how prompts are made.
+
+    It knows that examples of `example_length` tokens, the last without its label, are joined by a delimiter; that
+    each starts afresh with a uniform entity; and that all share one concept and one unknown start property, uniform
+    over 1..P-1. Tokens as from `prompts.sample_prompts`. Raises ValueError where L is no prompt's length.
+    """
+    n, rest = divmod(tokens.shape[1] + 2, example_length + 1)
+    if example_length < 2 or rest or n < 1:
+        raise ValueError(f"{tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
+
+    def one(prompt: Int[Array, "L"]) -> Float[Array, "V"]:
+        examples = prompt[: (n - 1) * (example_length + 1)].reshape(n - 1, example_length + 1)[:, :-1]
+        log_starts = _log_likelihood_by_start(hmm, examples, smoothing).sum(0).at[:, 0].set(-jnp.inf)
+        evidence = jax.nn.logsumexp(log_starts)
+        log_starts -= jnp.where(evidence > -jnp.inf, evidence, 0.0)
+        log_concepts = jax.nn.logsumexp(log_starts, axis=1)
+        of_concept = jnp.exp(log_starts - jnp.where(log_concepts > -jnp.inf, log_concepts, 0.0)[:, None])
+        states = jnp.broadcast_to(of_concept[:, None] / hmm.num_entities, hmm.start.shape)
+        belief = Belief(states[None], log_concepts[None], (evidence > -jnp.inf)[None])
+        for token in prompt[(n - 1) * (example_length + 1) :]:
+            belief = advance(hmm, observe(hmm, belief, token[None])[0], smoothing)
+        return predict(hmm, belief)[0]
+
+    return jax.lax.map(one, tokens, batch_size=64)
+
+
+def _log_likelihood_by_start(hmm: ConceptHMM, examples: Int[Array, "N K"], smoothing) -> Float[Array, "N C P"]:
+    """log p(example | concept, start property), entity uniform: backwards, so that one pass serves every start."""
+    axes = "ef" if hmm.entities_shared else "cef"
+
+    def observe_back(message, token):
+        seen = jnp.where((hmm.memory == token[:, None, None])[:, None], message[0], 0.0)
+        largest = seen.max((2, 3), keepdims=True)
+        return seen / jnp.where(largest > 0, largest, 1.0), message[1] + jnp.log(largest[:, :, 0])
+
+    def step(message, token):
+        seen, log_scale = observe_back(message, token)
+        moved = einsum("ncfq,cpq->ncfp", seen, hmm.property_transitions)
+        moved = einsum(f"ncfp,{axes}->ncep", moved, hmm.entity_transitions)
+        return ((1 - smoothing) * moved + smoothing * seen.mean((2, 3), keepdims=True), log_scale), None
+
+    shape = (examples.shape[0], *hmm.start.shape)
+    last = jnp.ones(shape), jnp.zeros((*shape[:2], 1))
+    message, _ = jax.lax.scan(step, last, examples[:, :0:-1].T)
+    seen, log_scale = observe_back(message, examples[:, 0])
+    return jnp.log(seen.mean(2)) + log_scale

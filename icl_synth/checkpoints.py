@@ -23,7 +23,7 @@ from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
 Model = Transformer | LSTM
-Weights = dict[str, Array]
+Weights = dict[str, Array | jax.ShapeDtypeStruct]
 MODELS = {"transformer": (TransformerConfig, Transformer), "lstm": (LSTMConfig, LSTM)}
 
 

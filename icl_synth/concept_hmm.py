@@ -6,6 +6,7 @@ distribution; a document keeps one concept, and to predict it well is to infer w
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -149,6 +150,7 @@ class WorldConfig:
             raise ValueError(f'entity_matrices must be "shared" or "own", got {self.entity_matrices!r}')
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def sample_concept_hmm(key: Key[Array, ""], config: WorldConfig) -> ConceptHMM:
     """A random world of the official recipe (Xie et al. 2022, section 4.1), with any sizes."""
     C, E, P = config.concepts, config.entities, config.properties
@@ -172,8 +174,7 @@ def _mixed_permutations(key, matrices: int, size: int, permutations: int, temper
     """`matrices` softmax-weighted sums of random permutation matrices."""
     weight_key, permutation_key = jax.random.split(key)
     logits = jax.random.uniform(weight_key, (matrices, permutations), minval=-0.5, maxval=0.5) / temperature
-    keys = jax.random.split(permutation_key, (matrices, permutations))
-    shuffled = jax.vmap(jax.vmap(lambda k: jax.random.permutation(k, size)))(keys)
+    shuffled = jax.random.uniform(permutation_key, (matrices, permutations, size)).argsort(-1)
     return jnp.einsum("mn,mnij->mij", jax.nn.softmax(logits), jax.nn.one_hot(shuffled, size))
 
 

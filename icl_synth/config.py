@@ -69,7 +69,7 @@ class OptimizerConfig:
 
     name: Literal["muon", "adamw"] = "muon"
     """muon moves the matrices inside blocks and leaves the rest to adamw (transformers only); adamw moves all."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Peak rate of adamw."""
     muon_learning_rate: float = 2e-2
     """Peak rate of muon."""
@@ -161,7 +161,7 @@ def _paper(depth: int) -> TrainConfig:
 
 # Muon at twice the cost of a step in optimizer products still wins: what was tried is in README, "Training".
 PRESETS = {
-    "quick": TrainConfig(),
+    "quick": TrainConfig(steps=3500, batch=8, evaluate_every=250, model=TransformerConfig(width=64, heads=2)),
     "quick-draft": TrainConfig(model=TransformerConfig(depth=1, width=32, heads=1)),
     "quick-lstm": TrainConfig(
         model=LSTMConfig(width=128), optimizer=OptimizerConfig("adamw", learning_rate=4e-3)

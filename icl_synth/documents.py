@@ -61,7 +61,9 @@ def stream_documents(
     """
     devices = jax.local_devices()
     if chunk is None:
-        chunk = max(1, min(DOCUMENTS_PER_DEVICE, TOKENS_PER_DEVICE // max(1, length), -(-num_documents // len(devices))))
+        chunk = max(
+            1, min(DOCUMENTS_PER_DEVICE, TOKENS_PER_DEVICE // max(1, length), -(-num_documents // len(devices)))
+        )
     _check_positive(num_documents=num_documents, length=length, chunk=chunk)
     sample = _sampler(tuple(devices), length)
     step = chunk * len(devices)
@@ -129,7 +131,7 @@ def upper_edges(weights: Float[Array, "*R N"]) -> Int[Array, "*R N-1"]:
     return counts.cumsum(-1)[..., :-1]
 
 
-def choose(edges: Int[Array, "*B N"], word: UInt32[Array, "*B"]) -> Int[Array, "*B"]:
+def choose(edges: Int[Array, "*#B N"], word: UInt32[Array, "*#B"]) -> Int[Array, "*B"]:
     """The outcome, 0..N, that a uniform 32-bit word falls on: the number of edges at or below it."""
     return (jnp.asarray(word >> 2, jnp.int32)[..., None] >= edges).sum(-1, dtype=jnp.int32)
 

@@ -116,13 +116,13 @@ class LSTM(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def recurrence(
-    gates: Float[Array, "T B 4*D"],
-    weight: Float[Array, "D 4*D"],
+    gates: Float[Array, "T B G"],
+    weight: Float[Array, "D G"],
     hidden: Float[Array, "B D"],
     cell: Float[Array, "B D"],
     dtype: DTypeLike,
 ) -> tuple[Float[Array, "T B D"], Float[Array, "B D"], Float[Array, "B D"]]:
-    """Hidden states of a layer whose gates already hold the input's part; with the last hidden and cell state.
+    """Hidden states of a layer whose G = 4 D gates already hold the input's part; with the last hidden and cell state.
 
     The gradient is written out so that the weight's is one product over all positions after the backward loop,
     not a sum of small ones inside it: about twice as fast as differentiating the scan (benchmarks).

@@ -5,6 +5,7 @@ Started again with the same command, a run goes on from its last checkpoint and 
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import signal
 import sys
@@ -14,9 +15,11 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 from tqdm import tqdm
 
 from icl_synth import bayes, checkpoints, devices, layers
@@ -73,11 +76,7 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
     except ValueError as error:
         raise TrainingError(str(error)) from error
     state = initial_state(resolved, optimizer, mesh)
-    validation, _ = sample_documents(
-        hmm, jax.random.key(VALIDATION_SEED), resolved.evaluation_documents, resolved.data.length
-    )
-    validation = jax.device_get(validation)
-    bayes_loss = -float(bayes.token_log_likelihoods(hmm, validation)[:, 1:].mean())
+    validation, bayes_loss = validation_documents(resolved)
 
     saved = checkpoints.Checkpoints(out / "checkpoints")
     done = saved.latest() or 0
@@ -106,7 +105,8 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             "seconds": before + time.perf_counter() - started,
         }
         history.append(line)
-        state = slow_down(resolved, state, history)
+        if done % resolved.evaluate_every == 0:  # not at an interruption: the schedule must not depend on those
+            state = slow_down(resolved, state, history)
         save(saved, done, state, loss)
         if chief:
             with open(out / "metrics.jsonl", "a") as file:
@@ -120,7 +120,7 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             tick = time.perf_counter()
             state, loss = advance(state, number)
             loss = float(loss)
-            if not jnp.isfinite(loss):
+            if not np.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} within steps {done + 1} to {done + number}; the last good checkpoint is "
                     f"{f'step {saved.latest()} in {out}/checkpoints' if saved.latest() else 'none yet'}. Lower "
@@ -141,6 +141,20 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
     if chief:
         checkpoints.export(model, out / "model", **history[-1])
     return model
+
+
+def run_directory(config: TrainConfig, name: str) -> Path:
+    """runs/NAME-SEED-DIGEST: a folder for each configuration, so that a changed preset never meets an old run."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"{name}-{config.seed}-{digest}"
+
+
+def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float]:
+    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats a token."""
+    hmm, _ = config.data.build()
+    key = jax.random.key(VALIDATION_SEED)
+    tokens, _ = sample_documents(hmm, key, config.evaluation_documents, config.data.length)
+    return np.asarray(tokens), -float(bayes.token_log_likelihoods(hmm, tokens)[:, 1:].mean())
 
 
 def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
@@ -182,7 +196,7 @@ def _flat(nested: dict[str, Any], prefix: str = ""):
 
 def slow_down(config: TrainConfig, state: TrainState, history: list[dict[str, Any]]) -> TrainState:
     """Quarter the learning rate when the validation loss has stalled (plateau schedule only)."""
-    losses = [line["loss"] for line in history]
+    losses = [line["loss"] for line in history if line["step"] % config.evaluate_every == 0]
     # a stall is PATIENCE lines without a new minimum; counting from the minimum makes every further PATIENCE one more
     stalled = len(losses) - 1 - losses.index(min(losses))
     if config.optimizer.schedule != "plateau" or not stalled or stalled % PATIENCE:

@@ -125,9 +125,8 @@ class Transformer(nnx.Module):
         gpt2 = config.style == "gpt2"
         shape = (config.vocab_size, config.width)
         self.embedding = nnx.Param((0.02 if gpt2 else 1.0) * jax.random.normal(rngs.params(), shape))
-        self.positions = None
-        if gpt2:
-            self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.context, config.width)))
+        room = (config.context, config.width)
+        self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), room)) if gpt2 else None
         self.blocks = nnx.List([Block(f"blocks.{i}", config, dtype, rngs) for i in range(config.depth)])
         self.norm = Norm(config.width, config.style)
         self.head = None if gpt2 else Linear("head", config.width, config.vocab_size, 0.0, False, dtype, rngs)

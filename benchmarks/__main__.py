@@ -1,0 +1,69 @@
+"""python -m benchmarks: every comparison in one run, printed and written to benchmarks/RESULTS.md."""
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+from benchmarks import bench_documents
+from icl_synth.checkpoints import write_atomically
+from icl_synth.provenance import commit, device
+
+REPEATS, STEPS = 5, 5
+
+
+def speeds(*command: str) -> list[float]:
+    """Tokens a second that a benchmark in a process of its own prints; each has both cores to itself."""
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def training() -> list[tuple[str, str, list[float]]]:
+    rows = []
+    for kind in ("transformer", "lstm"):
+        for precision in ("float32", "bfloat16"):
+            size = [str(REPEATS), str(STEPS)]
+            rows.append((kind, f"ours, {precision}", speeds("benchmarks.our_step", kind, precision, "adamw", *size)))
+            try:
+                # bf16 without matrix units is far slower in torch: one repeat tells
+                fewer = size if precision == "float32" else ["2", "1"]
+                rows.append((kind, f"PyTorch, {precision}", speeds("benchmarks.torch_step", kind, precision, *fewer)))
+            except subprocess.CalledProcessError as error:
+                reason = error.stderr.strip().splitlines()[-1]
+                print(f"PyTorch {kind} in {precision} does not run here: {reason}", file=sys.stderr)
+    rows.append(
+        ("transformer", "ours, float32, Muon", speeds("benchmarks.our_step", "transformer", "float32", "muon", *size))
+    )
+    return rows
+
+
+def table() -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`make bench` on {datetime.date.today().isoformat()}, {device()}, commit {commit()}. Tokens a second, all in one "
+        "run; the ratio is of medians, against the fastest peer of that job.",
+        "",
+        "## Training step: 4 layers or 2 LSTM layers, d = 128, T = 256, batch 16, AdamW, two threads",
+        "",
+        "| model | program | median | best | ratio to the best PyTorch |",
+        "|---|---|---:|---:|---:|",
+    ]
+    rows = training()
+    for kind, program, values in rows:
+        peer = max(median(v) for k, p, v in rows if k == kind and p.startswith("PyTorch"))
+        ratio = f"{median(values) / peer:.2f}" if program.startswith("ours") else ""
+        lines.append(f"| {kind} | {program} | {median(values):,.0f} | {max(values):,.0f} | {ratio} |")
+    lines += ["", "## Sampling documents", "", "| program | median | best |", "|---|---:|---:|"]
+    lines += [
+        f"| {row['what']} | {row['tokens_per_second_median']:,.0f} | {row['tokens_per_second_best']:,.0f} |"
+        for row in bench_documents.run()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    text = table()
+    write_atomically(Path(__file__).parent / "RESULTS.md", text)
+    print(text)

@@ -1,0 +1,106 @@
+"""Tokens a second of the document sampler, beside a vectorised NumPy sampler and a loop in plain Python.
+
+`python -m benchmarks.bench_documents` prints one table. All rows come from one run, so that their ratios hold
+whatever else the machine does: 102 M tokens a minute here mean little, 200 times the loop a lot.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from icl_synth.concept_hmm import OfficialParameters, official_parameters
+
+LENGTH = 1024
+REPEATS = 5
+
+
+def public_loop(world: OfficialParameters, stream: np.random.RandomState, documents: int) -> int:
+    """The way of the public code, which is hmmlearn's: a token at a time, each state by a search in its cumulative row."""
+    full = [np.kron(world.entity_transitions, properties) for properties in world.property_transitions]
+    cumulative = [np.cumsum(transition, axis=1) for transition in full]
+    emission = np.cumsum(np.eye(world.memory.max() + 1)[world.memory.ravel()], axis=1)
+    for _ in range(documents):
+        concept = stream.choice(5)
+        state = int((np.cumsum(world.start[concept].ravel()) > stream.rand()).argmax())
+        tokens = [int((emission[state] > stream.rand()).argmax())]
+        for _ in range(LENGTH - 1):
+            state = int((cumulative[concept][state] > stream.rand()).argmax())
+            tokens.append(int((emission[state] > stream.rand()).argmax()))
+    return documents * LENGTH
+
+
+def vectorised_numpy(world: OfficialParameters, stream: np.random.Generator, documents: int) -> int:
+    """All documents at once in NumPy, with the factorised matrices: the best that is short."""
+    properties = world.property_transitions[:5].cumsum(-1)[:, :, :-1].astype(np.float32)
+    entities = world.entity_transitions.cumsum(-1)[:, :-1].astype(np.float32)
+    concept = stream.integers(0, 5, documents)
+    start = world.start.reshape(len(world.start), -1).cumsum(-1)[concept, :-1]
+    entity, property_ = np.divmod((stream.random(documents)[:, None] >= start).sum(1), 10)
+    tokens = np.empty((LENGTH, documents), np.uint8)
+    for position in range(LENGTH):
+        tokens[position] = world.memory[entity, property_]
+        draws = stream.random((2, documents, 1), np.float32)
+        property_ = (draws[0] >= properties[concept, property_]).sum(1)
+        entity = (draws[1] >= entities[entity]).sum(1)
+    tokens.T.astype(np.int32)
+    return documents * LENGTH
+
+
+def ours(devices: int) -> list[float]:
+    """Rates of `stream_documents` in a process of its own, since JAX fixes its devices when it starts."""
+    command = [sys.executable, "-m", "benchmarks.bench_documents", "--devices", str(devices)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_ours(devices: int) -> list[float]:
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", devices)
+    from icl_synth.concept_hmm import official_ginc
+    from icl_synth.documents import stream_documents
+
+    hmm, _ = official_ginc()
+    key = jax.random.key(0)
+    return rates(lambda: sum(tokens.size for tokens, _ in stream_documents(hmm, key, 32 * 1024, LENGTH)))
+
+
+def rates(sample: Callable[[], int]) -> list[float]:
+    """Tokens a second of each repeat, after one run to compile and warm up."""
+    sample()
+    measured = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        tokens = sample()
+        measured.append(tokens / (time.perf_counter() - start))
+    return measured
+
+
+def run() -> list[dict]:
+    """Rows {what, tokens_per_second_median, tokens_per_second_best}."""
+    world = official_parameters()
+    measured = {
+        "plain Python loop, as the public code": rates(lambda: public_loop(world, np.random.RandomState(0), 20)),
+        "vectorised NumPy": rates(lambda: vectorised_numpy(world, np.random.default_rng(0), 1024)),
+        "ours, 1 device": ours(1),
+        "ours, 2 devices": ours(2),
+    }
+    return [
+        {"what": what, "tokens_per_second_median": float(np.median(values)), "tokens_per_second_best": max(values)}
+        for what, values in measured.items()
+    ]
+
+
+if __name__ == "__main__":
+    if "--devices" in sys.argv:
+        print(json.dumps(measure_ours(int(sys.argv[-1]))))
+    else:
+        rows = run()
+        loop, vectorised = rows[0]["tokens_per_second_median"], rows[1]["tokens_per_second_median"]
+        for row in rows:
+            median, best = row["tokens_per_second_median"], row["tokens_per_second_best"]
+            ratios = f"{median / loop:8.1f} x loop {median / vectorised:6.2f} x NumPy"
+            print(f"{row['what']:40s} median {median:14,.0f} best {best:14,.0f} tokens/s {ratios}")

@@ -1,0 +1,38 @@
+"""Our training step at the peer's shape: `python -m benchmarks.our_step transformer float32 REPEATS STEPS`."""
+
+import sys
+import time
+
+from icl_synth import checkpoints, devices
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
+from icl_synth.lstm import LSTMConfig
+from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.transformer import TransformerConfig
+
+MODELS = {"transformer": (TransformerConfig(50, 256, 4, 128, 4), 1), "lstm": (LSTMConfig(50, 256, 2, 128), 0)}
+
+
+def time_step(kind: str, precision: str, optimizer: str, repeats: int, steps: int) -> list[float]:
+    """Tokens a second of each of `repeats` timings of `steps` optimizer steps, data included, after a warm-up."""
+    model, micro_batch = MODELS[kind]
+    config = TrainConfig(
+        batch=16, micro_batch=micro_batch, data=DataConfig(length=257), model=model, optimizer=OptimizerConfig(optimizer)
+    )
+    mesh = devices.start(devices.Devices(), config.batch)
+    transformation = make_optimizer(config.optimizer, config.steps)
+    graph, _ = checkpoints.split(checkpoints.create(config.model, dtype=precision))
+    advance = make_steps(config, graph, transformation, make_data(config, config.data.build()[0]), mesh)
+    state, loss = advance(initial_state(config, transformation, mesh), 1)
+    loss.block_until_ready()
+    speeds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        state, loss = advance(state, steps)
+        loss.block_until_ready()
+        speeds.append(steps * config.batch * (config.data.length - 1) / (time.perf_counter() - start))
+    return speeds
+
+
+if __name__ == "__main__":
+    kind, precision, optimizer, repeats, steps = sys.argv[1:]
+    print(*time_step(kind, precision, optimizer, int(repeats), int(steps)))

@@ -1,0 +1,38 @@
+"""Tiny trained models that ship with the library, so that notebooks start at once.
+
+    from icl_synth import pretrained
+    model = pretrained.load("transformer")
+    logits = model(tokens)
+
+Each is a folder of model.safetensors and config.json, whose card tells how it was made and what it scored.
+`python -m icl_synth.pretrained` makes them from the quick runs of `python -m figures --preset quick`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from icl_synth import checkpoints
+
+HERE = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """The models there are: the largest first, then its draft, then the LSTM."""
+    return ("transformer", "draft", "lstm")
+
+
+def _folder(name: str) -> Path:
+    if name not in names():
+        raise ValueError(f"unknown pretrained model {name!r}: choose one of {', '.join(names())}")
+    return HERE / name
+
+
+def load(name: str, dtype: str = "float32") -> checkpoints.Model:
+    """The model of that name, ready to call: tokens i32[B L] to logits f32[B L V]. Raises ValueError for others."""
+    return checkpoints.load(_folder(name), dtype)
+
+
+def card(name: str) -> dict[str, Any]:
+    """How a model was made (preset, seed, command, commit, minutes, device) and its scores (loss and excess in nats)."""
+    return json.loads((_folder(name) / "config.json").read_text())["card"]

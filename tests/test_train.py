@@ -1,0 +1,243 @@
+"""Training: it learns, it is the same on any mesh, it survives being killed, and it says plainly what is wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from icl_synth import checkpoints, devices, train
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig, preset
+from icl_synth.lstm import LSTMConfig
+from icl_synth.step import initial_state, learning_rate, make_data, make_optimizer, make_steps
+from icl_synth.transformer import TransformerConfig
+
+ROOT = Path(__file__).parents[1]
+TINY = TrainConfig(
+    steps=40,
+    batch=8,
+    evaluate_every=20,
+    evaluation_documents=8,
+    precision="float32",
+    data=DataConfig(length=33),
+    model=TransformerConfig(context=32, depth=1, width=16, heads=1),
+)
+# the same from the command line, in processes of their own
+FLAGS = (
+    "--steps 600 --batch 8 --evaluate-every 20 --evaluation-documents 8 --precision float32 --data.length 33 "
+    "--model.context 32 --model.depth 1 --model.width 16 --model.heads 1"
+).split()
+
+
+def one_device():
+    return jax.make_mesh((1, 1), ("data", "model"), devices=jax.devices()[:1])
+
+
+def test_it_learns_and_keeps_a_record(tmp_path):
+    model = train.train(dataclasses.replace(TINY, steps=200, evaluate_every=100), tmp_path / "run", one_device())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [100, 200]
+    assert lines[-1].keys() == {
+        "step", "tokens", "loss", "bayes_loss", "excess_nats", "tokens_per_second", "seconds"
+    }  # fmt: skip
+    assert lines[-1]["tokens"] == 200 * 8 * 32
+    assert 0 < lines[-1]["excess_nats"] < 2.2 < np.log(50) - lines[-1]["bayes_loss"]
+    assert lines[-1]["excess_nats"] == pytest.approx(lines[-1]["loss"] - lines[-1]["bayes_loss"])
+    loaded = checkpoints.load(tmp_path / "run" / "model")
+    x = jnp.arange(12)[None]
+    assert jnp.array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("model", [TINY.model, LSTMConfig(context=32, depth=1, width=16)], ids=["transformer", "lstm"])
+@pytest.mark.parametrize(("data", "model_parallel"), [(8, 1), (4, 2)])
+def test_a_mesh_of_eight_devices_gives_the_same_losses(model, data, model_parallel, monkeypatch):
+    monkeypatch.setattr(devices, "SHARDED_FROM", 64)
+    optimizer_config = OptimizerConfig("adamw", warmup_steps=2)
+    config = dataclasses.replace(TINY, model=model, optimizer=optimizer_config, micro_batch=1)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    hmm, _ = config.data.build()
+    graph, _ = checkpoints.split(checkpoints.create(config.model))
+    losses = {}
+    for name, mesh in {"one": one_device(), "eight": devices.mesh(model_parallel)}.items():
+        state = initial_state(config, optimizer, mesh)
+        steps = make_steps(config, graph, optimizer, make_data(config, hmm), mesh)
+        split = [w for w in state.weights.values() if not w.sharding.is_fully_replicated]
+        assert bool(split) == (name == "eight" and model_parallel > 1)
+        losses[name] = []
+        for _ in range(4):
+            state, loss = steps(state, 3)
+            losses[name].append(float(loss))
+    np.testing.assert_allclose(losses["one"], losses["eight"], rtol=2e-5)
+
+
+def test_micro_batches_sum_to_the_whole_batch():
+    optimizer = make_optimizer(OptimizerConfig("adamw", warmup_steps=2), 40)
+    hmm, _ = TINY.data.build()
+    graph, _ = checkpoints.split(checkpoints.create(TINY.model))
+    losses = []
+    for micro in (1, 4, 8):
+        config = dataclasses.replace(TINY, micro_batch=micro)
+        steps = make_steps(config, graph, optimizer, make_data(config, hmm), one_device())
+        losses.append(float(steps(initial_state(config, optimizer, one_device()), 6)[1]))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+
+
+def test_a_finite_data_set_is_seen_once_an_epoch():
+    config = dataclasses.replace(TINY, batch=4, data=DataConfig(length=32, documents=6, document_length=64))
+    hmm, _ = config.data.build()
+    data = jax.jit(make_data(config, hmm))
+    first, second = (
+        np.concatenate([data(jnp.int32(step)) for step in range(3 * epoch, 3 * epoch + 3)]) for epoch in (0, 1)
+    )
+    assert len({row.tobytes() for row in first}) == 12
+    assert {row.tobytes() for row in first} == {row.tobytes() for row in second}
+    assert not np.array_equal(first, second)
+
+
+def test_learning_rate_warms_up_and_decays():
+    linear = learning_rate(OptimizerConfig(warmup_steps=10, schedule="linear"), 1.0, 110)
+    np.testing.assert_allclose([linear(0), linear(10), linear(60), linear(110)], [1 / 11, 1.0, 0.5, 0.0], atol=1e-6)
+
+
+def test_plateau_quarters_the_rate_when_the_loss_stalls():
+    config = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", schedule="plateau"))
+    state = initial_state(config, make_optimizer(config.optimizer, 40), one_device())
+    scales = []
+    for count in range(1, 7):
+        losses = (3.0, 2.0, 2.1, 2.2, 2.1, 2.3)[:count]
+        history = [{"step": 20 * (i + 1), "loss": loss} for i, loss in enumerate(losses)]
+        history.insert(1, {"step": 25, "loss": 1.0})  # an interruption's line does not count
+        state = train.slow_down(config, state, history)
+        scales.append(float(state.scale))
+    assert scales == [1.0, 1.0, 1.0, 0.25, 0.25, 0.0625]
+
+
+def command(out, *more):
+    return [sys.executable, "-m", "icl_synth.train", "--out", str(out), *FLAGS, *more]
+
+
+def start(out, *more):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command(out, *more), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, error = process.communicate(timeout=300)
+    return process.returncode, error
+
+
+def wait_for_lines(out, count, process):
+    path = out / "metrics.jsonl"
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def test_killed_at_any_moment_it_ends_with_bit_equal_weights(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    uninterrupted = start(whole)
+    assert finish(uninterrupted)[0] == 0
+    for lines, sent in ((3, signal.SIGKILL), (9, signal.SIGKILL), (16, signal.SIGINT)):
+        process = start(broken)
+        wait_for_lines(broken, lines, process)
+        time.sleep(0.05 * np.random.default_rng().uniform())
+        process.send_signal(sent)
+        code, error = finish(process)
+        assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL), error
+    assert "goes on from there" in error
+    assert finish(start(broken))[0] == 0
+    expected, found = (load_file(out / "model" / "model.safetensors") for out in (whole, broken))
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 600 and steps == sorted(set(steps)) and set(range(20, 601, 20)) <= set(steps)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    few = ["--steps", "40", "--optimizer.name", "adamw"]
+    pair = [
+        start(tmp_path / "pair", *few, "--coordinator", f"localhost:{port}", "--num-processes", "2",
+              "--process-id", str(i))
+        for i in range(2)
+    ]  # fmt: skip
+    assert [finish(process)[0] for process in pair] == [0, 0]
+    assert finish(start(tmp_path / "alone", *few))[0] == 0
+    pair_lines, alone_lines = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("pair", "alone")
+    )
+    np.testing.assert_allclose([x["loss"] for x in pair_lines], [x["loss"] for x in alone_lines], rtol=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
+    wild = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", learning_rate=1e18, clip=1e30))
+    with pytest.raises(train.TrainingError, match=r"last good checkpoint is none yet. Lower optimizer.learning_rate"):
+        train.train(dataclasses.replace(wild, model=dataclasses.replace(TINY.model, depth=2)), tmp_path / "run")
+
+
+def test_another_configuration_is_refused_and_nothing_is_lost(tmp_path):
+    out = tmp_path / "run"
+    train.train(dataclasses.replace(TINY, steps=20), out, one_device())
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(train.TrainingError, match=r"batch: 8 there, 16 asked for"):
+        train.train(dataclasses.replace(TINY, steps=20, batch=16), out, one_device())
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    with pytest.raises(train.TrainingError, match="not empty and holds no run of ours"):
+        train.train(TINY, tmp_path / "other", one_device())
+
+
+def test_a_full_disk_is_said_plainly():
+    class Full:
+        def save(self, *_):
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+        def latest(self):
+            return 60
+
+    with pytest.raises(train.TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"):
+        train.save(Full(), 80, None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: preset("quik"), "unknown preset 'quik': choose one of quick"),
+        (lambda: TrainConfig(steps=0), "steps must be at least 1"),
+        (lambda: TrainConfig(data=DataConfig(vocab_size=80)), "set model.vocab_size to at least 80"),
+        (lambda: TrainConfig(data=DataConfig(length=400)), "more than model.context 256"),
+        (lambda: TrainConfig(model=LSTMConfig()), "muon is for transformers"),
+        (lambda: DataConfig(concepts=7), "set data.world to random"),
+    ],
+)
+def test_impossible_configurations_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_batch_that_does_not_split_is_refused(tmp_path):
+    with pytest.raises(train.TrainingError, match="make batch a multiple of 8"):
+        train.train(dataclasses.replace(TINY, batch=12), tmp_path / "run", devices.mesh())
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "quik"], ["--out", "x", "--stepz", "3"], ["--out", "x", "--steps", "0"]])
+def test_the_command_line_exits_plainly(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train.main(arguments)
+    said = str(exit_.value) + capsys.readouterr().err
+    assert exit_.value.code not in (0, None)
+    assert "Traceback" not in said and any(word in said for word in ("unknown preset", "stepz", "steps must be"))

@@ -1,0 +1,152 @@
+"""The transformer against itself (cache, causality), against the paper's sizes and against Hugging Face's GPT-2."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from icl_synth import checkpoints
+from icl_synth.config import preset
+from icl_synth.lstm import LSTM, LSTMConfig
+from icl_synth.transformer import Transformer, TransformerConfig
+
+TINY = {
+    "modern": TransformerConfig(vocab_size=11, context=24, depth=2, width=16, heads=2),
+    "gpt2": TransformerConfig(11, 24, 2, 16, 2, style="gpt2", dropout=0.1),
+}
+TINY_LSTM = LSTMConfig(vocab_size=11, context=24, depth=2, width=16)
+
+
+def stirred(config, seed=0):
+    """A model all of whose weights are random: zero-initialised ones would hide mistakes."""
+    model = checkpoints.create(config, seed)
+    graph, weights = checkpoints.split(model)
+    keys = jax.random.split(jax.random.key(seed + 1), len(weights))
+    stirred = {n: w + 0.3 * jax.random.normal(k, w.shape) for (n, w), k in zip(weights.items(), keys, strict=True)}
+    return checkpoints.merge(graph, stirred)
+
+
+def tokens(rows=3, length=20, seed=5):
+    return jax.random.randint(jax.random.key(seed), (rows, length), 0, 11)
+
+
+ALL = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=["modern", "gpt2", "lstm"])
+
+
+@ALL
+@pytest.mark.parametrize("cuts", [(1,) * 20, (5, 1, 14)])
+def test_extending_a_state_gives_the_full_forward(config, cuts):
+    model, x = stirred(config), tokens()
+    state, parts, start = model.init_state(3, 22), [], 0
+    extend = jax.jit(lambda tokens, state: model.extend(tokens, state))
+    for count in cuts:
+        logits, state = extend(x[:, start : start + count], state)
+        parts.append(logits)
+        start += count
+    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), model(x), atol=2e-4)
+    assert state.length.tolist() == [20, 20, 20]
+
+
+@pytest.mark.parametrize("style", TINY)
+def test_rows_of_a_cache_may_differ_in_length_and_roll_back(style):
+    model, x = stirred(TINY[style]), tokens()
+    _, cache = model.extend(x[:, :10], model.init_state(3, 24))
+    lengths = jnp.array([10, 4, 7])
+    rolled = type(cache)(cache.keys, cache.values, lengths)
+    logits, _ = model.extend(jnp.stack([x[i, n : n + 3] for i, n in enumerate(lengths)]), rolled)
+    for i, n in enumerate(lengths.tolist()):
+        np.testing.assert_allclose(logits[i], model(x)[i, n : n + 3], atol=2e-4)
+
+
+@ALL
+def test_no_position_sees_a_later_token(config):
+    """Changing one token changes every logit from there on and none before."""
+    model, x = stirred(config), tokens(1)
+    forward = jax.jit(lambda tokens: model(tokens)[0])
+    before = forward(x)
+    for t in (0, 7, 19):
+        changed = forward(x.at[0, t].set((x[0, t] + 1) % 11))
+        assert jnp.array_equal(changed[:t], before[:t])
+        assert (jnp.abs(changed[t:] - before[t:]).max(-1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("paper-4l", 29_178_624), ("paper-12l", 85_881_600), ("paper-16l", 114_233_088), ("paper-lstm", 28_426_803)],
+)
+def test_paper_sizes(name, count):
+    config = preset(name).model
+    kind = LSTM if isinstance(config, LSTMConfig) else Transformer
+    shapes = jax.eval_shape(lambda: nnx.split(kind(config, nnx.Rngs(0)))[1])
+    assert sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(shapes)) == count
+
+
+@ALL
+def test_record_holds_the_input_of_every_linear_layer(config):
+    model, x = stirred(config), tokens()
+    record = {}
+    assert jnp.array_equal(model(x, record=record), model(x))
+    kernels = {name.removesuffix(".kernel"): w for name, w in checkpoints.split(model)[1].items() if "kernel" in name}
+    assert record.keys() == kernels.keys()
+    for name, seen in record.items():
+        assert seen.shape[-1] == kernels[name].shape[0], name
+    last = record["head"] @ kernels["head"] if "head" in kernels else None
+    if isinstance(model, Transformer) and last is not None:
+        np.testing.assert_allclose(last, model(x), atol=1e-4)
+
+
+def test_a_sequence_beyond_the_context_is_refused():
+    with pytest.raises(ValueError, match="25 tokens is longer than the model's context 24"):
+        stirred(TINY["modern"])(tokens(length=25))
+    with pytest.raises(ValueError, match="do not fit a cache with room for 4"):
+        model = stirred(TINY["modern"])
+        model.extend(tokens(length=5), model.init_state(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [({"heads": 3}, "multiple of model.heads"), ({"depth": 0}, "at least 1"), ({"dropout": 0.1}, "belongs to style")],
+)
+def test_impossible_shapes_are_refused(field, message):
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig(width=16, **field)
+
+
+def test_dropout_needs_a_key_and_changes_with_it():
+    model, x = stirred(TINY["gpt2"]), tokens()
+    one, two = (model(x, key=jax.random.key(i)) for i in range(2))
+    assert jnp.array_equal(model(x, key=jax.random.key(0)), one)
+    assert float(jnp.abs(one - two).max()) > 0.1
+    assert jnp.array_equal(model(x), model(x))
+
+
+@ALL
+def test_export_and_load_give_the_same_model(config, tmp_path):
+    model, x = stirred(config), tokens()
+    checkpoints.export(model, tmp_path / "model", seed=0)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["card"] == {"seed": 0}
+    assert jnp.array_equal(checkpoints.load(tmp_path / "model")(x), model(x))
+
+
+def test_loading_weights_that_do_not_fit_says_which(tmp_path):
+    checkpoints.export(stirred(TINY["modern"]), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["icl_synth"]["vocab_size"] = 12
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"embedding has shape \(11, 16\), the config says \(12, 16\)"):
+        checkpoints.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoints.load(tmp_path)
+
+
+def test_gpt2_style_is_hugging_faces_gpt2(tmp_path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    model, x = stirred(TINY["gpt2"]), tokens()
+    reference = transformers.GPT2LMHeadModel.from_pretrained(checkpoints.export(model, tmp_path)).eval()
+    with torch.no_grad():
+        theirs = reference(torch.tensor(np.asarray(x))).logits.numpy()
+    np.testing.assert_allclose(model(x), theirs, atol=1e-4)
