@@ -1,8 +1,8 @@
 # Every target makes .venv by itself: a stamp in it depends on requirements.lock and pyproject.toml.
 PYTHON  ?= python3
 PRESET  ?= small
-WORKERS ?= 0
-TESTS   ?= tests
+WORKERS ?= 2
+TESTS   ?= tests notebooks
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -20,8 +20,8 @@ SUPPORTED := import sys; v = "%d.%d" % sys.version_info[:2]; \
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
-test: $(READY) ## run the tests (TESTS=tests/test_x.py, WORKERS=2 for two processes)
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
+test: $(READY) ## run the tests and the notebooks (TESTS=tests/test_x.py chooses)
+	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 -n $(WORKERS) $(TESTS)
 
 lint: $(READY) ## ruff, its formatter, and mypy
 	$(BIN)/python -m ruff check .
@@ -34,8 +34,8 @@ lab: $(READY) ## open the first notebook in JupyterLab
 bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
 	$(BIN)/python -m benchmarks
 
-reproduce: $(READY) ## the table of claims, our numbers beside the papers' (minutes)
-	$(BIN)/python -m figures reproduce --preset quick
+reproduce: $(READY) ## train the quick models, evaluate, draw (minutes; goes on where it was stopped)
+	$(BIN)/python -m figures --preset quick
 
 figures: $(READY) ## draw every figure (PRESET=quick, small or paper)
 	$(BIN)/python -m figures --preset $(PRESET)

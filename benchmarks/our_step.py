@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Literal, cast
 
 from icl_synth import checkpoints, devices
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
@@ -9,14 +10,21 @@ from icl_synth.lstm import LSTMConfig
 from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
 from icl_synth.transformer import TransformerConfig
 
-MODELS = {"transformer": (TransformerConfig(50, 256, 4, 128, 4), 1), "lstm": (LSTMConfig(50, 256, 2, 128), 0)}
+MODELS: dict[str, tuple[TransformerConfig | LSTMConfig, int]] = {
+    "transformer": (TransformerConfig(50, 256, 4, 128, 4), 1),
+    "lstm": (LSTMConfig(50, 256, 2, 128), 0),
+}
 
 
-def time_step(kind: str, precision: str, optimizer: str, repeats: int, steps: int) -> list[float]:
+def time_step(kind: str, precision: str, optimizer: Literal["muon", "adamw"], repeats: int, steps: int) -> list[float]:
     """Tokens a second of each of `repeats` timings of `steps` optimizer steps, data included, after a warm-up."""
     model, micro_batch = MODELS[kind]
     config = TrainConfig(
-        batch=16, micro_batch=micro_batch, data=DataConfig(length=257), model=model, optimizer=OptimizerConfig(optimizer)
+        batch=16,
+        micro_batch=micro_batch,
+        data=DataConfig(length=257),
+        model=model,
+        optimizer=OptimizerConfig(optimizer),
     )
     mesh = devices.start(devices.Devices(), config.batch)
     transformation = make_optimizer(config.optimizer, config.steps)
@@ -35,4 +43,5 @@ def time_step(kind: str, precision: str, optimizer: str, repeats: int, steps: in
 
 if __name__ == "__main__":
     kind, precision, optimizer, repeats, steps = sys.argv[1:]
-    print(*time_step(kind, precision, optimizer, int(repeats), int(steps)))
+    chosen = cast(Literal["muon", "adamw"], optimizer)
+    print(*time_step(kind, precision, chosen, int(repeats), int(steps)))

@@ -35,7 +35,14 @@ def results(modules: dict[str, ModuleType]) -> str:
         for preset_name in ("small", "paper"):
             known = record.read_provenance(name, preset_name)
             if known is None:
-                cells = (module.TITLE, "", "", "not run", preset_name, f"`python -m figures {name} --preset {preset_name}`")
+                cells = (
+                    module.TITLE,
+                    "",
+                    "",
+                    "not run",
+                    preset_name,
+                    f"`python -m figures {name} --preset {preset_name}`",
+                )
                 lines.append("| " + " | ".join(cells) + " |")
                 continue
             rows = record.read_rows(name, preset_name)

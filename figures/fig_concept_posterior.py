@@ -60,7 +60,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     left.text(known.position.max(), 0.965, "0.98", ha="right", va="top", color="#777777")
     left.set(xscale="log", ylim=(0, 1.03), xlabel="tokens read", ylabel="posterior of the true concept")
     left.set_title("Exact Bayes finds the concept")
-    for index, (name, line) in enumerate(rows[rows.quantity == "kl"].groupby("model", sort=False)):
+    for index, name in enumerate(rows[rows.quantity == "kl"].model.unique()):
+        line = rows[(rows.model == name) & (rows.quantity == "kl")]
         colour = COLOURS.get(name, f"C{index + 2}")
         mean = rows[(rows.model == name) & (rows.quantity == "mean_excess")].iloc[0]
         right.plot(line.position, line.value, color=colour,

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.claims import Claim, judged
-from figures.record import HERE
 from figures.recipes import Recipe, trained
+from figures.record import HERE
 from icl_synth import bayes
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, Estimate, answers, estimate, examples_that_fit
 from icl_synth.prompts import sample_prompts
@@ -41,7 +41,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n)
             prompts = sample_prompts(hmm, key, recipe.prompts, n, k)
             labels = np.asarray(prompts.labels)
-            right = {name: [] for name in recipe.models}
+            right: dict[str, list[np.ndarray]] = {name: [] for name in recipe.models}
             for one in models:
                 right[one.name].append(answers(one.model, prompts) == labels)
             told, smoothed = CEILINGS
@@ -84,8 +84,8 @@ def plot(rows: pd.DataFrame) -> Figure:
                 line.num_examples.map(place), line.accuracy_percent, "s--", color=colour, lw=0.9, mfc="white",
                 label=f"Xie et al. 2022: {name}",
             )  # fmt: skip
-        for index, (name, line) in enumerate(rows[~rows.model.isin(CEILINGS)].groupby("model", sort=False)):
-            line = line[line.example_length == k]
+        for index, name in enumerate(learned(rows)):
+            line = rows[(rows.model == name) & (rows.example_length == k)]
             colour = COLOURS.get(name, f"C{index + 2}")
             x, y, half = line.num_examples.map(place), 100 * line.accuracy, 100 * line.half_width
             panel.plot(x, y, "o-", color=colour, label=f"ours: {name}")
@@ -97,6 +97,11 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def learned(rows: pd.DataFrame) -> list[str]:
+    """The trained models of the rows, in order."""
+    return [name for name in rows.model.unique() if name not in CEILINGS]
+
+
 def at(rows: pd.DataFrame, model: str, k: int, n: int) -> Estimate:
     one = rows[(rows.model == model) & (rows.example_length == k) & (rows.num_examples == n)].iloc[0]
     return Estimate(100 * one.accuracy, 100 * one.half_width)
@@ -106,9 +111,9 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Growth by n for each model at k = 10, growth by k, and LSTM against transformer."""
     table = []
     published = paper_values()
-    learned = [name for name in rows.model.unique() if name not in CEILINGS]
-    last = {k: rows[(rows.example_length == k) & (rows.model == learned[0])].num_examples.max() for k in EXAMPLE_LENGTHS}
-    for name in learned:
+    models = learned(rows)
+    last = {k: rows[(rows.example_length == k) & (rows.model == models[0])].num_examples.max() for k in EXAMPLE_LENGTHS}
+    for name in models:
         theirs = name if name in set(published.model) else "transformer, 12 layers"
         for k in (5, 10):
             first, best = at(rows, name, k, 0), at(rows, name, k, last[k])
@@ -131,7 +136,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 judged(long.mean - long.half_width > short.mean + short.half_width, long.mean > short.mean),
             )
         )
-    if {"transformer", "LSTM"} <= set(learned):
+    if {"transformer", "LSTM"} <= set(models):
         lstm, transformer = (at(rows, name, 10, last[10]) for name in ("LSTM", "transformer"))
         table.append(
             Claim(

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from icl_synth.concept_hmm import ConceptHMM
 
-ENTITY_COLOURS = plt.get_cmap("tab10").colors
+ENTITY_COLOURS = [plt.get_cmap("tab10")(i) for i in range(10)]
 
 
 class Path(NamedTuple):

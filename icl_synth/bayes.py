@@ -38,7 +38,7 @@ def prior(hmm: ConceptHMM, batch: int) -> Belief:
 
 
 def observe(hmm: ConceptHMM, belief: Belief, tokens: Int[Array, "B"]) -> tuple[Belief, Float[Array, "B"]]:
-    """Condition on the token emitted now; also its log-probability. After an impossible one concepts stay as they were."""
+    """Condition on the token emitted now; also its log-probability. An impossible one leaves the concepts alone."""
     states = jnp.where((hmm.memory == tokens[:, None, None])[:, None], belief.states, 0.0)
     evidence = states.sum((2, 3))
     joint = belief.log_concepts + jnp.log(evidence)
@@ -133,7 +133,9 @@ def prompt_log_probs(
     return jax.lax.map(one, tokens, batch_size=64)
 
 
-def _log_likelihood_by_start(hmm: ConceptHMM, examples: Int[Array, "N K"], smoothing) -> Float[Array, "N C P"]:
+def _log_likelihood_by_start(
+    hmm: ConceptHMM, examples: Int[Array, "N K"], smoothing: Smoothing
+) -> Float[Array, "N C P"]:
     """log p(example | concept, start property), entity uniform: backwards, so that one pass serves every start."""
     axes = "ef" if hmm.entities_shared else "cef"
 

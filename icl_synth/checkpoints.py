@@ -29,8 +29,9 @@ MODELS = {"transformer": (TransformerConfig, Transformer), "lstm": (LSTMConfig, 
 
 def create(config: TransformerConfig | LSTMConfig, seed: int = 0, dtype: str = "float32") -> Model:
     """A model with fresh weights."""
-    kind = Transformer if isinstance(config, TransformerConfig) else LSTM
-    return kind(config, nnx.Rngs(seed), dtype)
+    if isinstance(config, TransformerConfig):
+        return Transformer(config, nnx.Rngs(seed), dtype)
+    return LSTM(config, nnx.Rngs(seed), dtype)
 
 
 def split(model: Model) -> tuple[nnx.GraphDef, Weights]:
@@ -101,7 +102,7 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     weights = {name: np.asarray(value) for name, value in split(model)[1].items()}
     kind = "transformer" if isinstance(model, Transformer) else "lstm"
     config: dict[str, Any] = {"icl_synth": {"kind": kind, **dataclasses.asdict(model.config)}, "card": card}
-    if kind == "transformer" and model.config.style == "gpt2":
+    if isinstance(model, Transformer) and model.config.style == "gpt2":
         weights = {gpt2_name(name): value for name, value in weights.items()}
         config |= gpt2_config(model.config)
     temporary = directory / ".model.safetensors.writing"
@@ -126,7 +127,7 @@ def load(directory: Path | str, dtype: str = "float32") -> Model:
     graph, expected = split(nnx.eval_shape(lambda: model_class(model_config, nnx.Rngs(0), dtype)))
     try:
         with safe_open(directory / "model.safetensors", framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{directory}/model.safetensors cannot be read: {error}") from error
     gpt2 = kind == "transformer" and model_config.style == "gpt2"

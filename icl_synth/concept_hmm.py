@@ -7,6 +7,7 @@ distribution; a document keeps one concept, and to predict it well is to infer w
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -45,13 +46,14 @@ class ConceptHMM:
                 f"{self.memory.shape} and {self.property_transitions.shape}"
             )
         C, E, P = self.num_concepts, self.num_entities, self.num_properties
-        for name, allowed in {
+        allowed: dict[str, list[tuple[int, ...]]] = {
             "property_transitions": [(C, P, P)],
             "entity_transitions": [(E, E), (C, E, E)],
             "start": [(C, E, P)],
-        }.items():
-            if getattr(self, name).shape not in allowed:
-                expected = " or ".join(map(str, allowed))
+        }
+        for name, shapes in allowed.items():
+            if getattr(self, name).shape not in shapes:
+                expected = " or ".join(map(str, shapes))
                 raise ValueError(f"{name} must have shape {expected}, got {getattr(self, name).shape}")
         if isinstance(self.memory, jax.core.Tracer):
             if self.vocab_size is None:
@@ -91,12 +93,12 @@ class ConceptHMM:
         )
 
 
-def _flatten(hmm: ConceptHMM):
+def _flatten(hmm: ConceptHMM) -> tuple[list, int]:
     names = ("memory", "property_transitions", "entity_transitions", "start")
     return [(jax.tree_util.GetAttrKey(name), getattr(hmm, name)) for name in names], hmm.vocab_size
 
 
-def _unflatten(vocab_size, leaves) -> ConceptHMM:
+def _unflatten(vocab_size: int, leaves: Iterable) -> ConceptHMM:
     # past the constructor: JAX also rebuilds pytrees around placeholders and around stacked leaves
     hmm = object.__new__(ConceptHMM)
     names = ("memory", "property_transitions", "entity_transitions", "start", "vocab_size")
@@ -170,7 +172,9 @@ def sample_concept_hmm(key: Key[Array, ""], config: WorldConfig) -> ConceptHMM:
     )
 
 
-def _mixed_permutations(key, matrices: int, size: int, permutations: int, temperature: float) -> Float[Array, "M N N"]:
+def _mixed_permutations(
+    key: Key[Array, ""], matrices: int, size: int, permutations: int, temperature: float
+) -> Float[Array, "M N N"]:
     """`matrices` softmax-weighted sums of random permutation matrices."""
     weight_key, permutation_key = jax.random.split(key)
     logits = jax.random.uniform(weight_key, (matrices, permutations), minval=-0.5, maxval=0.5) / temperature

@@ -163,9 +163,7 @@ def _paper(depth: int) -> TrainConfig:
 PRESETS = {
     "quick": TrainConfig(steps=3500, batch=8, evaluate_every=250, model=TransformerConfig(width=64, heads=2)),
     "quick-draft": TrainConfig(model=TransformerConfig(depth=1, width=32, heads=1)),
-    "quick-lstm": TrainConfig(
-        model=LSTMConfig(width=128), optimizer=OptimizerConfig("adamw", learning_rate=4e-3)
-    ),
+    "quick-lstm": TrainConfig(model=LSTMConfig(width=128), optimizer=OptimizerConfig("adamw", learning_rate=4e-3)),
     "paper-4l": _paper(4),
     "paper-12l": _paper(12),
     "paper-16l": _paper(16),
@@ -176,8 +174,6 @@ PRESETS = {
         evaluation_documents=100,
         data=DataConfig(length=1024, documents=1000),
         model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
-        optimizer=OptimizerConfig(
-            "adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999
-        ),
+        optimizer=OptimizerConfig("adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999),
     ),
 }

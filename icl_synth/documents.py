@@ -3,10 +3,9 @@
 One scan over positions moves all documents at once. A document draws from a generator of its own, seeded by
 (key, its index), so the same documents come out whatever the chunks and the number of devices.
 
-What makes it fast (jaxlib 0.10.2, one AVX2 core, tokens a second of CPU time, in one run): the matrices stay
-factorised, so a move is two rows of ten comparisons; xoshiro128++ inside the scan instead of threefry's bits gives
-60-90 million where threefry gives 25; 1,024 documents a device keep the state in L2. Alias tables are no faster at
-ten outcomes and take thrice the code.
+What makes it fast (jaxlib 0.10.2, tokens a second of CPU time on a busy AVX2 core, one run): the matrices stay
+factorised, so a move is two rows of nine comparisons; xoshiro128++ inside the scan gives 60-90 million where
+threefry's bits give 25; 1,024 documents a device keep the state in L2. Alias tables gain nothing at ten outcomes.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ import os
 import pathlib
 import string
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal
 
 import jax
@@ -75,7 +74,7 @@ def stream_documents(
 
 
 @functools.cache
-def _sampler(devices: tuple[jax.Device, ...], length: int):
+def _sampler(devices: tuple[jax.Device, ...], length: int) -> Callable:
     """`_documents` with its index split over devices; compiled once for each chunk size."""
     whole, split = jax.P(), jax.P("document")
     return jax.jit(
@@ -97,10 +96,12 @@ def _one_ahead(items: Iterator) -> Iterator:
         item = following
 
 
-def _documents(hmm: ConceptHMM, key, index: Int[Array, "B"], length: int):
+def _documents(
+    hmm: ConceptHMM, key: Key[Array, ""], index: Int[Array, "B"], length: int
+) -> tuple[Int[Array, "B L"], Int[Array, "B"]]:
     """The documents numbered `index` of the endless sequence that key stands for."""
     C, E, P = hmm.num_concepts, hmm.num_entities, hmm.num_properties
-    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), 6))(index)
+    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (6,)))(index)
     concepts = choose(upper_edges(jnp.ones(C)), words[:, 4])
     state = choose(upper_edges(hmm.start.reshape(C, E * P))[concepts], words[:, 5])
     property_edges = upper_edges(hmm.property_transitions).reshape(C * P, P - 1)
@@ -146,7 +147,7 @@ def _xoshiro(state):
     return (s0, s1, s2 ^ shifted, _rotate(s3, 11)), word
 
 
-def _rotate(word, by: int):
+def _rotate(word: UInt32[Array, "B"], by: int) -> UInt32[Array, "B"]:
     return (word << by) | (word >> (32 - by))
 
 
@@ -157,7 +158,7 @@ def _check_positive(**numbers: int) -> None:
 
 
 def token_names(vocab_size: int) -> list[str]:
-    """The public code's names: "/" for the delimiter, then a..z, then ordered pairs of different letters: ab, ac, ..."""
+    """The public code's names: "/" for the delimiter, then a..z, then pairs of different letters: ab, ac, ..."""
     letters = (itertools.permutations(string.ascii_lowercase, size) for size in range(1, 27))
     names = map("".join, itertools.chain.from_iterable(letters))
     return ["/", *itertools.islice(names, vocab_size - 1)]

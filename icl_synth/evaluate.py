@@ -51,10 +51,10 @@ def _map_padded(function, graph, mesh, weights, rows):
 
 
 def token_losses(
-    graph: nnx.GraphDef, weights: checkpoints.Weights, tokens: Int[Array, "B L"], mesh: Mesh | None = None
+    graph: nnx.GraphDef, weights: checkpoints.Weights, tokens: Int[np.ndarray, "B L"], mesh: Mesh | None = None
 ) -> Float[np.ndarray, "B L-1"]:
     """-log p(x_t | x_<t) in nats for every token but the first."""
-    return map_rows(_token_losses, graph, weights, np.asarray(tokens), mesh)
+    return map_rows(_token_losses, graph, weights, tokens, mesh)
 
 
 def _token_losses(model, tokens):

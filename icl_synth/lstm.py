@@ -60,6 +60,7 @@ class Layer(nnx.Module):
         self.recurrent = Linear(f"{name}.recurrent", width, 4 * width, std, True, dtype, rngs)
 
     def __call__(self, x: Float[Array, "T B D"], hidden, cell, record: dict[str, Array] | None):
+        assert self.recurrent.bias is not None
         gates = self.input(x, record) + self.recurrent.bias[...]
         outputs, hidden_after, cell_after = recurrence(gates, self.recurrent.kernel[...], hidden, cell, self.dtype)
         if record is not None:

@@ -118,13 +118,14 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             due = min(resolved.steps, (done // resolved.evaluate_every + 1) * resolved.evaluate_every)
             number = min(STEPS_A_CALL, due - done)
             tick = time.perf_counter()
-            state, loss = advance(state, number)
-            loss = float(loss)
+            state, mean_loss = advance(state, number)
+            loss = float(mean_loss)
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} within steps {done + 1} to {done + number}; the last good checkpoint is "
-                    f"{f'step {saved.latest()} in {out}/checkpoints' if saved.latest() else 'none yet'}. Lower "
-                    "optimizer.learning_rate (or muon_learning_rate), or lengthen optimizer.warmup_steps, in a new --out"
+                    f"{f'step {saved.latest()} in {out}/checkpoints' if saved.latest() else 'none yet'}. "
+                    "Lower optimizer.learning_rate (or muon_learning_rate), or lengthen optimizer.warmup_steps, "
+                    "in a new --out"
                 )
             done += number
             speed = number * resolved.batch * (resolved.data.length - 1) / (time.perf_counter() - tick)

@@ -148,20 +148,23 @@ class Transformer(nnx.Module):
         rate = self.config.dropout if key is not None else 0.0
         position = jnp.arange(length)[None]
 
+        def site_key(site: int) -> Array:
+            assert key is not None
+            return jax.random.fold_in(key, site)
+
         def attend(index, qkv):
             query, keys, values = self._heads(qkv, position)
             if not rate:
                 return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
             seen = jnp.tril(jnp.ones((length, length), bool))[None, None]
-            site = jax.random.fold_in(key, 3 * index)
             return merge_heads(
-                layers.attention(query, keys, values, seen, self.dtype, dropout=rate, dropout_key=site)
+                layers.attention(query, keys, values, seen, self.dtype, dropout=rate, dropout_key=site_key(3 * index))
             )
 
         def drop(site, x):
             if not rate:
                 return x
-            return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
+            return jnp.where(jax.random.bernoulli(site_key(site), 1 - rate, x.shape), x / (1 - rate), 0)
 
         x = drop(3 * self.config.depth, self._embed(tokens, position))
         for i, block in enumerate(self.blocks):

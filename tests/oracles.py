@@ -1,4 +1,4 @@
-"""Slow, obvious versions: every path of hidden states is enumerated, in float64 NumPy, with no recursion to get wrong."""
+"""Slow, obvious versions: every path of hidden states is enumerated, in float64 NumPy, with no recursion."""
 
 import itertools
 

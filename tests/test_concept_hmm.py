@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import tiny_world
 
 from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, official_parameters, sample_concept_hmm
-from oracles import tiny_world
 
 ORACLE = pathlib.Path(__file__).parents[2] / "shared" / "oracles" / "ginc_official_v50.npz"
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_transformer import TINY_LSTM, stirred, tokens
 
 from icl_synth import checkpoints
 from icl_synth.lstm import recurrence
-from test_transformer import TINY_LSTM, stirred, tokens
 
 
 def plain_recurrence(gates, weight, hidden, cell):

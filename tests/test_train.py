@@ -209,7 +209,9 @@ def test_a_full_disk_is_said_plainly():
         def latest(self):
             return 60
 
-    with pytest.raises(train.TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"):
+    with pytest.raises(
+        train.TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"
+    ):
         train.save(Full(), 80, None, 1.0)
 
 
@@ -234,7 +236,9 @@ def test_a_batch_that_does_not_split_is_refused(tmp_path):
         train.train(dataclasses.replace(TINY, batch=12), tmp_path / "run", devices.mesh())
 
 
-@pytest.mark.parametrize("arguments", [["--preset", "quik"], ["--out", "x", "--stepz", "3"], ["--out", "x", "--steps", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "quik"], ["--out", "x", "--stepz", "3"], ["--out", "x", "--steps", "0"]]
+)
 def test_the_command_line_exits_plainly(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         train.main(arguments)

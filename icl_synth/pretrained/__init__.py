@@ -34,5 +34,5 @@ def load(name: str, dtype: str = "float32") -> checkpoints.Model:
 
 
 def card(name: str) -> dict[str, Any]:
-    """How a model was made (preset, seed, command, commit, minutes, device) and its scores (loss and excess in nats)."""
+    """How a model was made (preset, seed, command, commit, minutes, device) and what it scores (losses in nats)."""
     return json.loads((_folder(name) / "config.json").read_text())["card"]

@@ -1,4 +1,4 @@
-"""python -m icl_synth.pretrained: train the quick models where runs/ lacks them, and keep them here with their cards."""
+"""python -m icl_synth.pretrained: train the quick models where runs/ lacks them, and keep them with their cards."""
 
 import dataclasses
 import json

@@ -1,0 +1,94 @@
+"""Every figure at toy size, from training to picture, and the table that is generated from recorded rows."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from figures import __main__ as command
+from figures import claims, record
+from figures.recipes import Recipe
+from icl_synth import config
+from icl_synth.lstm import LSTMConfig
+from icl_synth.transformer import TransformerConfig
+
+ROOT = Path(__file__).parents[1]
+TOY = config.TrainConfig(
+    steps=8,
+    batch=8,
+    evaluate_every=8,
+    evaluation_documents=8,
+    precision="float32",
+    data=config.DataConfig(length=32, documents=4, document_length=320),
+    model=TransformerConfig(51, 32, 1, 16, 2, style="gpt2", dropout=0.1),
+    optimizer=config.OptimizerConfig("adamw", 8e-4, warmup_steps=2, schedule="plateau"),
+)
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The paper presets' code path (GPT-2, dropout, finite data, plateau), two seeds, a thousand times smaller."""
+    presets = {"toy": TOY, "toy-lstm": dataclasses.replace(TOY, model=LSTMConfig(51, 32, 1, 16, dropout=0.2))}
+    monkeypatch.setattr(config, "PRESETS", presets)
+    monkeypatch.setattr(record, "OUT", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    return Recipe("toy", {"transformer": "toy", "LSTM": "toy-lstm"}, (0, 1), 12, 16)
+
+
+def test_figures_from_training_to_picture_and_nothing_twice(toy, monkeypatch):
+    modules = {name: importlib.import_module(f"figures.{name}") for name in command.MODULES}
+    for name, module in modules.items():
+        record.make(name, module, toy, "a command")
+        written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
+        assert written == {".csv", ".json", ".png", ".pdf"}
+        rows = record.read_rows(name, "toy")
+        assert rows.drop(columns="model").select_dtypes("number").notna().all(axis=None)
+        table = module.claims(rows)
+        assert table and all(claim.verdict in ("holds", "partly", "fails") for claim in table)
+        known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
+        assert known["seeds"] == [0, 1] and known["training"]["transformer"]["model"]["style"] == "gpt2"
+        assert record.is_fresh(name, module, toy)
+        assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
+    monkeypatch.setattr("figures.recipes.train", None)  # a second look must not train
+    assert "fig_icl_accuracy.png" in command.summary(modules, toy)
+
+
+def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
+    rows = importlib.import_module("figures.fig_icl_accuracy").compute(dataclasses.replace(toy, prompts=200))
+    told = rows[rows.model == "Bayes, told the format"].set_index(["example_length", "num_examples"]).accuracy
+    assert 0.4 < told[3, 0] < 0.75 and told[3, 4] > 0.97
+
+
+def test_an_unknown_figure_names_the_choices():
+    with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_concept_posterior"):
+        command.load(["fig_nine"])
+
+
+def test_results_are_those_of_the_recorded_rows():
+    modules = command.load([])
+    assert (ROOT / "RESULTS.md").read_text() == claims.results(modules), "run python -m figures --results"
+
+
+def test_a_claim_that_fails_is_said_to_fail():
+    module = importlib.import_module("figures.fig_concept_posterior")
+    rows = pd.DataFrame(
+        [("exact Bayes", 1, "posterior", 0.3, 0.1), ("transformer", 0, "mean_excess", 0.5, 0.1)],
+        columns=["model", "position", "quantity", "value", "half_width"],
+    )
+    assert [claim.verdict for claim in module.claims(rows)] == ["fails", "fails"]
+
+
+def test_published_values_say_where_they_come_from():
+    for path in (ROOT / "figures" / "paper_values").glob("*.csv"):
+        table = pd.read_csv(path)
+        assert table.source.notna().all() and table.kind.isin(["quoted", "digitised"]).all()
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
