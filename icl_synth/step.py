@@ -44,7 +44,7 @@ def learning_rate(config: OptimizerConfig, peak: float, steps: int) -> optax.Sch
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW, or Muon (Jordan et al. 2024) for the matrices inside blocks and AdamW for the rest; clipped."""
+    """AdamW, or Muon (Jordan et al. 2024) for the matrices inside layers and AdamW for the rest; clipped."""
     adam_rate = learning_rate(config, config.learning_rate, steps)
     if config.name == "adamw":
         move = optax.adamw(adam_rate, config.beta1, config.beta2, weight_decay=config.weight_decay)
@@ -62,8 +62,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 def _muon_matrices(weights: checkpoints.Weights) -> dict[str, Any]:
     matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
-    in_block = {name: name.startswith("blocks") and name.endswith("kernel") for name in weights}
-    return {name: matrix if in_block[name] else None for name in weights}
+    inside = {name: name.startswith(("blocks", "layers")) and name.endswith("kernel") for name in weights}
+    return {name: matrix if inside[name] else None for name in weights}
 
 
 def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:

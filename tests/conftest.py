@@ -1,5 +1,10 @@
 """Every test sees eight virtual CPU devices, and public signatures are checked against their shapes."""
 
+import os
+
+# tests compile much and run little: XLA's expensive passes would cost more than they save
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 import jax
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,4 @@
-"""Committed notebooks are executed, small, free of errors and of this machine's paths, and thin. `make test` also runs them whole, by nbmake."""
+"""Committed notebooks are executed, small, thin, free of errors and of paths. `make test` also runs them, by nbmake."""
 
 import json
 import re

@@ -33,4 +33,3 @@ def test_they_are_small_and_the_draft_is_smaller():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="unknown pretrained model 'gpt5': choose one of transformer, draft, lstm"):
         pretrained.load("gpt5")
-

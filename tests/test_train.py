@@ -222,7 +222,6 @@ def test_a_full_disk_is_said_plainly():
         (lambda: TrainConfig(steps=0), "steps must be at least 1"),
         (lambda: TrainConfig(data=DataConfig(vocab_size=80)), "set model.vocab_size to at least 80"),
         (lambda: TrainConfig(data=DataConfig(length=400)), "more than model.context 256"),
-        (lambda: TrainConfig(model=LSTMConfig()), "muon is for transformers"),
         (lambda: DataConfig(concepts=7), "set data.world to random"),
     ],
 )
