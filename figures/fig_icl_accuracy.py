@@ -1,7 +1,6 @@
 """In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3), under the exact Bayes ceilings."""
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,7 +10,16 @@ from figures.claims import Claim, judged
 from figures.recipes import Recipe, trained
 from figures.record import HERE
 from icl_synth import bayes
-from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, Estimate, answers, estimate, examples_that_fit
+from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.evaluate import (
+    EXAMPLE_LENGTHS,
+    EXAMPLES,
+    Estimate,
+    answers,
+    estimate,
+    examples_that_fit,
+    pad_to_bucket,
+)
 from icl_synth.prompts import sample_prompts
 
 TITLE = "In-context accuracy grows with the number and the length of examples"
@@ -46,7 +54,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
                 right[one.name].append(answers(one.model, prompts) == labels)
             told, smoothed = CEILINGS
             right[told] = [np.asarray(bayes.prompt_log_probs(hmm, prompts.tokens, k)).argmax(-1) == labels]
-            right[smoothed] = [np.asarray(document_answers(hmm, prompts.tokens)) == labels]
+            right[smoothed] = [document_answers(hmm, np.asarray(prompts.tokens)) == labels]
             for name, correct in right.items():
                 mean, half_width = estimate(np.stack(correct))
                 rows.append((name, len(correct), k, n, mean, half_width, len(labels)))
@@ -56,13 +64,19 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     return table
 
 
-@jax.jit
-def document_answers(hmm, tokens):
+def document_answers(hmm: ConceptHMM, tokens: np.ndarray) -> np.ndarray:
     """The likeliest next token for a filter that takes the prompt for one document, with smoothed transitions."""
-    padded = jnp.pad(tokens, ((0, 0), (0, 1)))  # position t holds log p(x_t | x_<t): one more for the answer
-    return jax.lax.map(
-        lambda row: bayes.next_token_log_probs(hmm, row[None], smoothing=1e-6)[0, -1].argmax(), padded, batch_size=64
-    )
+    # position t holds log p(x_t | x_<t): one place more for the answer
+    padded = pad_to_bucket(np.pad(tokens, ((0, 0), (0, 1))))
+    return np.asarray(_likeliest(hmm, padded))[:, tokens.shape[1]]
+
+
+@jax.jit
+def _likeliest(hmm, tokens):
+    def one(row):
+        return bayes.next_token_log_probs(hmm, row[None], smoothing=1e-6)[0].argmax(-1)
+
+    return jax.lax.map(one, tokens, batch_size=64)
 
 
 def paper_values() -> pd.DataFrame:

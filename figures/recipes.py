@@ -58,7 +58,8 @@ def trained(recipe: Recipe) -> list[Trained]:
         for seed in recipe.seeds:
             config = dataclasses.replace(preset(training), seed=seed)
             out = run_directory(config, training)
-            done = (out / "model" / "config.json").exists()
-            model = checkpoints.load(out / "model") if done else train(config, out)
+            if not (out / "model" / "config.json").exists():
+                train(config, out)
+            model = checkpoints.load(out / "model")
             found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps)))
     return found

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from icl_synth import bayes, checkpoints, devices
 from icl_synth.concept_hmm import ConceptHMM
@@ -20,6 +20,7 @@ from icl_synth.prompts import Prompts
 EXAMPLE_LENGTHS = (3, 5, 8, 10)  # k of Xie et al. 2022
 EXAMPLES = (0, 1, 2, 4, 8, 16, 32, 64)  # n
 ROWS_AT_ONCE = 4
+BUCKET = 64
 
 
 def map_rows(
@@ -47,13 +48,14 @@ def _map_padded(function, graph, mesh, weights, rows):
         mapped = jax.lax.map(lambda part: function(model, part), parts)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped)
 
-    return share(weights, rows)
+    # whole on every process, so that each can read it
+    return jax.lax.with_sharding_constraint(share(weights, rows), NamedSharding(mesh, P()))
 
 
 def token_losses(
     graph: nnx.GraphDef, weights: checkpoints.Weights, tokens: Int[np.ndarray, "B L"], mesh: Mesh | None = None
-) -> Float[np.ndarray, "B L-1"]:
-    """-log p(x_t | x_<t) in nats for every token but the first."""
+) -> Float[np.ndarray, "B T"]:
+    """-log p(x_t | x_<t) in nats for the T = L - 1 tokens after the first."""
     return map_rows(_token_losses, graph, weights, tokens, mesh)
 
 
@@ -63,19 +65,19 @@ def _token_losses(model, tokens):
 
 
 class BayesComparison(NamedTuple):
-    """A model beside the exact predictor on the same tokens, every position but the first; nats."""
+    """A model beside the exact predictor on the same tokens, at the T = L - 1 positions after the first; nats."""
 
-    model_loss: Float[np.ndarray, "B L-1"]
-    bayes_loss: Float[np.ndarray, "B L-1"]
-    kl: Float[np.ndarray, "B L-1"]  # KL(Bayes || model) of the whole next-token distribution
+    model_loss: Float[np.ndarray, "B T"]
+    bayes_loss: Float[np.ndarray, "B T"]
+    kl: Float[np.ndarray, "B T"]  # KL(Bayes || model) of the whole next-token distribution
 
     @property
-    def excess(self) -> Float[np.ndarray, "B L-1"]:
+    def excess(self) -> Float[np.ndarray, "B T"]:
         return self.model_loss - self.bayes_loss
 
 
 def compare_with_bayes(
-    model: checkpoints.Model, hmm: ConceptHMM, tokens: Int[Array, "B L"], mesh: Mesh | None = None
+    model: checkpoints.Model, hmm: ConceptHMM, tokens: Int[Array | np.ndarray, "B L"], mesh: Mesh | None = None
 ) -> BayesComparison:
     """Loss and divergence of a model against exact Bayes, by document and position."""
     graph, weights = checkpoints.split(model)
@@ -97,11 +99,18 @@ def _log_probs(model, tokens):
 def answers(model: checkpoints.Model, prompts: Prompts, mesh: Mesh | None = None) -> Int[np.ndarray, " B"]:
     """The token a model finds likeliest after each prompt: greedy over the whole vocabulary, as the paper scores."""
     graph, weights = checkpoints.split(model)
-    return map_rows(_answers, graph, weights, np.asarray(prompts.tokens), mesh)
+    tokens, length = pad_to_bucket(np.asarray(prompts.tokens)), prompts.tokens.shape[1]
+    return map_rows(_answers, graph, weights, (tokens, np.full(len(tokens), length - 1)), mesh)
 
 
-def _answers(model, tokens):
-    return model(tokens)[:, -1].argmax(-1)
+def _answers(model, rows):
+    tokens, last = rows
+    return jnp.take_along_axis(model(tokens), last[:, None, None], axis=1)[:, 0].argmax(-1)
+
+
+def pad_to_bucket(tokens: Int[np.ndarray, "B L"]) -> Int[np.ndarray, "B M"]:
+    """Zeros behind the tokens up to a multiple of 64, so that few lengths are compiled; no model looks ahead."""
+    return np.pad(tokens, ((0, 0), (0, -tokens.shape[1] % BUCKET)))
 
 
 class Estimate(NamedTuple):
@@ -111,7 +120,7 @@ class Estimate(NamedTuple):
     half_width: float
 
 
-def estimate(values: Float[np.ndarray, "S N"]) -> Estimate:
+def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
 
     Both are samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and that of the

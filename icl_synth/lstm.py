@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
@@ -79,7 +80,7 @@ class LSTM(nnx.Module):
 
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
+        tokens: Int[Array | np.ndarray, "B T"],
         *,
         key: Key[Array, ""] | None = None,
         record: dict[str, Array] | None = None,
@@ -92,7 +93,9 @@ class LSTM(nnx.Module):
         zeros = jnp.zeros((self.config.depth, batch_size, self.config.width))
         return LSTMState(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
 
-    def extend(self, tokens: Int[Array, "B T"], state: LSTMState) -> tuple[Float[Array, "B T V"], LSTMState]:
+    def extend(
+        self, tokens: Int[Array | np.ndarray, "B T"], state: LSTMState
+    ) -> tuple[Float[Array, "B T V"], LSTMState]:
         """Logits after each of some further tokens, and the state after them."""
         return self._run(tokens, state, None, None)
 

@@ -133,7 +133,7 @@ def make_steps(
         return TrainState(weights, moved, state.step + 1, state.scale), total + one
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def steps(state: TrainState, number: int) -> tuple[TrainState, Float[Array, ""]]:
+    def steps(state: TrainState, number: int | Int[Array, ""]) -> tuple[TrainState, Float[Array, ""]]:
         state, total = jax.lax.fori_loop(0, number, step, (state, jnp.zeros(())))
         return state, total / number
 

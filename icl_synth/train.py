@@ -9,7 +9,9 @@ import hashlib
 import json
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Int
@@ -27,6 +30,7 @@ from icl_synth.config import PRESETS, TrainConfig, preset
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
 from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps
+from icl_synth.transformer import TransformerConfig
 
 STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
 VALIDATION_SEED = 2022
@@ -42,7 +46,9 @@ class Interruption:
 
     def __enter__(self):
         self.seen = False
-        self._before = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM)}
+        in_main = threading.current_thread() is threading.main_thread()  # elsewhere Python lets nobody listen
+        signals = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        self._before = {number: signal.signal(number, self._remember) for number in signals}
         return self
 
     def _remember(self, number, frame):
@@ -92,8 +98,13 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             file=sys.stderr,
         )
 
+    def per_second(steps: int, seconds: float) -> float:
+        return steps * resolved.batch * (resolved.data.length - 1) / seconds
+
+    evaluated, busy = done, 0.0  # steps and seconds of training alone since the last evaluation
+
     def evaluate_and_save() -> None:
-        nonlocal state
+        nonlocal state, evaluated, busy
         loss = float(token_losses(graph, state.weights, validation, mesh).mean())
         line = {
             "step": done,
@@ -101,16 +112,17 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             "loss": loss,
             "bayes_loss": bayes_loss,
             "excess_nats": loss - bayes_loss,
-            "tokens_per_second": speed,
+            "tokens_per_second": per_second(done - evaluated, busy),
             "seconds": before + time.perf_counter() - started,
         }
         history.append(line)
         if done % resolved.evaluate_every == 0:  # not at an interruption: the schedule must not depend on those
             state = slow_down(resolved, state, history)
-        save(saved, done, state, loss)
         if chief:
             with open(out / "metrics.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
+        evaluated, busy = done, 0.0
+        save(saved, done, state, loss)  # last: a line without its checkpoint is done again, never the reverse
 
     bar = tqdm(total=resolved.steps, initial=done, unit="step", desc=out.name, disable=not chief, smoothing=0.1)
     with bar, Interruption() as interruption:
@@ -128,19 +140,20 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
                     "in a new --out"
                 )
             done += number
-            speed = number * resolved.batch * (resolved.data.length - 1) / (time.perf_counter() - tick)
+            seconds = time.perf_counter() - tick
+            busy += seconds
             if done == due or interruption.seen:
                 evaluate_and_save()
             bar.update(number)
             excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
-            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{speed:,.0f}")
+            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{per_second(number, seconds):,.0f}")
             if interruption.seen and done < resolved.steps:
                 raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
     saved.close()
     whole = jax.jit(lambda weights: weights, out_shardings=NamedSharding(mesh, P()))(state.weights)
     model = checkpoints.merge(graph, {name: jnp.asarray(jax.device_get(w)) for name, w in whole.items()})
     if chief:
-        checkpoints.export(model, out / "model", **history[-1])
+        checkpoints.export(model, out / "model", **history[-1] if history else {})
     return model
 
 
@@ -159,35 +172,42 @@ def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], f
 
 
 def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
-    """Decide what the configuration leaves open, once for the run's whole life; check `out` against it."""
-    asked, path = dataclasses.asdict(config), out / "config.json"
-    if path.exists():
-        stored = json.loads(path.read_text())
-        different = [
-            f"{name}: {old} there, {new} asked for"
-            for (name, old), (_, new) in zip(_flat(stored["asked"]), _flat(asked), strict=False)
-            if old != new
-        ]
-        if different or len(list(_flat(stored["asked"]))) != len(list(_flat(asked))):
-            raise TrainingError(
-                f"{out} holds a run of another configuration ({'; '.join(different) or 'another kind of model'}). "
-                "Nothing was changed: choose another --out, or repeat the command that made it"
-            )
-        how = f"{stored['precision']} products, as before"
-        return dataclasses.replace(config, precision=stored["precision"], micro_batch=stored["micro_batch"]), how
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(f"{out} is not empty and holds no run of ours: choose another --out")
-    precision, why = layers.choose_precision(config.precision)
-    in_cache = jax.default_backend() == "cpu" and hasattr(config.model, "heads")
-    micro_batch = config.micro_batch or (1 if in_cache else 0)
-    if jax.process_index() == 0:
-        choice = {"asked": asked, "precision": precision, "micro_batch": micro_batch}
+    """Decide what the configuration leaves open, once for the run's whole life; check `out` against it.
+
+    Process 0 decides and writes; the others wait and read, so that all agree.
+    """
+    path = out / "config.json"
+    if jax.process_index() == 0 and not path.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise TrainingError(f"{out} is not empty and holds no run of ours: choose another --out")
+        precision, why = layers.choose_precision(config.precision)
+        in_cache = jax.default_backend() == "cpu" and isinstance(config.model, TransformerConfig)
+        choice = {
+            "asked": dataclasses.asdict(config),
+            "precision": precision,
+            "micro_batch": config.micro_batch or (1 if in_cache else 0),
+            "why": why,
+        }
         checkpoints.write_atomically(path, json.dumps(choice, indent=2) + "\n")
-    how = f"{precision} products ({why})"
-    return dataclasses.replace(config, precision=precision, micro_batch=micro_batch), how
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the configuration is written")
+    stored = json.loads(path.read_text())
+    there, asked = dict(_flat(stored["asked"])), dict(_flat(dataclasses.asdict(config)))
+    different = [
+        f"{name}: {there.get(name, 'nothing')} there, {asked.get(name, 'nothing')} asked for"
+        for name in there | asked
+        if there.get(name) != asked.get(name)
+    ]
+    if different:
+        raise TrainingError(
+            f"{out} holds a run of another configuration ({'; '.join(different)}). "
+            "Nothing was changed: choose another --out, or repeat the command that made it"
+        )
+    resolved = dataclasses.replace(config, precision=stored["precision"], micro_batch=stored["micro_batch"])
+    return resolved, f"{stored['precision']} products ({stored['why']})"
 
 
-def _flat(nested: dict[str, Any], prefix: str = ""):
+def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in nested.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

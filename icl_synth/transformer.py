@@ -13,6 +13,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
@@ -133,7 +134,7 @@ class Transformer(nnx.Module):
 
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
+        tokens: Int[Array | np.ndarray, "B T"],
         *,
         key: Key[Array, ""] | None = None,
         record: dict[str, Array] | None = None,
@@ -179,7 +180,7 @@ class Transformer(nnx.Module):
         room = jnp.zeros((batch_size, config.heads, length, config.width // config.heads))
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 
-    def extend(self, tokens: Int[Array, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
+    def extend(self, tokens: Int[Array | np.ndarray, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
         """Logits after each of some further tokens, and the cache with them in it.
 
         To roll back, replace the cache's length. Rows may differ in length. The caller keeps length + T within the
