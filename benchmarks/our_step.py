@@ -1,4 +1,4 @@
-"""Our training step at the peer's shape: `python -m benchmarks.our_step transformer float32 REPEATS STEPS`."""
+"""Our training step at the peer's shape: `python -m benchmarks.our_step transformer float32 adamw REPEATS SECONDS`."""
 
 import sys
 import time
@@ -16,8 +16,10 @@ MODELS: dict[str, tuple[TransformerConfig | LSTMConfig, int]] = {
 }
 
 
-def time_step(kind: str, precision: str, optimizer: Literal["muon", "adamw"], repeats: int, steps: int) -> list[float]:
-    """Tokens a second of each of `repeats` timings of `steps` optimizer steps, data included, after a warm-up."""
+def time_step(
+    kind: str, precision: str, optimizer: Literal["muon", "adamw"], repeats: int, seconds: float
+) -> list[float]:
+    """Tokens a second of each of `repeats` timings of at least `seconds` of optimizer steps, data included."""
     model, micro_batch = MODELS[kind]
     config = TrainConfig(
         batch=16,
@@ -34,14 +36,16 @@ def time_step(kind: str, precision: str, optimizer: Literal["muon", "adamw"], re
     loss.block_until_ready()
     speeds = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        state, loss = advance(state, steps)
-        loss.block_until_ready()
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            state, loss = advance(state, 2)
+            loss.block_until_ready()
+            steps += 2
         speeds.append(steps * config.batch * (config.data.length - 1) / (time.perf_counter() - start))
     return speeds
 
 
 if __name__ == "__main__":
-    kind, precision, optimizer, repeats, steps = sys.argv[1:]
+    kind, precision, optimizer, repeats, seconds = sys.argv[1:]
     chosen = cast(Literal["muon", "adamw"], optimizer)
-    print(*time_step(kind, precision, chosen, int(repeats), int(steps)))
+    print(*time_step(kind, precision, chosen, int(repeats), float(seconds)))

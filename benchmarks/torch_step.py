@@ -58,8 +58,8 @@ class LSTM(nn.Module):
         return self.head(self.lstm(self.embedding(tokens))[0])
 
 
-def time_step(model: nn.Module, bf16: bool, repeats: int, steps: int) -> list[float]:
-    """Tokens a second of each of `repeats` timings of `steps` optimizer steps, after a warm-up."""
+def time_step(model: nn.Module, bf16: bool, repeats: int, seconds: float) -> list[float]:
+    """Tokens a second of each of `repeats` timings of at least `seconds` of optimizer steps, after a warm-up."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
 
     def step():
@@ -75,15 +75,16 @@ def time_step(model: nn.Module, bf16: bool, repeats: int, steps: int) -> list[fl
     step()
     speeds = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in range(steps):
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
             step()
+            steps += 1
         speeds.append(steps * BATCH * LENGTH / (time.perf_counter() - start))
     return speeds
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    kind, precision, repeats, steps = sys.argv[1:]
+    kind, precision, repeats, seconds = sys.argv[1:]
     peer = {"transformer": Transformer, "lstm": LSTM}[kind]()
-    print(*time_step(peer, precision == "bfloat16", int(repeats), int(steps)))
+    print(*time_step(peer, precision == "bfloat16", int(repeats), float(seconds)))

@@ -3,15 +3,17 @@
 import argparse
 import importlib
 import math
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from figures import claims, record
-from figures.recipes import RECIPES, Recipe, trained
+from figures.recipes import RECIPES
 from icl_synth import devices
-from icl_synth.checkpoints import write_atomically
+from icl_synth.checkpoints import write_text
 from icl_synth.config import preset
+from icl_synth.train import TrainingError
 
 MODULES = sorted(path.stem for path in Path(__file__).parent.glob("fig_*.py"))
 
@@ -24,16 +26,18 @@ def load(names: list[str]) -> dict[str, ModuleType]:
     return {name: importlib.import_module(f"figures.{name}") for name in names or MODULES}
 
 
-def summary(modules: dict[str, ModuleType], recipe: Recipe) -> str:
-    """What came out: a line for each model and claim, and where the pictures are."""
-    lines = ["", "model          seed  excess over Bayes  minutes"]
-    for one in trained(recipe):
-        lines.append(f"{one.name:14} {one.seed:4}  {one.metrics[-1]['excess_nats']:17.4f}  {one.minutes:7.1f}")
+def summary(modules: dict[str, ModuleType], preset_name: str) -> str:
+    """What the records say: a line for each model and claim, and where the pictures are."""
+    known = {name: record.read_provenance(name, preset_name) for name in modules}
+    models = {(one["model"], one["seed"]): one for found in known.values() if found for one in found["models"]}
+    lines = ["", "model                   seed  excess over Bayes  minutes"]
+    for one in models.values():
+        lines.append(f"{one['model']:22}  {one['seed']:4}  {one['excess_nats']:17.4f}  {one['minutes']:7.1f}")
     for name, module in modules.items():
         lines += ["", module.TITLE]
-        lines += [f"  [{claim.verdict:7}] {claim.claim}: {claim.ours}  (paper: {claim.paper})"
-                  for claim in module.claims(record.read_rows(name, recipe.name))]  # fmt: skip
-        lines.append(f"  {(record.directory(recipe.name) / name).with_suffix('.png').relative_to(Path.cwd())}")
+        for claim in module.claims(record.read_rows(name, preset_name)):
+            lines.append(f"  [{claim.verdict:7}] {claim.claim}: {claim.ours}  (paper: {claim.paper})")
+        lines.append(f"  {os.path.relpath(record.directory(preset_name) / name)}.png")
     return "\n".join(lines)
 
 
@@ -46,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     modules, recipe = load(arguments.names), RECIPES[arguments.preset]
     if arguments.results:
-        write_atomically(record.HERE.parent / "RESULTS.md", claims.results(load([])))
+        write_text(record.HERE.parent / "RESULTS.md", claims.results(load([])))
         return
     batches = [preset(training).batch for training in recipe.models.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
@@ -57,8 +61,13 @@ def main() -> None:
         elif record.is_fresh(name, module, recipe):
             print(f"{name}: up to date", file=sys.stderr)
         else:
-            record.make(name, module, recipe, command)
-    print(summary(modules, recipe))
+            try:
+                record.make(name, module, recipe, command)
+            except (TrainingError, OSError) as error:
+                sys.exit(f"error: {name}: {error}")
+            except KeyboardInterrupt:
+                sys.exit(f"stopped in {name}; the same command goes on from there")
+    print(summary(modules, recipe.name))
 
 
 if __name__ == "__main__":

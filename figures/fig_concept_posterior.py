@@ -7,22 +7,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.claims import Claim, judged
+from figures.fig_icl_accuracy import COLOURS
 from figures.recipes import Recipe, trained
 from figures.record import HERE
 from icl_synth import bayes
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import compare_with_bayes, estimate
 
-TITLE = "The concept is inferred within a few tokens, and models come near exact Bayes"
+TITLE = "The posterior over concepts, and what models lose to exact Bayes, by position"
 DIFFERS = (
-    "The paper gives losses of its models and no Bayes reference. Its 1.33 nats is taken on its own 100 validation "
-    "documents of 1,024 tokens, whose exact Bayes loss is 1.3224; ours is on other documents of 257 tokens, so only "
-    "the excess over Bayes on the same tokens is comparable. Early positions cost every model the most: that is where "
-    "the concept is still open."
+    "The paper gives losses of its models to two decimals and no Bayes reference; the exact loss on its validation "
+    "documents, first tokens left out as in its losses, is 1.3203 nats a token. Ours is on other documents of 257 "
+    "tokens, all read from their beginning, so only the excess over Bayes on the same tokens is comparable. That the "
+    "concept is known early is no claim of the paper's; it follows from its world and bounds what learning in "
+    "context can be worth inside a document. Verdicts: for the concept, *holds* within 10 tokens; for losses, *holds* "
+    "below .05 nats, interval included, *partly* below .1."
 )
 DOCUMENT_SEED = 7
-PAPER_BAYES = 1.3224
-COLOURS = {"transformer": "#0072B2", "LSTM": "#D55E00"}
+PAPER_BAYES = 1.3203  # first tokens left out; tests/test_bayes.py computes it
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -46,7 +48,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             rows += [(name, t + 1, quantity, *estimate(values[:, :, t])) for t in range(length - 1)]
             rows.append((name, 0, f"mean_{quantity}", *estimate(values.mean(-1))))
     table = pd.DataFrame(rows, columns=["model", "position", "quantity", "value", "half_width"])
-    table.attrs["training_minutes"] = sum(one.minutes for one in models)
+    table.attrs["models"] = [one.record() for one in models]
     return table
 
 
@@ -59,17 +61,17 @@ def plot(rows: pd.DataFrame) -> Figure:
     left.axhline(0.98, ls=":", color="#777777", lw=1)
     left.text(known.position.max(), 0.965, "0.98", ha="right", va="top", color="#777777")
     left.set(xscale="log", ylim=(0, 1.03), xlabel="tokens read", ylabel="posterior of the true concept")
-    left.set_title("Exact Bayes finds the concept")
-    for index, name in enumerate(rows[rows.quantity == "kl"].model.unique()):
+    left.set_title("Exact Bayes: which concept?")
+    for name in rows[rows.quantity == "kl"].model.unique():
         line = rows[(rows.model == name) & (rows.quantity == "kl")]
-        colour = COLOURS.get(name, f"C{index + 2}")
+        colour = COLOURS[name]
         mean = rows[(rows.model == name) & (rows.quantity == "mean_excess")].iloc[0]
         right.plot(line.position, line.value, color=colour,
                    label=f"{name}: mean excess {mean.value:.3f} ± {mean.half_width:.3f}")  # fmt: skip
         low = np.maximum(line.value - line.half_width, 1e-4)
         right.fill_between(line.position, low, line.value + line.half_width, color=colour, alpha=0.2, lw=0)
     right.set(xscale="log", yscale="log", xlabel="tokens read", ylabel="KL(Bayes || model), nats a token")
-    right.set_title("What models lose to it")
+    right.set_title("What models lose to exact Bayes")
     right.legend()
     return figure
 
@@ -81,8 +83,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     first = int(reached.min()) if len(reached) else 0
     table = [
         Claim(
-            "the concept is known after a few tokens of a document",
-            "assumed by the theory, not measured there",
+            "the concept is known within 10 tokens of a document",
+            "no claim of the paper's",
             f"posterior of the true concept ≥ .98 from token {first}" if first else "never ≥ .98",
             judged(0 < first <= 10, bool(first)),
         )
@@ -94,8 +96,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         mean = rows[(rows.model == name) & (rows.quantity == "mean_excess")].iloc[0]
         table.append(
             Claim(
-                f"{name}: validation loss comes near exact Bayes",
-                f"{loss:.2f} nats ({theirs}), {loss - PAPER_BAYES:.2f} above Bayes",
+                f"{name}: validation loss within .05 nats of exact Bayes",
+                f"{loss:.2f} nats ({theirs}; k = 10 table), {loss - PAPER_BAYES:.2f} above Bayes",
                 f"{mean.value:.3f} ± {mean.half_width:.3f} nats above Bayes",
                 judged(mean.value + mean.half_width < 0.05, mean.value < 0.1),
             )

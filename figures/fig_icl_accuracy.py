@@ -1,4 +1,4 @@
-"""In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3), under the exact Bayes ceilings."""
+"""In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3), beside two exact Bayes readers."""
 
 import jax
 import matplotlib.pyplot as plt
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.claims import Claim, judged
+from figures.claims import Claim, Verdict, judged
 from figures.recipes import Recipe, trained
 from figures.record import HERE
 from icl_synth import bayes
@@ -22,19 +22,36 @@ from icl_synth.evaluate import (
 )
 from icl_synth.prompts import sample_prompts
 
-TITLE = "In-context accuracy grows with the number and the length of examples"
+TITLE = "In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3 and 6)"
 DIFFERS = (
-    "The paper trains a GPT-2 of 29 to 114 M parameters with context 1,024 on ten million tokens five times over; "
-    "`small` trains transformers of 0.2 M parameters with context 256 on fresh documents, so n = 64 does not fit for "
-    "k > 3 and the growth is read between n = 0 and the largest n that fits. Paper values are known at n = 0 and "
-    "n = 64 only; the line between them is a guide. Our transformers come closer to the Bayes loss than the paper's "
-    "12 layers do, which is why they start higher and have less left to gain. The two ceilings are ours: the paper "
-    "has none."
+    "The paper trains GPT-2 of 29 to 114 M parameters with context 1,024 for five epochs over ten million tokens; "
+    "`small` trains 0.2 M parameters with context 256 once over ten million tokens that never repeat. Prompts of 64 "
+    "examples do not fit, so growth is read from n = 0 to the largest n that fits: 32 for k = 3 and 5, 16 for k = 8 "
+    "and 10. Paper values are known at n = 0 and n = 64 only; the line between them is a guide. Our transformer "
+    "starts far above the paper's at the same loss over Bayes or a worse one; why is open (candidates: our training "
+    "sequences always begin at a document's beginning, as a prompt does, and never repeat). The `paper` preset trains "
+    "for 6,250 steps where the paper evaluates at 6,000, and draws other documents for each seed where the paper has "
+    "one data set. The two Bayes readers are ours. The first knows how prompts are made and predicts the next token, "
+    "which is all but the best possible answer (the label is the likeliest token under the true concept, so the two "
+    "can differ while the concept is open); the second takes the prompt for one document, which a prompt is not, and "
+    "so is no upper bound. Verdicts: *holds* where the 95 % intervals do not overlap, *partly* where only the means "
+    "have the claimed order."
 )
 PROMPT_SEED = 1114
-CEILINGS = {"Bayes, told the format": "black", "Bayes on documents, smoothed 1e-6": "#777777"}
-COLOURS = {"transformer": "#0072B2", "LSTM": "#D55E00"}
-PAPER = {"transformer, 12 layers": "#56B4E9", "LSTM": "#E69F00"}
+READERS = {"exact Bayes, told the format": "black", "exact Bayes for documents, smoothed 1e-6": "#777777"}
+COLOURS = {
+    "transformer": "#0072B2",
+    "LSTM": "#D55E00",
+    "transformer, 4 layers": "#009E73",
+    "transformer, 12 layers": "#0072B2",
+    "transformer, 16 layers": "#CC79A7",
+}
+PAPER = {
+    "transformer, 4 layers": "#009E73",
+    "transformer, 12 layers": "#56B4E9",
+    "transformer, 16 layers": "#CC79A7",
+    "LSTM": "#E69F00",
+}
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -52,22 +69,24 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             right: dict[str, list[np.ndarray]] = {name: [] for name in recipe.models}
             for one in models:
                 right[one.name].append(answers(one.model, prompts) == labels)
-            told, smoothed = CEILINGS
+            told, smoothed = READERS
             right[told] = [np.asarray(bayes.prompt_log_probs(hmm, prompts.tokens, k)).argmax(-1) == labels]
             right[smoothed] = [document_answers(hmm, np.asarray(prompts.tokens)) == labels]
             for name, correct in right.items():
                 mean, half_width = estimate(np.stack(correct))
+                # rule of three: no error in N prompts is still compatible with a rate of 3 / N
+                half_width = max(half_width, 3 / len(labels))
                 rows.append((name, len(correct), k, n, mean, half_width, len(labels)))
     columns = ["model", "seeds", "example_length", "num_examples", "accuracy", "half_width", "prompts"]
     table = pd.DataFrame(rows, columns=columns)
-    table.attrs["training_minutes"] = sum(one.minutes for one in models)
+    table.attrs["models"] = [one.record() for one in models]
     return table
 
 
 def document_answers(hmm: ConceptHMM, tokens: np.ndarray) -> np.ndarray:
     """The likeliest next token for a filter that takes the prompt for one document, with smoothed transitions."""
     # position t holds log p(x_t | x_<t): one place more for the answer
-    padded = pad_to_bucket(np.pad(tokens, ((0, 0), (0, 1))))
+    padded = pad_to_bucket(np.pad(tokens, ((0, 0), (0, 1))), most=1 << 20)
     return np.asarray(_likeliest(hmm, padded))[:, tokens.shape[1]]
 
 
@@ -88,19 +107,21 @@ def plot(rows: pd.DataFrame) -> Figure:
     place = {n: i for i, n in enumerate(EXAMPLES)}
     published = paper_values()
     for panel, k in zip(panels, EXAMPLE_LENGTHS, strict=True):
-        for name, colour in CEILINGS.items():
+        for name, colour in READERS.items():
             line = rows[(rows.model == name) & (rows.example_length == k)]
             style = "--" if colour == "black" else ":"
             panel.plot(line.num_examples.map(place), 100 * line.accuracy, style, color=colour, label=name, lw=1.4)
-        for name, colour in PAPER.items():
+        shown = learned(rows)
+        theirs = PAPER if set(shown) <= set(PAPER) else ("transformer, 12 layers", "LSTM")
+        for name, colour in ((name, PAPER[name]) for name in theirs):
             line = published[(published.model == name) & (published.example_length == k)]
             panel.plot(
                 line.num_examples.map(place), line.accuracy_percent, "s--", color=colour, lw=0.9, mfc="white",
                 label=f"Xie et al. 2022: {name}",
             )  # fmt: skip
-        for index, name in enumerate(learned(rows)):
+        for name in shown:
             line = rows[(rows.model == name) & (rows.example_length == k)]
-            colour = COLOURS.get(name, f"C{index + 2}")
+            colour = COLOURS[name]
             x, y, half = line.num_examples.map(place), 100 * line.accuracy, 100 * line.half_width
             panel.plot(x, y, "o-", color=colour, label=f"ours: {name}")
             panel.fill_between(x, y - half, y + half, color=colour, alpha=0.2, lw=0)
@@ -113,7 +134,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def learned(rows: pd.DataFrame) -> list[str]:
     """The trained models of the rows, in order."""
-    return [name for name in rows.model.unique() if name not in CEILINGS]
+    return [name for name in rows.model.unique() if name not in READERS]
 
 
 def at(rows: pd.DataFrame, model: str, k: int, n: int) -> Estimate:
@@ -122,48 +143,54 @@ def at(rows: pd.DataFrame, model: str, k: int, n: int) -> Estimate:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Growth by n for each model at k = 10, growth by k, and LSTM against transformer."""
-    table = []
-    published = paper_values()
-    models = learned(rows)
+    """Growth by n for each model at k = 5 and 10, growth by k, and LSTM against transformer."""
+    table, published, models = [], paper_values(), learned(rows)
     last = {k: rows[(rows.example_length == k) & (rows.model == models[0])].num_examples.max() for k in EXAMPLE_LENGTHS}
+
+    def quoted(name: str, k: int, n: int) -> float:
+        chosen = published[(published.example_length == k) & (published.num_examples == n)]
+        return chosen.set_index("model").accuracy_percent[name]
+
     for name in models:
         theirs = name if name in set(published.model) else "transformer, 12 layers"
         for k in (5, 10):
             first, best = at(rows, name, k, 0), at(rows, name, k, last[k])
-            quoted = published[(published.model == theirs) & (published.example_length == k)].accuracy_percent.tolist()
             table.append(
                 Claim(
                     f"{name}, k = {k}: accuracy grows with the number of examples",
-                    f"{quoted[0]} → {quoted[1]} % from n = 0 to 64 ({theirs}, V = 50)",
-                    f"{show(first)} → {show(best)} % from n = 0 to {last[k]}",
-                    judged(best.mean - best.half_width > first.mean + first.half_width, best.mean > first.mean),
+                    f"{quoted(theirs, k, 0)} → {quoted(theirs, k, 64)} %, n = 0 → 64 ({theirs}; Fig. 3)",
+                    f"{show(first)} → {show(best)} %, n = 0 → {last[k]}",
+                    above(best, first),
                 )
             )
         short, long = at(rows, name, 3, last[10]), at(rows, name, 10, last[10])
-        quoted = published[(published.model == theirs) & (published.num_examples == 64)].accuracy_percent.tolist()
         table.append(
             Claim(
                 f"{name}: accuracy grows with the length of examples",
-                f"{quoted[0]} % at k = 3, {quoted[3]} % at k = 10, n = 64 ({theirs})",
-                f"{show(short)} % at k = 3, {show(long)} % at k = 10, n = {last[10]}",
-                judged(long.mean - long.half_width > short.mean + short.half_width, long.mean > short.mean),
+                f"{quoted(theirs, 3, 64)} → {quoted(theirs, 10, 64)} %, k = 3 → 10, n = 64 ({theirs}; Fig. 3)",
+                f"{show(short)} → {show(long)} %, k = 3 → 10, n = {last[10]}",
+                above(long, short),
             )
         )
-    if {"transformer", "LSTM"} <= set(models):
-        lstm, transformer = (at(rows, name, 10, last[10]) for name in ("LSTM", "transformer"))
-        table.append(
-            Claim(
-                "the LSTM learns in context better than the transformer",
-                "95.8 % against 84.7 % (16 layers), k = 10, n = 64",
-                f"{show(lstm)} % against {show(transformer)} %, k = 10, n = {last[10]}",
-                judged(
-                    lstm.mean - lstm.half_width > transformer.mean + transformer.half_width,
-                    lstm.mean > transformer.mean,
-                ),
+    if "LSTM" in models:
+        transformer = [name for name in models if name != "LSTM"][-1]
+        theirs = transformer if transformer in set(published.model) else "transformer, 16 layers"
+        for k in (5, 10):
+            lstm, other = at(rows, "LSTM", k, last[k]), at(rows, transformer, k, last[k])
+            table.append(
+                Claim(
+                    f"k = {k}: the LSTM answers prompts more accurately than the transformer",
+                    f"{quoted('LSTM', k, 64)} against {quoted(theirs, k, 64)} %, n = 64 ({theirs}; Fig. 6)",
+                    f"{show(lstm)} against {show(other)} %, n = {last[k]}",
+                    above(lstm, other),
+                )
             )
-        )
     return table
+
+
+def above(high: Estimate, low: Estimate) -> Verdict:
+    """Holds where the intervals do not overlap, partly where only the means have the claimed order."""
+    return judged(high.mean - high.half_width > low.mean + low.half_width, high.mean > low.mean)
 
 
 def show(value: Estimate) -> str:

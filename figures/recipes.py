@@ -1,10 +1,12 @@
 """Which trained models the figures of each preset stand on, and how many prompts they are asked."""
 
 import dataclasses
+import json
+from typing import Any
 
 from icl_synth import checkpoints
 from icl_synth.config import TrainConfig, preset
-from icl_synth.train import read_metrics, run_directory, train
+from icl_synth.train import TrainingError, read_metrics, run_directory, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +47,19 @@ class Trained:
     config: TrainConfig
     model: checkpoints.Model
     metrics: list[dict[str, float]]
+    run: dict[str, Any]
 
-    @property
-    def minutes(self) -> float:
-        return self.metrics[-1]["seconds"] / 60
+    def record(self) -> dict[str, Any]:
+        """What the figure's provenance says of it; a model keeps the commit it was trained at."""
+        known = ("precision", "devices", "device", "commit")
+        return {
+            "model": self.name,
+            "seed": self.seed,
+            "excess_nats": self.metrics[-1]["excess_nats"],
+            "tokens": self.metrics[-1]["tokens"],
+            "minutes": round(self.metrics[-1]["seconds"] / 60, 2),
+            **{name: self.run[name] for name in known},
+        }
 
 
 def trained(recipe: Recipe) -> list[Trained]:
@@ -61,5 +72,9 @@ def trained(recipe: Recipe) -> list[Trained]:
             if not (out / "model" / "config.json").exists():
                 train(config, out)
             model = checkpoints.load(out / "model")
-            found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps)))
+            run = json.loads((out / "config.json").read_text())
+            found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
+    precisions = {one.run["precision"] for one in found}
+    if len(precisions) > 1:
+        raise TrainingError(f"runs of preset {recipe.name} mix precisions {precisions}: remove the odd ones from runs/")
     return found

@@ -2,9 +2,7 @@
 
 import dataclasses
 import hashlib
-import io
 import json
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.recipes import Recipe
-from icl_synth.checkpoints import write_atomically
+from icl_synth.checkpoints import write_atomically, write_text
 from icl_synth.config import preset
 from icl_synth.provenance import commit, device
 
@@ -31,9 +29,10 @@ def directory(preset_name: str) -> Path:
 
 
 def sources_hash(module: ModuleType, recipe: Recipe) -> str:
-    """Changes when the recipe, a training preset of it, the figure's file or the library changes."""
+    """Changes when the recipe, a training preset of it, the figure's file, published values or the library changes."""
     assert module.__file__
-    files = [Path(module.__file__), *sorted((HERE.parent / "icl_synth").glob("*.py"))]
+    library = [*(HERE.parent / "icl_synth").glob("*.py"), *(HERE / "paper_values").iterdir(), STYLE]
+    files = [Path(module.__file__), HERE / "recipes.py", *sorted(library)]
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
     for training in recipe.models.values():
         digest.update(json.dumps(dataclasses.asdict(preset(training)), sort_keys=True).encode())
@@ -54,7 +53,8 @@ def read_rows(name: str, preset_name: str) -> pd.DataFrame:
 def is_fresh(name: str, module: ModuleType, recipe: Recipe) -> bool:
     """Whether the recorded rows come from today's sources."""
     known = read_provenance(name, recipe.name)
-    return known is not None and known["sources"] == sources_hash(module, recipe)
+    whole = all((directory(recipe.name) / f"{name}{suffix}").exists() for suffix in (".csv", ".png", ".pdf"))
+    return whole and known is not None and known["sources"] == sources_hash(module, recipe)
 
 
 def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
@@ -62,7 +62,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     started = time.perf_counter()
     rows = module.compute(recipe)
     minutes = (time.perf_counter() - started) / 60
-    write_atomically(directory(recipe.name) / f"{name}.csv", rows.to_csv(index=False))
+    write_text(directory(recipe.name) / f"{name}.csv", rows.to_csv(index=False))
     draw(name, module, recipe.name)
     provenance = {
         "figure": name,
@@ -70,7 +70,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "command": command,
         "seeds": recipe.seeds,
         "training": {model: dataclasses.asdict(preset(training)) for model, training in recipe.models.items()},
-        "training_minutes": rows.attrs.get("training_minutes"),
+        "models": rows.attrs["models"],
         "minutes": round(minutes, 2),
         "device": device(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -78,7 +78,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "jax": jax.__version__,
         "sources": sources_hash(module, recipe),
     }
-    write_atomically(directory(recipe.name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
+    write_text(directory(recipe.name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
 
 
 def draw(name: str, module: ModuleType, preset_name: str) -> None:
@@ -90,9 +90,5 @@ def draw(name: str, module: ModuleType, preset_name: str) -> None:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
-        temporary = stem.with_suffix(f"{suffix}.writing")
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, stem.with_suffix(suffix))
+    write_atomically(stem.with_suffix(".png"), lambda path: figure.savefig(path, metadata={"Software": None}))
+    write_atomically(stem.with_suffix(".pdf"), lambda path: figure.savefig(path, metadata={"CreationDate": None}))

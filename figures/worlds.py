@@ -13,7 +13,7 @@ from icl_synth.concept_hmm import ConceptHMM
 ENTITY_COLOURS = [plt.get_cmap("tab10")(i) for i in range(10)]
 
 
-class Path(NamedTuple):
+class HiddenPath(NamedTuple):
     """A document with the hidden states behind it."""
 
     entities: Int[ndarray, " L"]
@@ -21,7 +21,7 @@ class Path(NamedTuple):
     tokens: Int[ndarray, " L"]
 
 
-def sample_path(hmm: ConceptHMM, concept: int, length: int, seed: int = 0) -> Path:
+def sample_path(hmm: ConceptHMM, concept: int, length: int, seed: int = 0) -> HiddenPath:
     """One document, drawn the slow and obvious way so that its hidden states can be seen."""
     rng = np.random.default_rng(seed)
     shared = np.asarray(hmm.entity_transitions, np.float64)
@@ -38,11 +38,11 @@ def sample_path(hmm: ConceptHMM, concept: int, length: int, seed: int = 0) -> Pa
         states.append((entity, property_))
         entity, property_ = draw(entity_rows[entity]), draw(property_rows[property_])
     entities, properties = np.array(states).T
-    return Path(entities, properties, np.asarray(hmm.memory)[entities, properties])
+    return HiddenPath(entities, properties, np.asarray(hmm.memory)[entities, properties])
 
 
 def draw_transitions(hmm: ConceptHMM) -> Figure:
-    """The entity matrix that all concepts share, then each concept's property matrix, one colour scale."""
+    """A shared entity matrix, then each of five concepts' property matrices, one colour scale: the official worlds."""
     matrices = [np.asarray(hmm.entity_transitions), *np.asarray(hmm.property_transitions)]
     titles = ["entities (shared)", *(f"properties, concept {c}" for c in range(hmm.num_concepts))]
     figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), sharex=True, sharey=True)
@@ -67,7 +67,7 @@ def draw_memory(hmm: ConceptHMM) -> Figure:
     return figure
 
 
-def draw_document(path: Path, columns: int = 24) -> Figure:
+def draw_document(path: HiddenPath, columns: int = 24) -> Figure:
     """Tokens in reading order: background by entity, the property small beneath; "/" is the delimiter."""
     rows = -(-len(path.tokens) // columns)
     figure, panel = plt.subplots(figsize=(0.48 * columns, 0.62 * rows + 0.6))

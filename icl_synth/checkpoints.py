@@ -6,7 +6,7 @@ Weights are a flat dict of names to arrays everywhere outside a model: `blocks.0
 import dataclasses
 import json
 import os
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,29 @@ def merge(graph: nnx.GraphDef, weights: Weights) -> Model:
     return nnx.merge(graph, nnx.traversals.unflatten_mapping(paths))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a reader never sees half of it, a full disk keeps the old one."""
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a whole file or nothing: a reader never sees half of it, a full disk keeps the old one.
+
+    `write` fills the temporary file whose path it is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
+        write(temporary)
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or nothing."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    return metrics["loss"]
 
 
 class Checkpoints:
@@ -69,11 +79,22 @@ class Checkpoints:
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(3),
-                checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1),
+                checkpoint_managers.BestN(get_metric_fn=_loss, reverse=True, n=1),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=keep, enable_async_checkpointing=False)
+        # best_fn makes orbax write the metrics down, so that a later process still knows the best
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep,
+            best_fn=_loss,
+            best_mode="min",
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,
+        )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def steps(self) -> list[int]:
+        """Steps of all whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -105,10 +126,10 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     if isinstance(model, Transformer) and model.config.style == "gpt2":
         weights = {gpt2_name(name): value for name, value in weights.items()}
         config |= gpt2_config(model.config)
-    temporary = directory / ".model.safetensors.writing"
-    save_file(weights, temporary, metadata={"format": "pt"})
-    os.replace(temporary, directory / "model.safetensors")
-    write_atomically(directory / "config.json", json.dumps(config, indent=2) + "\n")
+    write_atomically(
+        directory / "model.safetensors", lambda temporary: save_file(weights, temporary, metadata={"format": "pt"})
+    )
+    write_text(directory / "config.json", json.dumps(config, indent=2) + "\n")
     return directory
 
 
@@ -182,6 +203,6 @@ def gpt2_config(config: TransformerConfig) -> dict[str, Any]:
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
         "tie_word_embeddings": True,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": None,
     }

@@ -128,6 +128,11 @@ class TrainConfig:
                 f"the world has {self.data.vocab_size} tokens, the model only {self.model.vocab_size}: "
                 f"set model.vocab_size to at least {self.data.vocab_size}"
             )
+        if 0 < self.data.documents * self.data.document_length // self.data.length < self.batch:
+            raise ValueError(
+                f"{self.data.documents} documents of {self.data.document_length} tokens give fewer sequences of "
+                f"{self.data.length} than a batch of {self.batch}: raise data.documents or lower batch"
+            )
         if self.data.length - 1 > self.model.context:
             raise ValueError(
                 f"data.length {self.data.length} asks for {self.data.length - 1} inputs, "

@@ -31,14 +31,20 @@ class Devices:
 def start(choice: Devices, sequences: int) -> Mesh:
     """Join the other processes if asked, and lay a (data, model) mesh over all devices.
 
-    A CPU counts as one device for each core, as far as `sequences` divides among them: two single-threaded programs
-    are half as fast again as one of two threads (jaxlib 0.10.2). Call before JAX is used for anything else.
+    A CPU counts as one device for each core, as far as `sequences`, the batch of all processes together, divides
+    among them: two single-threaded programs are half as fast again as one of two threads (jaxlib 0.10.2). Call
+    before JAX is used for anything else. Raises ValueError where the processes are only half described.
     """
-    cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1))
-    if choice.num_processes:
-        cores = max(1, cores // choice.num_processes)
-    share = max(n for n in range(1, cores + 1) if sequences * choice.model_parallel % n == 0)
-    jax.config.update("jax_num_cpu_devices", max(share, choice.model_parallel))
+    described = (choice.coordinator, choice.num_processes, choice.process_id)
+    if any(x is not None for x in described) and None in described:
+        raise ValueError("--coordinator, --num-processes and --process-id belong together; give all three or none")
+    processes = choice.num_processes or int(os.environ.get("SLURM_NTASKS", "1") if choice.distributed else "1")
+    here = (choice.coordinator or "").split(":")[0] in ("localhost", "127.0.0.1")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // processes if here else cores)
+    sequences = max(1, sequences // processes)
+    share = max(n for n in range(1, cores + 1) if sequences % n == 0)
+    jax.config.update("jax_num_cpu_devices", share * choice.model_parallel)
     if choice.distributed or choice.coordinator:
         jax.distributed.initialize(choice.coordinator, choice.num_processes, choice.process_id)
     return mesh(choice.model_parallel)

@@ -99,7 +99,7 @@ def _log_probs(model, tokens):
 def answers(model: checkpoints.Model, prompts: Prompts, mesh: Mesh | None = None) -> Int[np.ndarray, " B"]:
     """The token a model finds likeliest after each prompt: greedy over the whole vocabulary, as the paper scores."""
     graph, weights = checkpoints.split(model)
-    tokens, length = pad_to_bucket(np.asarray(prompts.tokens)), prompts.tokens.shape[1]
+    tokens, length = pad_to_bucket(np.asarray(prompts.tokens), model.config.context), prompts.tokens.shape[1]
     return map_rows(_answers, graph, weights, (tokens, np.full(len(tokens), length - 1)), mesh)
 
 
@@ -108,9 +108,11 @@ def _answers(model, rows):
     return jnp.take_along_axis(model(tokens), last[:, None, None], axis=1)[:, 0].argmax(-1)
 
 
-def pad_to_bucket(tokens: Int[np.ndarray, "B L"]) -> Int[np.ndarray, "B M"]:
-    """Zeros behind the tokens up to a multiple of 64, so that few lengths are compiled; no model looks ahead."""
-    return np.pad(tokens, ((0, 0), (0, -tokens.shape[1] % BUCKET)))
+def pad_to_bucket(tokens: Int[np.ndarray, "B L"], most: int) -> Int[np.ndarray, "B M"]:
+    """Zeros behind the tokens up to a multiple of 64 or `most`: few lengths to compile, and no model looks ahead."""
+    length = tokens.shape[1]
+    padded = max(length, min(length + -length % BUCKET, most))
+    return np.pad(tokens, ((0, 0), (0, padded - length)))
 
 
 class Estimate(NamedTuple):

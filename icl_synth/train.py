@@ -29,6 +29,7 @@ from icl_synth import bayes, checkpoints, devices, layers
 from icl_synth.config import PRESETS, TrainConfig, preset
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
+from icl_synth.provenance import commit, device
 from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps
 from icl_synth.transformer import TransformerConfig
 
@@ -56,6 +57,12 @@ class Interruption:
             raise KeyboardInterrupt
         self.seen = True
 
+    def anywhere(self) -> bool:
+        """Whether any process was interrupted: all must stop between the same steps."""
+        if jax.process_count() == 1:
+            return self.seen
+        return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
+
     def __exit__(self, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -65,13 +72,14 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
     """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
-    tokens_per_second, seconds; losses in nats a token on held-back documents), out/checkpoints and out/model.
+    tokens_per_second, seconds; losses in nats a token on held-back documents; the first line after a start counts
+    compilation in), out/checkpoints and out/model.
     Raises TrainingError with advice when `out` holds another configuration, when the loss is no longer a number and
     when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     out, mesh = Path(out), mesh or devices.mesh()
     chief = jax.process_index() == 0
-    resolved, how = settle(config, out)
+    resolved, how = settle(config, out, mesh)
     started = time.perf_counter()
 
     hmm, _ = resolved.data.build()
@@ -103,9 +111,18 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
 
     evaluated, busy = done, 0.0  # steps and seconds of training alone since the last evaluation
 
+    def check_finite(loss: float, where: str) -> None:
+        if not np.isfinite(loss):
+            good = f"step {saved.latest()} in {out}/checkpoints" if saved.latest() else "none yet"
+            raise TrainingError(
+                f"the loss is {loss} {where}; the last good checkpoint is {good}. Lower optimizer.learning_rate "
+                "(or muon_learning_rate), or lengthen optimizer.warmup_steps, in a new --out"
+            )
+
     def evaluate_and_save() -> None:
         nonlocal state, evaluated, busy
         loss = float(token_losses(graph, state.weights, validation, mesh).mean())
+        check_finite(loss, f"on held-back documents after step {done}")
         line = {
             "step": done,
             "tokens": done * resolved.batch * (resolved.data.length - 1),
@@ -132,22 +149,17 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
             tick = time.perf_counter()
             state, mean_loss = advance(state, number)
             loss = float(mean_loss)
-            if not np.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss} within steps {done + 1} to {done + number}; the last good checkpoint is "
-                    f"{f'step {saved.latest()} in {out}/checkpoints' if saved.latest() else 'none yet'}. "
-                    "Lower optimizer.learning_rate (or muon_learning_rate), or lengthen optimizer.warmup_steps, "
-                    "in a new --out"
-                )
+            check_finite(loss, f"within steps {done + 1} to {done + number}")
             done += number
             seconds = time.perf_counter() - tick
             busy += seconds
-            if done == due or interruption.seen:
+            stop = interruption.anywhere()
+            if done == due or stop:
                 evaluate_and_save()
             bar.update(number)
             excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
             bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{per_second(number, seconds):,.0f}")
-            if interruption.seen and done < resolved.steps:
+            if stop and done < resolved.steps:
                 raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
     saved.close()
     whole = jax.jit(lambda weights: weights, out_shardings=NamedSharding(mesh, P()))(state.weights)
@@ -171,14 +183,16 @@ def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], f
     return np.asarray(tokens), -float(bayes.token_log_likelihoods(hmm, tokens)[:, 1:].mean())
 
 
-def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
+def settle(config: TrainConfig, out: Path, mesh: Mesh) -> tuple[TrainConfig, str]:
     """Decide what the configuration leaves open, once for the run's whole life; check `out` against it.
 
     Process 0 decides and writes; the others wait and read, so that all agree.
     """
     path = out / "config.json"
     if jax.process_index() == 0 and not path.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (
+            not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())
+        ):
             raise TrainingError(f"{out} is not empty and holds no run of ours: choose another --out")
         precision, why = layers.choose_precision(config.precision)
         in_cache = jax.default_backend() == "cpu" and isinstance(config.model, TransformerConfig)
@@ -187,8 +201,11 @@ def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
             "precision": precision,
             "micro_batch": config.micro_batch or (1 if in_cache else 0),
             "why": why,
+            "devices": mesh.shape["data"],
+            "device": device(),
+            "commit": commit(),
         }
-        checkpoints.write_atomically(path, json.dumps(choice, indent=2) + "\n")
+        checkpoints.write_text(path, json.dumps(choice, indent=2) + "\n")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the configuration is written")
     stored = json.loads(path.read_text())
@@ -204,7 +221,10 @@ def settle(config: TrainConfig, out: Path) -> tuple[TrainConfig, str]:
             "Nothing was changed: choose another --out, or repeat the command that made it"
         )
     resolved = dataclasses.replace(config, precision=stored["precision"], micro_batch=stored["micro_batch"])
-    return resolved, f"{stored['precision']} products ({stored['why']})"
+    how = f"{stored['precision']} products ({stored['why']})"
+    if stored["devices"] != mesh.shape["data"]:
+        how += f"; begun on {stored['devices']} devices, so weights will equal an uninterrupted run's to rounding only"
+    return resolved, how
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -247,7 +267,7 @@ def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def rewrite_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
-    checkpoints.write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+    checkpoints.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +302,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = command.config
         mesh = devices.start(command.where, config.batch // max(1, config.micro_batch))
         train(config, command.out, mesh)
-    except (TrainingError, ValueError) as error:
+    except (TrainingError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as interruption:
         print(interruption, file=sys.stderr)

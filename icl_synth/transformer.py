@@ -175,8 +175,10 @@ class Transformer(nnx.Module):
         return self._logits(x, record)
 
     def init_state(self, batch_size: int, length: int) -> Cache:
-        """An empty cache with room for `length` tokens a row."""
+        """An empty cache with room for `length` tokens a row. Raises ValueError beyond the context."""
         config = self.config
+        if length > config.context:
+            raise ValueError(f"a cache of {length} tokens is longer than the model's context {config.context}")
         room = jnp.zeros((batch_size, config.heads, length, config.width // config.heads))
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 

@@ -54,12 +54,12 @@ def test_figures_from_training_to_picture_and_nothing_twice(toy, monkeypatch):
         assert record.is_fresh(name, module, toy)
         assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
     monkeypatch.setattr("figures.recipes.train", None)  # a second look must not train
-    assert "fig_icl_accuracy.png" in command.summary(modules, toy)
+    assert "fig_icl_accuracy.png" in command.summary(modules, "toy")
 
 
 def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
     rows = importlib.import_module("figures.fig_icl_accuracy").compute(dataclasses.replace(toy, prompts=200))
-    told = rows[rows.model == "Bayes, told the format"].set_index(["example_length", "num_examples"]).accuracy
+    told = rows[rows.model == "exact Bayes, told the format"].set_index(["example_length", "num_examples"]).accuracy
     assert 0.4 < told[3, 0] < 0.75 and told[3, 4] > 0.97
 
 

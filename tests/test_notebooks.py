@@ -7,8 +7,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+NAMES = ["01_concept_hmm", "02_in_context_learning"]
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 HEADINGS = ["Question", "Setup", "Data", "Result", "Against the paper", "What differs"]
+
+
+def test_all_are_there():
+    assert [path.stem for path in NOTEBOOKS] == NAMES
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -188,6 +188,40 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
         train.train(dataclasses.replace(wild, model=dataclasses.replace(TINY.model, depth=2)), tmp_path / "run")
 
 
+def test_a_loss_that_stops_being_a_number_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+    losses = iter([2.0, float("nan")])
+    monkeypatch.setattr(train, "token_losses", lambda *_: np.array([next(losses)]))
+    with pytest.raises(train.TrainingError, match="held-back documents after step 40; the last good .* is step 20 in"):
+        train.train(TINY, tmp_path / "run", one_device())
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [20]
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_last_three_checkpoints_and_the_best_are_kept_across_restarts(tmp_path):
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 2.1, 6: 2.2, 7: 2.3, 8: 2.4}
+    for steps in ((1, 2, 3, 4, 5), (6, 7, 8)):
+        saved = checkpoints.Checkpoints(tmp_path)
+        for step in steps:
+            saved.save(step, {"weight": jnp.full(3, step)}, losses[step])
+        saved.close()
+    assert checkpoints.Checkpoints(tmp_path).steps() == [2, 6, 7, 8]
+    restored = checkpoints.Checkpoints(tmp_path).restore(2, {"weight": jnp.zeros(3, int)})
+    assert restored["weight"].tolist() == [2, 2, 2]
+
+
+def test_a_run_killed_before_it_wrote_anything_starts_again(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".config.123.writing.json").write_text("{")
+    train.train(dataclasses.replace(TINY, steps=20), out, one_device())
+
+
+def test_half_described_processes_are_refused():
+    with pytest.raises(ValueError, match="belong together"):
+        devices.start(devices.Devices(num_processes=4), 8)
+
+
 def test_another_configuration_is_refused_and_nothing_is_lost(tmp_path):
     out = tmp_path / "run"
     train.train(dataclasses.replace(TINY, steps=20), out, one_device())
@@ -223,6 +257,7 @@ def test_a_full_disk_is_said_plainly():
         (lambda: TrainConfig(data=DataConfig(vocab_size=80)), "set model.vocab_size to at least 80"),
         (lambda: TrainConfig(data=DataConfig(length=400)), "more than model.context 256"),
         (lambda: DataConfig(concepts=7), "set data.world to random"),
+        (lambda: TrainConfig(data=DataConfig(length=32, documents=1, document_length=64)), "fewer sequences"),
     ],
 )
 def test_impossible_configurations_are_refused(make, message):

@@ -11,7 +11,6 @@ from icl_synth import checkpoints, devices, pretrained
 from icl_synth.config import TrainConfig, preset
 from icl_synth.evaluate import answers, token_losses
 from icl_synth.prompts import sample_prompts
-from icl_synth.provenance import commit, device
 from icl_synth.train import run_directory, train, validation_documents
 
 PRESETS = {"transformer": "quick", "draft": "quick-draft", "lstm": "quick-lstm"}
@@ -32,7 +31,8 @@ def main() -> None:
     for name, training in PRESETS.items():
         config = preset(training)
         out = run_directory(config, training)
-        model = train(config, out)
+        train(config, out)
+        model, run = checkpoints.load(out / "model"), json.loads((out / "config.json").read_text())
         record = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
         checkpoints.export(
             model,
@@ -44,8 +44,9 @@ def main() -> None:
             parameters=sum(weight.size for weight in checkpoints.split(model)[1].values()),
             tokens=record["tokens"],
             minutes=round(record["seconds"] / 60, 2),
-            device=device(),
-            commit=commit(),
+            device=run["device"],
+            commit=run["commit"],
+            precision=run["precision"],
             prompts=PROMPTS,
             **scores(model, config),
         )
