@@ -148,7 +148,7 @@ def preset(name: str) -> TrainConfig:
 
 
 def _paper(depth: int) -> TrainConfig:
-    """GPT-2 as Xie et al. 2022 train it, section 4.2 and the public code; 6,250 steps of 8 x 1,024 tokens."""
+    """GPT-2 as Xie et al. 2022 and their public code train it; 6,250 steps of 8 x 1,024 tokens."""
     return TrainConfig(
         steps=6250,
         batch=8,
@@ -163,7 +163,7 @@ def _paper(depth: int) -> TrainConfig:
 
 
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
-    """A few minutes on two cores: fresh documents, Muon; what else was tried is in README, "Training"."""
+    """A few minutes on two cores: fresh documents, Muon; what else was tried is in README."""
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 
 

@@ -191,7 +191,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
 def test_a_loss_that_stops_being_a_number_names_the_last_good_checkpoint(tmp_path, monkeypatch):
     losses = iter([2.0, float("nan")])
     monkeypatch.setattr(train, "token_losses", lambda *_: np.array([next(losses)]))
-    with pytest.raises(train.TrainingError, match="held-back documents after step 40; the last good .* is step 20 in"):
+    with pytest.raises(train.TrainingError, match=r"held-back documents after step 40; the last good .* is step 20 in"):
         train.train(TINY, tmp_path / "run", one_device())
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [20]
