@@ -168,7 +168,7 @@ def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> Trai
 
 
 PRESETS = {
-    "quick": _tiny(3750, 8, TransformerConfig(width=64, heads=2)),
+    "quick": _tiny(3500, 8, TransformerConfig(width=64, heads=2)),
     "quick-draft": _tiny(1500, 8, TransformerConfig(depth=2, width=32, heads=1)),
     "quick-lstm": _tiny(2250, 16, LSTMConfig()),
     "small": _tiny(5000, 8, TransformerConfig(width=64, heads=2)),
