@@ -70,9 +70,14 @@ def plot(rows: pd.DataFrame) -> Figure:
                    label=f"{name}: mean excess {mean.value:.3f} ± {mean.half_width:.3f}")  # fmt: skip
         low = np.maximum(line.value - line.half_width, 1e-4)
         right.fill_between(line.position, low, line.value + line.half_width, color=colour, alpha=0.2, lw=0)
-    right.set(xscale="log", yscale="log", xlabel="tokens read", ylabel="KL(Bayes || model), nats a token")
+    right.set(
+        xscale="log", yscale="log", ylim=(5e-3, 0.6), xlabel="tokens read", ylabel="KL(Bayes || model), nats a token"
+    )
     right.set_title("What models lose to exact Bayes")
     right.legend()
+    for panel in (left, right):
+        panel.set_xticks([1, 3, 10, 30, 100], labels=["1", "3", "10", "30", "100"])
+        panel.tick_params(which="minor", bottom=False)
     return figure
 
 

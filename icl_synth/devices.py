@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -50,12 +51,13 @@ def start(choice: Devices, sequences: int) -> Mesh:
     return mesh(choice.model_parallel)
 
 
-def mesh(model_parallel: int = 1) -> Mesh:
-    """All devices as (data, model). Raises ValueError where they do not divide."""
-    count = jax.device_count()
-    if model_parallel < 1 or count % model_parallel:
-        raise ValueError(f"model_parallel {model_parallel} does not divide the {count} devices")
-    return jax.make_mesh((count // model_parallel, model_parallel), ("data", "model"), (AxisType.Auto, AxisType.Auto))
+def mesh(model_parallel: int = 1, over: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices, or the given ones, as (data, model). Raises ValueError where they do not divide."""
+    over = over or jax.devices()
+    if model_parallel < 1 or len(over) % model_parallel:
+        raise ValueError(f"model_parallel {model_parallel} does not divide the {len(over)} devices")
+    shape = (len(over) // model_parallel, model_parallel)
+    return jax.make_mesh(shape, ("data", "model"), (AxisType.Auto, AxisType.Auto), devices=over)
 
 
 def weight_sharding(weight: Array | jax.ShapeDtypeStruct, over: Mesh) -> NamedSharding:

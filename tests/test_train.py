@@ -40,7 +40,7 @@ FLAGS = (
 
 
 def one_device():
-    return jax.make_mesh((1, 1), ("data", "model"), devices=jax.devices()[:1])
+    return devices.mesh(over=jax.devices()[:1])
 
 
 def test_it_learns_and_keeps_a_record(tmp_path):
