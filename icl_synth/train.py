@@ -26,7 +26,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from icl_synth import bayes, checkpoints, devices, layers
-from icl_synth.config import PRESETS, TrainConfig, preset
+from icl_synth.config import TrainConfig, preset
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
 from icl_synth.provenance import commit, device
@@ -35,6 +35,7 @@ from icl_synth.transformer import TransformerConfig
 
 STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
 VALIDATION_SEED = 2022
+THIS_MACHINE = devices.Devices()
 PATIENCE = 2  # evaluations without a better loss before the plateau schedule quarters the rate
 
 
@@ -270,19 +271,8 @@ def rewrite_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
     checkpoints.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """Train a model on documents of a concept-HMM, or go on with a run that was stopped."""
-
-    out: Path
-    """Folder of the run: config.json, metrics.jsonl, checkpoints and the final model."""
-    preset: str
-    """Configuration that the fields below start from."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    where: Annotated[devices.Devices, tyro.conf.arg(name="")] = devices.Devices()
-
-
 def main(arguments: list[str] | None = None) -> None:
+    """The command line; errors that a user can mend end it with one plain line."""
     chooser = argparse.ArgumentParser(add_help=False)
     chooser.add_argument("--preset", default="quick")
     chosen, _ = chooser.parse_known_args(arguments)
@@ -290,18 +280,26 @@ def main(arguments: list[str] | None = None) -> None:
         default = preset(chosen.preset)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    command = tyro.cli(
-        Command,
-        args=arguments,
-        prog="python -m icl_synth.train",
-        default=Command(tyro.MISSING, chosen.preset, default),
-        config=(tyro.conf.AvoidSubcommands,),
-        description=f"{Command.__doc__} Presets: {', '.join(PRESETS)}.",
-    )
+
+    def run(
+        out: Path,
+        preset: str = chosen.preset,
+        config: Annotated[TrainConfig, tyro.conf.arg(name="")] = default,
+        where: Annotated[devices.Devices, tyro.conf.arg(name="")] = THIS_MACHINE,
+    ) -> None:
+        """Train a model on documents of a concept-HMM, or go on with a run that was stopped.
+
+        Args:
+            out: Folder of the run: config.json, metrics.jsonl, checkpoints and the final model.
+            preset: Configuration that the fields below start from; a wrong name lists them.
+            config: What decides the weights.
+            where: What runs it.
+        """
+        mesh = devices.start(where, config.batch // max(1, config.micro_batch))
+        train(config, out, mesh)
+
     try:
-        config = command.config
-        mesh = devices.start(command.where, config.batch // max(1, config.micro_batch))
-        train(config, command.out, mesh)
+        tyro.cli(run, args=arguments, prog="python -m icl_synth.train", config=(tyro.conf.AvoidSubcommands,))
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as interruption:

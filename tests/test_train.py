@@ -34,7 +34,7 @@ TINY = TrainConfig(
 )
 # the same from the command line, in processes of their own
 FLAGS = (
-    "--steps 600 --batch 8 --evaluate-every 20 --evaluation-documents 8 --precision float32 --data.length 33 "
+    "--steps 300 --batch 8 --evaluate-every 20 --evaluation-documents 8 --precision float32 --data.length 33 "
     "--model.context 32 --model.depth 1 --model.width 16 --model.heads 1"
 ).split()
 
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_it_ends_with_bit_equal_weights(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     uninterrupted = start(whole)
     assert finish(uninterrupted)[0] == 0
-    for lines, sent in ((3, signal.SIGKILL), (9, signal.SIGKILL), (16, signal.SIGINT)):
+    for lines, sent in ((4, signal.SIGKILL), (9, signal.SIGINT)):
         process = start(broken)
         wait_for_lines(broken, lines, process)
         time.sleep(0.05 * np.random.default_rng().uniform())
@@ -160,7 +160,7 @@ def test_killed_at_any_moment_it_ends_with_bit_equal_weights(tmp_path):
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
     steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
-    assert steps[-1] == 600 and steps == sorted(set(steps)) and set(range(20, 601, 20)) <= set(steps)
+    assert steps[-1] == 300 and steps == sorted(set(steps)) and set(range(20, 301, 20)) <= set(steps)
 
 
 def test_two_processes_train_as_one(tmp_path):
@@ -183,7 +183,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
-    wild = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", learning_rate=1e18, clip=1e30))
+    wild = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", learning_rate=1e38, warmup_steps=0))
     with pytest.raises(train.TrainingError, match=r"last good checkpoint is none yet. Lower optimizer.learning_rate"):
         train.train(dataclasses.replace(wild, model=dataclasses.replace(TINY.model, depth=2)), tmp_path / "run")
 
@@ -236,7 +236,10 @@ def test_another_configuration_is_refused_and_nothing_is_lost(tmp_path):
 
 
 def test_a_full_disk_is_said_plainly():
-    class Full:
+    class Full(checkpoints.Checkpoints):
+        def __init__(self):
+            pass
+
         def save(self, *_):
             raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
 
@@ -246,7 +249,8 @@ def test_a_full_disk_is_said_plainly():
     with pytest.raises(
         train.TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"
     ):
-        train.save(Full(), 80, None, 1.0)
+        state = initial_state(TINY, make_optimizer(TINY.optimizer, 40), one_device())
+        train.save(Full(), 80, state, 1.0)
 
 
 @pytest.mark.parametrize(
