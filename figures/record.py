@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.recipes import Recipe
+from figures.recipes import Recipe, trained
 from icl_synth.checkpoints import write_atomically, write_text
 from icl_synth.config import preset
 from icl_synth.provenance import commit, device
@@ -59,6 +59,7 @@ def is_fresh(name: str, module: ModuleType, recipe: Recipe) -> bool:
 
 def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
+    trained(recipe)  # first, so that the minutes below are those of the evaluation alone
     started = time.perf_counter()
     rows = module.compute(recipe)
     minutes = (time.perf_counter() - started) / 60
