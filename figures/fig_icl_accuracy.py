@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from figures.claims import Claim, Verdict, judged
 from figures.recipes import Recipe, trained
@@ -61,22 +62,22 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     hmm, _ = data.build()
     context = models[0].config.model.context
     rows = []
-    for k in EXAMPLE_LENGTHS:
-        for n in examples_that_fit(context, k):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n)
-            prompts = sample_prompts(hmm, key, recipe.prompts, n, k)
-            labels = np.asarray(prompts.labels)
-            right: dict[str, list[np.ndarray]] = {name: [] for name in recipe.models}
-            for one in models:
-                right[one.name].append(answers(one.model, prompts) == labels)
-            told, smoothed = READERS
-            right[told] = [np.asarray(bayes.prompt_log_probs(hmm, prompts.tokens, k)).argmax(-1) == labels]
-            right[smoothed] = [document_answers(hmm, np.asarray(prompts.tokens)) == labels]
-            for name, correct in right.items():
-                mean, half_width = estimate(np.stack(correct))
-                # rule of three: no error in N prompts is still compatible with a rate of 3 / N
-                half_width = max(half_width, 3 / len(labels))
-                rows.append((name, len(correct), k, n, mean, half_width, len(labels)))
+    cells = [(k, n) for k in EXAMPLE_LENGTHS for n in examples_that_fit(context, k)]
+    for k, n in tqdm(cells, desc="prompts", unit="point"):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n)
+        prompts = sample_prompts(hmm, key, recipe.prompts, n, k)
+        labels = np.asarray(prompts.labels)
+        right: dict[str, list[np.ndarray]] = {name: [] for name in recipe.models}
+        for one in models:
+            right[one.name].append(answers(one.model, prompts) == labels)
+        told, smoothed = READERS
+        right[told] = [np.asarray(bayes.prompt_log_probs(hmm, prompts.tokens, k)).argmax(-1) == labels]
+        right[smoothed] = [document_answers(hmm, np.asarray(prompts.tokens)) == labels]
+        for name, correct in right.items():
+            mean, half_width = estimate(np.stack(correct))
+            # rule of three: no error in N prompts is still compatible with a rate of 3 / N
+            half_width = max(half_width, 3 / len(labels))
+            rows.append((name, len(correct), k, n, mean, half_width, len(labels)))
     columns = ["model", "seeds", "example_length", "num_examples", "accuracy", "half_width", "prompts"]
     table = pd.DataFrame(rows, columns=columns)
     table.attrs["models"] = [one.record() for one in models]
