@@ -19,7 +19,7 @@ REPEATS = 5
 
 
 def public_loop(world: OfficialParameters, stream: np.random.RandomState, documents: int) -> int:
-    """The public code's way, which is hmmlearn's: a token at a time, each draw by a search in a cumulative row."""
+    """In the manner of the public code, whose source was not at hand: a token at a time, each a search in a row."""
     full = [np.kron(world.entity_transitions, properties) for properties in world.property_transitions]
     cumulative = [np.cumsum(transition, axis=1) for transition in full]
     emission = np.eye(world.memory.max() + 1)[world.memory.ravel()]
