@@ -40,8 +40,8 @@ def table() -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"`python -m benchmarks` on {datetime.date.today().isoformat()}, {device()}, commit {commit()}. Tokens a second, "
-        "all in one run; the ratio is of medians, against the fastest peer of that job.",
+        f"`python -m benchmarks` on {datetime.date.today().isoformat()}, {device()}, commit {commit()}. "
+        "Tokens a second, all in one run; the ratio is of medians, against the fastest peer of that job.",
         "",
         "## Training step: 4 layers or 2 LSTM layers, d = 128, T = 256, batch 16, AdamW, two threads",
         "",

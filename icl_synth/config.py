@@ -165,9 +165,9 @@ def _paper(depth: int) -> TrainConfig:
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
     """A few minutes on two cores: fresh documents, Muon; what else was tried is in README.
 
-    Measured on two cores of an AMD EPYC in float32, `python -m icl_synth.train --preset NAME --out runs/NAME`, seed 0:
-    quick 0.039 nats over Bayes in 4.8 minutes, quick-lstm 0.052 in 5.0, quick-draft 0.562 in 1.1; small 0.033 to 0.045
-    over three seeds in 5 to 6, small-lstm 0.043 to 0.047 in 5 to 6.
+    Two cores of an AMD EPYC, float32, other work beside it; excess over Bayes and minutes. By `python -m figures
+    --preset quick`, seed 0: quick 0.039 in 4.8, quick-lstm 0.052 in 5.0. By `--preset small`, three seeds: small 0.033
+    to 0.045, small-lstm 0.043 to 0.047, 5 to 6 each. By `python -m icl_synth.pretrained`: quick-draft 0.562 in 1.1.
     """
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 

@@ -33,7 +33,7 @@ def start(choice: Devices, sequences: int) -> Mesh:
     """Join the other processes if asked, and lay a (data, model) mesh over all devices.
 
     A CPU counts as one device for each core, as far as `sequences`, the batch of all processes together, divides
-    among them: two single-threaded programs are half as fast again as one of two threads (jaxlib 0.10.2). Call
+    among them, so that each core runs a program of its own. Call
     before JAX is used for anything else. Raises ValueError where the processes are only half described.
     """
     described = (choice.coordinator, choice.num_processes, choice.process_id)

@@ -3,9 +3,9 @@
 One scan over positions moves all documents at once. A document draws from a generator of its own, seeded by
 (key, its index), so the same documents come out whatever the chunks and the number of devices.
 
-What makes it fast (jaxlib 0.10.2, tokens a second of CPU time on a busy AVX2 core, one run): the matrices stay
-factorised, so a move is two rows of nine comparisons; xoshiro128++ inside the scan gives 60-90 million where
-threefry's bits give 25; 1,024 documents a device keep the state in L2. Alias tables gain nothing at ten outcomes.
+What makes it fast: the matrices stay factorised, so a move is two rows of nine comparisons; xoshiro128++ inside the
+scan costs less than threefry's bits; 1,024 documents a device keep the state in L2. Alias tables were level with
+comparisons at ten outcomes, within the noise, and take more code. Measured speeds: benchmarks/RESULTS.md.
 """
 
 import contextlib

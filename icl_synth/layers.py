@@ -1,7 +1,7 @@
 """The two hot operations, matmul and causal attention, each with its precision.
 
-On a GPU or TPU the plain forms are the fast ones. On a CPU three habits decide the speed, each seen on
-jaxlib 0.10.2 and each held against the plain form in tests/test_layers.py:
+On a GPU or TPU the plain forms are the fast ones. On a CPU three habits decide the speed (jaxlib 0.10.2;
+those about AMX were timed on another machine than README's), each held against the plain form in the tests:
 
 - bf16 operands with float32 accumulation run on the matrix units of a CPU that has them (AMX), but only in
   products that contract the last axis of the left operand; a weight gradient contracts the first axis of both

@@ -129,7 +129,7 @@ def recurrence(
     """Hidden states of a layer whose G = 4 D gates already hold the input's part; with the last hidden and cell state.
 
     The gradient is written out so that the weight's is one product over all positions after the backward loop,
-    not a sum of small ones inside it: about twice as fast as differentiating the scan (benchmarks).
+    not a sum of small ones inside it.
     """
     return _recurrence_forward(gates, weight, hidden, cell, dtype)[0]
 
