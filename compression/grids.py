@@ -15,7 +15,7 @@ class Grid(NamedTuple):
     levels: int
 
     def nearest(self, x: Float[Array, "*B O"]) -> Float[Array, "*B O"]:
-        """The closest grid value of each entry, halves to even before the zero point is added; rows on the last axis."""
+        """The closest grid value of each entry, halves to even; the matrix's rows lie on the last axis here."""
         level = jnp.clip(jnp.round(x / self.scale) + self.zero, 0, self.levels - 1)
         return self.scale * (level - self.zero)
 

@@ -147,7 +147,8 @@ def prune(
     if compatible:
         counts = [int(outputs * (end - start) * sparsity) for start, end in itertools.pairwise(edges)]
     else:
-        counts = np.diff([round(sparsity * outputs * edge) for edge in edges])
+        ends = [round(sparsity * outputs * edge) for edge in edges]
+        counts = [end - start for start, end in itertools.pairwise(ends)]
     grid = None if bits is None else row_grid(weight, bits)
     blocks = _block_widths(min(block_size, inputs), mask_width)
     return _prune(weight, factor, np.array(counts, np.int32), grid, blocks, mask_width, pattern, compatible)
@@ -177,13 +178,13 @@ def _prune(
     compatible: bool,
 ) -> PruneResult:
     """Everything here has inputs first, [I O]: a column of the paper is a row in memory."""
-    outputs, inputs = weight.shape
+    inputs = weight.shape[1]
     outer = widths[0]
     blocks = -(-inputs // outer)
     fill = blocks * outer - inputs  # further inputs with weight 0 and R = 1 change nothing
     original = jnp.pad(jnp.where(factor.alive, weight, 0.0).T, ((0, fill), (0, 0)))
-    upper = jnp.pad(factor.upper, (0, fill)).at[jnp.arange(inputs, inputs + fill), jnp.arange(inputs, inputs + fill)]
-    upper = upper.set(1.0)
+    beyond = jnp.arange(inputs, inputs + fill)
+    upper = jnp.pad(factor.upper, (0, fill)).at[beyond, beyond].set(1.0)
     scale = jnp.diagonal(upper)  # 1 / U_ii
 
     def choose(start: Array, current: Array) -> Array:
@@ -211,7 +212,7 @@ def _prune(
         width = widths[depth + 1]
 
         def part(i, done):
-            pruned, dropped, errors = done
+            _, dropped, errors = done
             rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * width, slice_size=width)
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * width, axis=0)
             now = rows(current) - rows(inverse) @ errors

@@ -173,10 +173,10 @@ def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> Trai
 
 
 PRESETS = {
-    "quick": _tiny(2600, 8, TransformerConfig(depth=6, width=64, heads=2)),
+    "quick": _tiny(3500, 8, TransformerConfig(width=64, heads=2)),
     "quick-draft": _tiny(1500, 8, TransformerConfig(depth=2, width=32, heads=1)),
     "quick-lstm": _tiny(2250, 16, LSTMConfig()),
-    "small": _tiny(5000, 8, TransformerConfig(depth=6, width=64, heads=2)),
+    "small": _tiny(5000, 8, TransformerConfig(width=64, heads=2)),
     "small-lstm": _tiny(2500, 16, LSTMConfig()),
     "paper-4l": _paper(4),
     "paper-12l": _paper(12),
