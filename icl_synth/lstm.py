@@ -88,6 +88,17 @@ class LSTM(nnx.Module):
         """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer."""
         return self._run(tokens, self.init_state(tokens.shape[0]), key, record)[0]
 
+    def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
+        """What the first layer reads."""
+        return self.embedding[...][tokens]
+
+    def stage(
+        self, index: int, x: Float[Array, "B T D"], *, record: dict[str, Array] | None = None
+    ) -> Float[Array, "B T D"]:
+        """What layer `index` makes of its inputs, from a state of zeros; `record` as for the whole model."""
+        zeros = jnp.zeros((x.shape[0], self.config.width))
+        return self.layers[index](x.swapaxes(0, 1), zeros, zeros, record)[0].swapaxes(0, 1)
+
     def init_state(self, batch_size: int, length: int | None = None) -> LSTMState:
         """The state before any token; `length` is taken for the transformer's sake and not needed."""
         zeros = jnp.zeros((self.config.depth, batch_size, self.config.width))

@@ -143,36 +143,46 @@ class Transformer(nnx.Module):
 
         Raises ValueError for a sequence longer than the context.
         """
-        length = tokens.shape[1]
-        if length > self.config.context:
-            raise ValueError(f"sequence of {length} tokens is longer than the model's context {self.config.context}")
-        rate = self.config.dropout if key is not None else 0.0
-        position = jnp.arange(length)[None]
-
-        def site_key(site: int) -> Array:
-            assert key is not None
-            return jax.random.fold_in(key, site)
-
-        def attend(index, qkv):
-            query, keys, values = self._heads(qkv, position)
-            if not rate:
-                return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
-            seen = jnp.tril(jnp.ones((length, length), bool))[None, None]
-            return merge_heads(
-                layers.attention(query, keys, values, seen, self.dtype, dropout=rate, dropout_key=site_key(3 * index))
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(
+                f"sequence of {tokens.shape[1]} tokens is longer than the model's context {self.config.context}"
             )
-
-        def drop(site, x):
-            if not rate:
-                return x
-            return jnp.where(jax.random.bernoulli(site_key(site), 1 - rate, x.shape), x / (1 - rate), 0)
-
-        x = drop(3 * self.config.depth, self._embed(tokens, position))
-        for i, block in enumerate(self.blocks):
-            # attention and the two residual sums of block i draw from sites 3i, 3i + 1 and 3i + 2
-            sites = iter((3 * i + 1, 3 * i + 2))
-            x = block(x, functools.partial(attend, i), lambda y, sites=sites: drop(next(sites), y), record)
+        x = self._drop(self.embed(tokens), key, 3 * self.config.depth)
+        for index in range(self.config.depth):
+            x = self.stage(index, x, key=key, record=record)
         return self._logits(x, record)
+
+    def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
+        """What the first block reads, for tokens from position 0 on."""
+        return self._embed(tokens, jnp.arange(tokens.shape[1])[None])
+
+    def stage(
+        self,
+        index: int,
+        x: Float[Array, "B T D"],
+        *,
+        key: Key[Array, ""] | None = None,
+        record: dict[str, Array] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """What block `index` makes of its inputs; `key` and `record` as for the whole model."""
+        length, rate = x.shape[1], self.config.dropout
+        # attention and the two residual sums of block i draw from sites 3i, 3i + 1 and 3i + 2
+        sites = iter((3 * index + 1, 3 * index + 2))
+
+        def attend(qkv):
+            query, keys, values = self._heads(qkv, jnp.arange(length)[None])
+            if key is None or not rate:
+                return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
+            seen, site = jnp.tril(jnp.ones((length, length), bool))[None, None], jax.random.fold_in(key, 3 * index)
+            return merge_heads(layers.attention(query, keys, values, seen, self.dtype, dropout=rate, dropout_key=site))
+
+        return self.blocks[index](x, attend, lambda y: self._drop(y, key, next(sites)), record)
+
+    def _drop(self, x: Array, key: Array | None, site: int) -> Array:
+        rate = self.config.dropout
+        if key is None or not rate:
+            return x
+        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
 
     def init_state(self, batch_size: int, length: int) -> Cache:
         """An empty cache with room for `length` tokens a row. Raises ValueError beyond the context."""

@@ -1,0 +1,272 @@
+"""Prune a whole model, block after block: python -m compression.apply --model DIR --out DIR --sparsity 0.5
+
+As in the paper, a block is run twice: once to collect the Hessians of its layers, on what the already pruned blocks
+before it make of the documents, and once more, pruned, to make the inputs of the next. Embedding and head stay.
+"""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array, Bool, Float, Int
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from compression import packing
+from compression.alps import alps
+from compression.baselines import magnitude, ria, wanda
+from compression.calibrate import calibrate, embed, run
+from compression.problem import output_error
+from compression.sparsegpt import factorise, prune
+from icl_synth import checkpoints
+from icl_synth.concept_hmm import official_ginc
+from icl_synth.documents import sample_documents
+
+BASELINES = {"wanda": wanda, "ria": ria, "alps": alps}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+    """What to do with each layer."""
+
+    method: Literal["sparsegpt", "magnitude", "wanda", "ria", "alps"] = "sparsegpt"
+    """How weights are chosen and refitted."""
+    sparsity: float = 0.5
+    """Share of each layer's weights to drop."""
+    pattern: tuple[int, int] | None = None
+    """n m: keep n of every m inputs instead."""
+    bits: int | None = None
+    """Also quantise what stays (sparsegpt only), 2 to 8."""
+    damping: float = 0.01
+    """Added to the diagonal of H, in units of its mean (sparsegpt)."""
+    mask_block_size: int | None = None
+    """Columns whose mask is chosen at once (sparsegpt)."""
+    first_blocks: int | None = None
+    """Prune only so many blocks from the input on."""
+
+    def __post_init__(self):
+        for name in ("bits", "mask_block_size"):
+            if getattr(self, name) is not None and self.method != "sparsegpt":
+                raise ValueError(f"{name} belongs to method sparsegpt, not {self.method}")
+        if self.first_blocks is not None and self.first_blocks < 1:
+            raise ValueError(f"first_blocks must be at least 1, got {self.first_blocks}")
+
+
+class LayerReport(NamedTuple):
+    """One layer: share of its output lost, |(W - pruned) X|^2 / |W X|^2, share of weights dropped, damping, seconds."""
+
+    name: str
+    outputs: int
+    inputs: int
+    error: float
+    sparsity: float
+    damping: float | None
+    seconds: float
+
+
+class Pruned(NamedTuple):
+    """The pruned model; by the name of each pruned weight [I O], where it was kept; a report a layer."""
+
+    model: checkpoints.Model
+    masks: dict[str, Bool[np.ndarray, "I O"]]
+    report: list[LayerReport]
+
+
+def prune_layer(
+    weight: Float[Array, "O I"], hessian: Float[Array, "I I"], how: Pruning
+) -> tuple[Float[Array, "O I"], Bool[Array, "O I"], float | None]:
+    """The pruned weight, its mask, and the damping used (None for methods that report none)."""
+    if how.method == "sparsegpt":
+        factor = factorise(hessian, how.damping)
+        result = prune(
+            weight,
+            factor,
+            sparsity=how.sparsity,
+            pattern=how.pattern,
+            mask_block_size=how.mask_block_size,
+            bits=how.bits,
+        )
+        return result.weight, result.mask, factor.damping
+    if how.method == "magnitude":
+        pruned = magnitude(weight, sparsity=how.sparsity, pattern=how.pattern)
+    else:
+        pruned = BASELINES[how.method](weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
+    return pruned, pruned != 0, None
+
+
+def prune_model(
+    model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"], how: Pruning, out: Path | None = None
+) -> Pruned:
+    """Prune every block of a model, calibrated on the documents `tokens`.
+
+    With `out`, each finished block is kept there, and the same call goes on where a killed one stopped, to the same
+    bits; at the end the folder holds model.safetensors, config.json, masks.safetensors and report.json.
+    Raises ValueError for settings that do not fit the model, and where `out` holds something else.
+    """
+    depth = model.config.depth
+    if how.first_blocks is not None and how.first_blocks > depth:
+        raise ValueError(f"first_blocks is {how.first_blocks}, but the model has {depth} blocks")
+    graph, weights = checkpoints.split(model)
+    kept = _Folder(out, how, weights, tokens) if out else None
+    masks: dict[str, np.ndarray] = {}
+    report: list[LayerReport] = []
+    hidden = embed(model, tokens)
+    bar = tqdm(range(how.first_blocks or depth), desc=f"pruning ({how.method})", unit="block")
+    for index in bar:
+        done = kept.read(index) if kept else None
+        if done is None:
+            done = _prune_block(model, index, hidden, how, bar)
+            if kept:
+                kept.write(index, done)
+        weights |= {name: jnp.asarray(weight) for name, weight in done.weights.items()}
+        masks |= done.masks
+        report += done.report
+        model = checkpoints.merge(graph, weights)
+        hidden = run(model, index, hidden)
+    pruned = Pruned(model, masks, report)
+    if kept:
+        kept.finish(pruned)
+    return pruned
+
+
+class _Block(NamedTuple):
+    weights: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    report: list[LayerReport]
+
+
+def _prune_block(model: checkpoints.Model, index: int, hidden: Array, how: Pruning, bar: tqdm) -> _Block:
+    weights, done = checkpoints.split(model)[1], _Block({}, {}, [])
+    for layer, hessian in calibrate(model, index, hidden).items():
+        bar.set_postfix_str(layer)
+        start, name = time.perf_counter(), f"{layer}.kernel"
+        weight = jnp.asarray(weights[name]).T
+        outputs, inputs = weight.shape
+        pruned, mask, damping = prune_layer(weight, hessian, how)
+        error = float(output_error(weight, pruned, hessian))
+        seconds = time.perf_counter() - start
+        done.weights[name], done.masks[name] = np.asarray(pruned).T.copy(), np.asarray(mask).T.copy()
+        sparsity = 1 - float(done.masks[name].mean())
+        done.report.append(LayerReport(layer, outputs, inputs, error, sparsity, damping, seconds))
+    return done
+
+
+class _Folder:
+    """A run's folder: settings.json while it lasts, a file for each finished block, the model at the end."""
+
+    def __init__(self, out: Path, how: Pruning, weights: checkpoints.Weights, tokens: Array | np.ndarray):
+        self.out = out
+        digest = hashlib.sha256(np.ascontiguousarray(tokens).tobytes())
+        for name in sorted(weights):
+            digest.update(name.encode() + np.asarray(weights[name]).tobytes())
+        self.settings = {**json.loads(json.dumps(dataclasses.asdict(how))), "model_and_documents": digest.hexdigest()}
+        path = out / "settings.json"
+        if path.exists():
+            there = json.loads(path.read_text())
+            other = [n for n in self.settings if there.get(n) != self.settings[n]]
+            if other:
+                raise ValueError(
+                    f"{out} holds another pruning (different: {', '.join(other)}). Nothing was changed: "
+                    "choose another folder, or repeat the command that began it"
+                )
+        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} is not empty and holds no pruning of ours: choose another folder")
+        else:
+            checkpoints.write_text(path, json.dumps(self.settings, indent=2) + "\n")
+
+    def _block(self, index: int) -> Path:
+        return self.out / f"block-{index}.safetensors"
+
+    def write(self, index: int, block: _Block) -> None:
+        arrays = {f"weight:{n}": w for n, w in block.weights.items()} | {f"mask:{n}": m for n, m in block.masks.items()}
+        report = {"report": json.dumps(block.report)}
+        checkpoints.write_atomically(self._block(index), lambda path: save_file(arrays, path, metadata=report))
+
+    def read(self, index: int) -> _Block | None:
+        if not self._block(index).exists():
+            return None
+        with safe_open(self._block(index), framework="numpy") as file:
+            report = [LayerReport(*line) for line in json.loads(file.metadata()["report"])]
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        parts = {
+            kind: {n.removeprefix(kind): a for n, a in arrays.items() if n.startswith(kind)}
+            for kind in ("weight:", "mask:")
+        }
+        return _Block(parts["weight:"], parts["mask:"], report)
+
+    def finish(self, pruned: Pruned) -> None:
+        """Write the model with its masks; files of single blocks go last, so that a kill here loses nothing."""
+        save_masks(self.out, pruned.masks)
+        report = [layer._asdict() for layer in pruned.report]
+        checkpoints.write_text(self.out / "report.json", json.dumps(report, indent=2) + "\n")
+        checkpoints.export(pruned.model, self.out, pruning=self.settings)
+
+
+def save_masks(directory: Path, masks: dict[str, Bool[np.ndarray, "I O"]]) -> None:
+    """Write masks.safetensors beside a model."""
+    checkpoints.write_atomically(directory / "masks.safetensors", lambda path: save_file(masks, path))
+
+
+def size_on_disk(pruned: Pruned, directory: Path) -> tuple[int, int]:
+    """Bytes of the pruned layers of a 2:4 model, dense and packed; writes packed.safetensors into the directory.
+
+    Raises ValueError where a layer is not 2:4.
+    """
+    weights = checkpoints.split(pruned.model)[1]
+    dense = sum(np.asarray(weights[name]).nbytes for name in pruned.masks)
+    layers = {name: packing.pack(np.asarray(weights[name]).T, mask.T) for name, mask in pruned.masks.items()}
+    return dense, packing.save(directory / "packed.safetensors", layers)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+
+    def run_it(
+        model: Path, out: Path, documents: int = 128, seed: int = 0, how: tyro.conf.OmitArgPrefixes[Pruning] = Pruning()
+    ) -> None:
+        """Prune a model of the official world, calibrated on fresh documents of it.
+
+        Args:
+            model: Folder that `icl_synth.checkpoints.export` wrote.
+            out: Folder for the pruned model, its masks and the report.
+            documents: Calibration documents, of the model's context (at most 1,024 tokens) each.
+            seed: Seed of the documents.
+            how: What to do with each layer.
+        """
+        loaded = checkpoints.load(model)
+        hmm, _ = official_ginc()
+        length = min(loaded.config.context, 1024)
+        tokens, _ = sample_documents(hmm, jax.random.fold_in(jax.random.key(seed), 3), documents, length)
+        pruned = prune_model(loaded, np.asarray(tokens), how, out)
+        print(table(pruned.report))
+        if how.pattern == (2, 4):
+            dense, packed = size_on_disk(pruned, out)
+            print(f"pruned layers on disk: {dense:,} bytes dense, {packed:,} packed ({packed / dense:.0%})")
+        print(f"written to {out}")
+
+    try:
+        tyro.cli(run_it, args=arguments, prog="python -m compression.apply")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def table(report: list[LayerReport]) -> str:
+    """The report as lines of text."""
+    lines = [f"{'layer':<22}{'shape':>12}{'output lost':>13}{'sparsity':>10}{'seconds':>9}"]
+    for layer in report:
+        shape = f"{layer.outputs} x {layer.inputs}"
+        lines.append(f"{layer.name:<22}{shape:>12}{layer.error:>13.4f}{layer.sparsity:>10.3f}{layer.seconds:>9.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Documents to one Hessian for each linear layer, block after block of a model, in a stream of bounded memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from icl_synth import checkpoints
+
+DOCUMENTS_AT_ONCE = 8
+
+
+def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
+    """What the first block reads. Raises ValueError for documents longer than the model's context."""
+    if tokens.ndim != 2 or not len(tokens):
+        raise ValueError(f"calibration documents must be a [documents length] array, got shape {tokens.shape}")
+    if tokens.shape[1] > model.config.context:
+        raise ValueError(f"documents of {tokens.shape[1]} tokens, but the model's context is {model.config.context}")
+    return model.embed(jnp.asarray(tokens))
+
+
+def calibrate(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> dict[str, Float[Array, "I I"]]:
+    """The Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by the layer's name.
+
+    hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code. Documents
+    sharded over a mesh stay where they are; only the sums meet.
+    """
+    return _calibrate(*checkpoints.split(model), index, hidden)
+
+
+def run(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    """What block `index` makes of its inputs."""
+    return _run(*checkpoints.split(model), index, hidden)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+@jax.default_matmul_precision("highest")
+def _calibrate(graph: nnx.GraphDef, weights: checkpoints.Weights, index: int, hidden: Array) -> dict[str, Array]:
+    model = checkpoints.merge(graph, weights)
+
+    def products(part: Float[Array, "b T D"]) -> dict[str, Array]:
+        record: dict[str, Array] = {}
+        model.stage(index, part, record=record)
+        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in record.items()}
+        return {name: x.T @ x for name, x in rows.items()}
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, products(part)), None
+
+    whole = len(hidden) - len(hidden) % DOCUMENTS_AT_ONCE
+    total = products(hidden[whole:]) if whole < len(hidden) else jax.tree.map(jnp.zeros_like, products(hidden[:1]))
+    total, _ = jax.lax.scan(add, total, hidden[:whole].reshape(-1, DOCUMENTS_AT_ONCE, *hidden.shape[1:]))
+    return {name: h * (2 / len(hidden)) for name, h in total.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _run(graph: nnx.GraphDef, weights: checkpoints.Weights, index: int, hidden: Array) -> Array:
+    stage = functools.partial(checkpoints.merge(graph, weights).stage, index)
+    return jax.lax.map(lambda document: stage(document[None])[0], hidden, batch_size=DOCUMENTS_AT_ONCE)

@@ -1,0 +1,119 @@
+"""Calibration and the walk through a model: Hessians by hand, the order of blocks, and a killed run that goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from compression import packing
+from compression.apply import Pruning, main, prune_model, size_on_disk
+from compression.calibrate import calibrate, embed, run
+from compression.sparsegpt import sparsegpt
+from icl_synth import checkpoints
+from tests.test_transformer import TINY, TINY_LSTM, stirred
+
+TOKENS = np.asarray(jax.random.randint(jax.random.key(0), (11, 20), 0, 11))
+MODELS = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=["modern", "gpt2", "lstm"])
+
+
+@MODELS
+def test_hessians_and_stages_are_those_of_the_whole_model(config):
+    model = stirred(config)
+    record = {}
+    model(TOKENS, record=record)
+    hidden = embed(model, TOKENS)
+    for index in range(config.depth):
+        for name, hessian in calibrate(model, index, hidden).items():
+            rows = np.asarray(record[name], np.float64).reshape(-1, hessian.shape[0])
+            np.testing.assert_allclose(hessian, 2 / len(TOKENS) * rows.T @ rows, rtol=2e-4, atol=2e-3)
+        hidden = run(model, index, hidden)
+    assert {name for name in record if name != "head"} == {
+        name.removesuffix(".kernel")
+        for name in checkpoints.split(model)[1]
+        if name.startswith(("blocks", "layers")) and name.endswith("kernel")
+    }
+
+
+@MODELS
+def test_each_block_is_calibrated_on_pruned_predecessors(config):
+    model = stirred(config)
+    pruned = prune_model(model, TOKENS, Pruning(pattern=(2, 4)))
+    # the second block's layers, by hand: inputs from a model whose first block is already pruned
+    graph, weights = checkpoints.split(model)
+    after = checkpoints.split(pruned.model)[1]
+    first = {name: after[name] for name in after if ".0." in name}
+    record = {}
+    checkpoints.merge(graph, weights | first)(TOKENS, record=record)
+    for layer in pruned.report:
+        if ".1." in layer.name:
+            rows = np.asarray(record[layer.name]).reshape(-1, layer.inputs)
+            expected = sparsegpt(weights[f"{layer.name}.kernel"].T, rows.T @ rows, pattern=(2, 4))
+            same = np.asarray(expected.mask).T == pruned.masks[f"{layer.name}.kernel"]
+            assert same.mean() > 0.99  # sums in another order may turn a near tie
+    for name, mask in pruned.masks.items():
+        assert not np.asarray(after[name])[~mask].any()
+        assert mask.mean() == 0.5
+    assert {layer.name + ".kernel" for layer in pruned.report} == set(pruned.masks)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "alps"])
+def test_every_method_prunes_the_first_blocks_only(method):
+    pruned = prune_model(stirred(TINY["modern"]), TOKENS, Pruning(method=method, pattern=(1, 2), first_blocks=1))
+    assert all(".0." in name for name in pruned.masks)
+    assert all(layer.sparsity == 0.5 and 0 < layer.error < 1 for layer in pruned.report)
+
+
+def test_saved_model_loads_with_its_masks_and_packs(tmp_path):
+    pruned = prune_model(stirred(TINY["modern"]), TOKENS, Pruning(pattern=(2, 4)), tmp_path)
+    loaded = checkpoints.split(checkpoints.load(tmp_path))[1]
+    for name, weight in checkpoints.split(pruned.model)[1].items():
+        np.testing.assert_array_equal(loaded[name], weight)
+    dense, packed = size_on_disk(pruned, tmp_path)
+    assert dense == sum(mask.size * 4 for mask in pruned.masks.values()) and packed < dense
+    for name, layer in packing.load(tmp_path / "packed.safetensors").items():
+        np.testing.assert_array_equal(packing.unpack(layer)[0].T, loaded[name])
+        np.testing.assert_array_equal(packing.unpack(layer)[1].T, pruned.masks[name])
+    with pytest.raises(ValueError, match="another pruning"):
+        prune_model(stirred(TINY["modern"]), TOKENS, Pruning(pattern=(1, 2)), tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_and_repeated_it_ends_with_the_same_bits(tmp_path):
+    checkpoints.export(stirred(TINY["modern"]), tmp_path / "model")
+    arguments = ["--model", str(tmp_path / "model"), "--documents", "8", "--how.pattern", "2", "4"]
+    arguments = [a.replace("--how.", "--") for a in arguments]
+    command = [sys.executable, "-m", "compression.apply", *arguments, "--out"]
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=Path(__file__).parents[1])
+    while not (tmp_path / "killed" / "block-0.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    main([*arguments, "--out", str(tmp_path / "killed")])
+    main([*arguments, "--out", str(tmp_path / "whole")])
+    for file in ("model.safetensors", "masks.safetensors"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    report = json.loads((tmp_path / "killed" / "report.json").read_text())
+    assert len(report) == 8 and all(layer["sparsity"] == 0.5 for layer in report)
+
+
+def test_plain_errors(tmp_path):
+    model = stirred(TINY["modern"])
+    with pytest.raises(ValueError, match="the model has 2 blocks"):
+        prune_model(model, TOKENS, Pruning(first_blocks=3))
+    with pytest.raises(ValueError, match="model's context is 24"):
+        prune_model(model, np.zeros((2, 30), np.int32), Pruning())
+    with pytest.raises(ValueError, match="bits belongs to method sparsegpt"):
+        Pruning(method="wanda", bits=4)
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and holds no pruning of ours"):
+        prune_model(model, TOKENS, Pruning(), tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "mine"
