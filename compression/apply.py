@@ -77,7 +77,7 @@ class Pruned(NamedTuple):
     """The pruned model; by the name of each pruned weight [I O], where it was kept; a report a layer."""
 
     model: checkpoints.Model
-    masks: dict[str, Bool[np.ndarray, "I O"]]
+    masks: checkpoints.Masks
     report: list[LayerReport]
 
 
@@ -117,7 +117,7 @@ def prune_model(
         raise ValueError(f"first_blocks is {how.first_blocks}, but the model has {depth} blocks")
     graph, weights = checkpoints.split(model)
     kept = _Folder(out, how, weights, tokens) if out else None
-    masks: dict[str, np.ndarray] = {}
+    masks: checkpoints.Masks = {}
     report: list[LayerReport] = []
     hidden = embed(model, tokens)
     bar = tqdm(range(how.first_blocks or depth), desc=f"pruning ({how.method})", unit="block")
@@ -205,15 +205,10 @@ class _Folder:
 
     def finish(self, pruned: Pruned) -> None:
         """Write the model with its masks; files of single blocks go last, so that a kill here loses nothing."""
-        save_masks(self.out, pruned.masks)
+        checkpoints.save_masks(pruned.masks, self.out)
         report = [layer._asdict() for layer in pruned.report]
         checkpoints.write_text(self.out / "report.json", json.dumps(report, indent=2) + "\n")
         checkpoints.export(pruned.model, self.out, pruning=self.settings)
-
-
-def save_masks(directory: Path, masks: dict[str, Bool[np.ndarray, "I O"]]) -> None:
-    """Write masks.safetensors beside a model."""
-    checkpoints.write_atomically(directory / "masks.safetensors", lambda path: save_file(masks, path))
 
 
 def size_on_disk(pruned: Pruned, directory: Path) -> tuple[int, int]:

@@ -14,16 +14,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 from orbax.checkpoint import checkpoint_managers
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
 Model = Transformer | LSTM
 Weights = dict[str, Array | jax.ShapeDtypeStruct]
+Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: where it was kept
 MODELS = {"transformer": (TransformerConfig, Transformer), "lstm": (LSTMConfig, LSTM)}
 
 
@@ -155,6 +156,28 @@ def load(directory: Path | str, dtype: str = "float32") -> Model:
     stored_names = {name: gpt2_name(name) if gpt2 else name for name in expected}
     check_fit({stored: expected[name].shape for name, stored in stored_names.items()}, found, str(directory))
     return merge(graph, {name: jax.numpy.asarray(found[stored]) for name, stored in stored_names.items()})
+
+
+def save_masks(masks: Masks, directory: Path | str) -> None:
+    """Write `masks.safetensors` beside a pruned model."""
+    write_atomically(Path(directory) / "masks.safetensors", lambda temporary: save_file(masks, temporary))
+
+
+def load_masks(directory: Path | str, weights: Weights) -> Masks:
+    """The masks beside a pruned model whose weights these are.
+
+    Raises FileNotFoundError where there are none, ValueError where they do not fit the weights.
+    """
+    path = Path(directory) / "masks.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: {directory} was not written by compression.apply")
+    masks = load_file(path)
+    for name, mask in masks.items():
+        if name not in weights or weights[name].shape != mask.shape:
+            raise ValueError(f"{path}: the mask {name} {mask.shape} fits no weight of the model beside it")
+        if np.asarray(weights[name])[~mask].any():
+            raise ValueError(f"{path}: the model beside it has weights at places that the mask {name} drops")
+    return masks
 
 
 def check_fit(expected: dict[str, tuple[int, ...]], found: dict[str, np.ndarray], where: str) -> None:

@@ -89,9 +89,11 @@ def make_steps(
     optimizer: optax.GradientTransformation,
     data: Callable[[Int[Array, ""]], Int[Array, "B L"]],
     mesh: Mesh,
+    masks: checkpoints.Masks | None = None,
 ) -> Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]:
     """The compiled function (state, number of steps) -> (state, mean loss in nats a token). The state is donated.
 
+    Weights that `masks` names stay zero where their mask is False.
     Raises ValueError for a batch that does not split over the devices.
     """
     shares = mesh.shape["data"]
@@ -130,6 +132,7 @@ def make_steps(
         one, gradient = loss_and_gradient(state.weights, tokens, jax.random.fold_in(dropout_key, state.step))
         updates, moved = optimizer.update(gradient, state.optimizer, state.weights)
         weights = jax.tree.map(lambda w, u: w + state.scale * u, state.weights, updates)
+        weights |= {name: jnp.where(mask, weights[name], 0.0) for name, mask in (masks or {}).items()}
         return TrainState(weights, moved, state.step + 1, state.scale), total + one
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -140,12 +143,18 @@ def make_steps(
     return steps
 
 
-def initial_state(config: TrainConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Fresh weights and optimizer moments, laid over the mesh: large ones split, small ones on every device."""
+def initial_state(
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    weights: checkpoints.Weights | None = None,
+) -> TrainState:
+    """The weights, fresh ones if none are given, and optimizer moments, laid over the mesh: large ones split."""
 
-    def make():
-        _, weights = checkpoints.split(checkpoints.create(config.model, config.seed))
+    def make(weights):
+        if weights is None:
+            _, weights = checkpoints.split(checkpoints.create(config.model, config.seed))
         return TrainState(weights, optimizer.init(weights), jnp.zeros((), jnp.int32), jnp.ones(()))
 
-    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make))
-    return jax.jit(make, out_shardings=shardings)()
+    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make, weights))
+    return jax.jit(make, out_shardings=shardings)(weights)

@@ -69,28 +69,39 @@ class Interruption:
             signal.signal(number, handler)
 
 
-def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> checkpoints.Model:
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run begins with instead of fresh weights."""
+
+    start: Path | None = None
+    """Fine-tune the model in this folder, written by a run, `checkpoints.export` or `compression.apply`."""
+    keep_masks: bool = False
+    """Weights that start/masks.safetensors drops stay zero."""
+
+
+def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin: Start = Start()) -> checkpoints.Model:
     """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
     tokens_per_second, seconds; losses in nats a token on held-back documents; the first line after a start counts
-    compilation in), out/checkpoints and out/model.
+    compilation in), out/checkpoints and out/model (with the masks that were kept).
     Raises TrainingError with advice when `out` holds another configuration, when the loss is no longer a number and
     when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     out, mesh = Path(out), mesh or devices.mesh()
     chief = jax.process_index() == 0
-    resolved, how = settle(config, out, mesh)
+    weights, masks, beginning = read_start(config, begin)
+    resolved, how = settle(config, out, mesh, beginning)
     started = time.perf_counter()
 
     hmm, _ = resolved.data.build()
     optimizer = make_optimizer(resolved.optimizer, resolved.steps)
     graph, _ = checkpoints.split(checkpoints.create(resolved.model, resolved.seed, resolved.precision))
     try:
-        advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh)
+        advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh, masks)
     except ValueError as error:
         raise TrainingError(str(error)) from error
-    state = initial_state(resolved, optimizer, mesh)
+    state = initial_state(resolved, optimizer, mesh, weights)
     validation, bayes_loss = validation_documents(resolved)
 
     saved = checkpoints.Checkpoints(out / "checkpoints")
@@ -166,8 +177,34 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None) -> che
     whole = jax.jit(lambda weights: weights, out_shardings=NamedSharding(mesh, P()))(state.weights)
     model = checkpoints.merge(graph, {name: jnp.asarray(jax.device_get(w)) for name, w in whole.items()})
     if chief:
+        if masks:
+            checkpoints.save_masks(masks, out / "model")
         checkpoints.export(model, out / "model", **history[-1] if history else {})
     return model
+
+
+def read_start(
+    config: TrainConfig, begin: Start
+) -> tuple[checkpoints.Weights | None, checkpoints.Masks, dict[str, Any]]:
+    """The weights and masks to begin with, and the hashes of their files, by which a run knows them again."""
+    if begin.start is None:
+        if begin.keep_masks:
+            raise TrainingError("--keep-masks needs --start, the folder of a pruned model")
+        return None, {}, {}
+    try:
+        model = checkpoints.load(begin.start)
+        weights = checkpoints.split(model)[1]
+        masks = checkpoints.load_masks(begin.start, weights) if begin.keep_masks else {}
+    except (ValueError, OSError) as error:
+        raise TrainingError(str(error)) from error
+    if model.config != config.model:
+        raise TrainingError(f"{begin.start} holds {model.config}, the run is configured for {config.model}")
+    files = {"start": "model.safetensors"} | ({"keep_masks": "masks.safetensors"} if masks else {})
+    return (
+        weights,
+        masks,
+        {name: hashlib.sha256((begin.start / file).read_bytes()).hexdigest() for name, file in files.items()},
+    )
 
 
 def run_directory(config: TrainConfig, name: str) -> Path:
@@ -184,12 +221,12 @@ def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], f
     return np.asarray(tokens), -float(bayes.token_log_likelihoods(hmm, tokens)[:, 1:].mean())
 
 
-def settle(config: TrainConfig, out: Path, mesh: Mesh) -> tuple[TrainConfig, str]:
+def settle(config: TrainConfig, out: Path, mesh: Mesh, beginning: dict[str, Any]) -> tuple[TrainConfig, str]:
     """Decide what the configuration leaves open, once for the run's whole life; check `out` against it.
 
     Process 0 decides and writes; the others wait and read, so that all agree.
     """
-    path = out / "config.json"
+    path, asked = out / "config.json", dataclasses.asdict(config) | beginning
     if jax.process_index() == 0 and not path.exists():
         if out.exists() and (
             not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())
@@ -198,7 +235,7 @@ def settle(config: TrainConfig, out: Path, mesh: Mesh) -> tuple[TrainConfig, str
         precision, why = layers.choose_precision(config.precision)
         in_cache = jax.default_backend() == "cpu" and isinstance(config.model, TransformerConfig)
         choice = {
-            "asked": dataclasses.asdict(config),
+            "asked": asked,
             "precision": precision,
             "micro_batch": config.micro_batch or (1 if in_cache else 0),
             "why": why,
@@ -210,11 +247,11 @@ def settle(config: TrainConfig, out: Path, mesh: Mesh) -> tuple[TrainConfig, str
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the configuration is written")
     stored = json.loads(path.read_text())
-    there, asked = dict(_flat(stored["asked"])), dict(_flat(dataclasses.asdict(config)))
+    there, here = dict(_flat(stored["asked"])), dict(_flat(asked))
     different = [
-        f"{name}: {there.get(name, 'nothing')} there, {asked.get(name, 'nothing')} asked for"
-        for name in there | asked
-        if there.get(name) != asked.get(name)
+        f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} asked for"
+        for name in there | here
+        if there.get(name) != here.get(name)
     ]
     if different:
         raise TrainingError(
@@ -275,16 +312,20 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; errors that a user can mend end it with one plain line."""
     chooser = argparse.ArgumentParser(add_help=False)
     chooser.add_argument("--preset", default="quick")
+    chooser.add_argument("--start")
     chosen, _ = chooser.parse_known_args(arguments)
     try:
         default = preset(chosen.preset)
-    except ValueError as error:
+        if chosen.start:
+            default = dataclasses.replace(default, model=checkpoints.load(chosen.start).config)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
     def run(
         out: Path,
         preset: str = chosen.preset,
         config: Annotated[TrainConfig, tyro.conf.arg(name="")] = default,
+        begin: Annotated[Start, tyro.conf.arg(name="")] = Start(),
         where: Annotated[devices.Devices, tyro.conf.arg(name="")] = THIS_MACHINE,
     ) -> None:
         """Train a model on documents of a concept-HMM, or go on with a run that was stopped.
@@ -292,11 +333,12 @@ def main(arguments: list[str] | None = None) -> None:
         Args:
             out: Folder of the run: config.json, metrics.jsonl, checkpoints and the final model.
             preset: Configuration that the fields below start from; a wrong name lists them.
-            config: What decides the weights.
+            config: What decides the weights. With --start, the model's shape is that of the folder.
+            begin: What to fine-tune, if anything.
             where: What runs it.
         """
         mesh = devices.start(where, config.batch // max(1, config.micro_batch))
-        train(config, out, mesh)
+        train(config, out, mesh, begin)
 
     try:
         tyro.cli(run, args=arguments, prog="python -m icl_synth.train", config=(tyro.conf.AvoidSubcommands,))

@@ -2,7 +2,7 @@
 
 Two styles share one forward pass: "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
 tanh-GELU, biases, tied embedding, dropout); "modern" is what learns fastest at small size (rotary positions,
-RMSNorm, squared ReLU, no biases, untied head).
+RMSNorm, queries and keys normed too, squared ReLU, no biases, untied head).
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class TransformerConfig:
     heads: int = 4
     """Attention heads; must divide width."""
     style: Literal["modern", "gpt2"] = "modern"
-    """modern: rotary, RMSNorm, squared ReLU. gpt2: the paper's GPT-2."""
+    """modern: rotary, RMSNorm (of queries and keys too), squared ReLU. gpt2: the paper's GPT-2."""
     dropout: float = 0.0
     """Probability of dropping an activation (gpt2 style only)."""
 
@@ -103,6 +103,8 @@ class Block(nnx.Module):
         outward = 0.02 / math.sqrt(2 * config.depth) if gpt2 else 0.0
         linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)
         self.norm1, self.norm2 = Norm(width, config.style), Norm(width, config.style)
+        head_norm = functools.partial(Norm, width // config.heads, config.style)
+        self.query_norm, self.key_norm = (None, None) if gpt2 else (head_norm(), head_norm())
         self.qkv = linear(f"{name}.qkv", width, 3 * width, inward["qkv"])
         self.out = linear(f"{name}.out", width, width, outward)
         self.up = linear(f"{name}.up", width, 4 * width, inward["up"])
@@ -170,7 +172,7 @@ class Transformer(nnx.Module):
         sites = iter((3 * index + 1, 3 * index + 2))
 
         def attend(qkv):
-            query, keys, values = self._heads(qkv, jnp.arange(length)[None])
+            query, keys, values = self._heads(self.blocks[index], qkv, jnp.arange(length)[None])
             if key is None or not rate:
                 return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
             seen, site = jnp.tril(jnp.ones((length, length), bool))[None, None], jax.random.fold_in(key, 3 * index)
@@ -207,7 +209,7 @@ class Transformer(nnx.Module):
         keys, values = list(cache.keys), list(cache.values)
 
         def attend(index, qkv):
-            query, new_keys, new_values = self._heads(qkv, position)
+            query, new_keys, new_values = self._heads(self.blocks[index], qkv, position)
             keys[index] = write(keys[index], new_keys, cache.length)
             values[index] = write(values[index], new_values, cache.length)
             return merge_heads(layers.attention(query, keys[index], values[index], seen, self.dtype))
@@ -221,12 +223,12 @@ class Transformer(nnx.Module):
         x = self.embedding[...][tokens]
         return x if self.positions is None else x + self.positions[...][position]
 
-    def _heads(self, qkv, position):
-        """Split [B T 3D] into query, key and value [B H T K], turned by their positions in modern style."""
+    def _heads(self, block, qkv, position):
+        """Split [B T 3D] into query, key and value [B H T K]; queries and keys normed and turned in modern style."""
         batch, length, _ = qkv.shape
         query, keys, values = jnp.moveaxis(qkv.reshape(batch, length, 3, self.config.heads, -1), (2, 3), (0, 2))
         if self.positions is None:
-            query, keys = rotate(query, position), rotate(keys, position)
+            query, keys = rotate(block.query_norm(query), position), rotate(block.key_norm(keys), position)
         return query, keys, values
 
     def _logits(self, x, record):

@@ -87,8 +87,7 @@ def test_saved_model_loads_with_its_masks_and_packs(tmp_path):
 @pytest.mark.slow
 def test_killed_and_repeated_it_ends_with_the_same_bits(tmp_path):
     checkpoints.export(stirred(TINY["modern"]), tmp_path / "model")
-    arguments = ["--model", str(tmp_path / "model"), "--documents", "8", "--how.pattern", "2", "4"]
-    arguments = [a.replace("--how.", "--") for a in arguments]
+    arguments = ["--model", str(tmp_path / "model"), "--documents", "8", "--pattern", "2", "4"]
     command = [sys.executable, "-m", "compression.apply", *arguments, "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=Path(__file__).parents[1])
     while not (tmp_path / "killed" / "block-0.safetensors").exists():

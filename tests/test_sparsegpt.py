@@ -72,8 +72,8 @@ def test_masks_and_weights_of_the_authors(path, case):
     np.testing.assert_allclose(result.error, oracle[f"err_{case}"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 16, 40, 64])
-@pytest.mark.parametrize("mask_block_size", [5, 16, 40])
+@pytest.mark.parametrize("block_size", [1, 7, 40])
+@pytest.mark.parametrize("mask_block_size", [5, 16])
 def test_mask_blocks_apart_from_blocks(block_size, mask_block_size):
     """The block size is a matter of speed alone; exactly the weights of the plain algorithm go, in each mask block."""
     weight, hessian = problem(12, 40)

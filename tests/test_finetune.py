@@ -1,0 +1,63 @@
+"""Fine-tuning: a run that begins with a saved model, and keeps its pruned weights at zero."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from compression.apply import Pruning, prune_model
+from icl_synth import checkpoints, train
+from icl_synth.train import Start, TrainingError, validation_documents
+from tests.test_train import TINY, one_device
+
+TUNED = dataclasses.replace(TINY, seed=1)
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pruned")
+    documents, _ = validation_documents(TINY)
+    dense = train.train(dataclasses.replace(TINY, steps=200, evaluate_every=200), folder / "run", one_device())
+    prune_model(dense, documents[:, :-1], Pruning(method="magnitude", sparsity=0.7), folder / "pruned")
+    return folder / "pruned"
+
+
+def last_line(out):
+    return json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_masks_are_kept_and_the_loss_comes_back(pruned, tmp_path):
+    start = checkpoints.split(checkpoints.load(pruned))[1]
+    masks = checkpoints.load_masks(pruned, start)
+    train.train(TUNED, tmp_path / "kept", one_device(), Start(pruned, keep_masks=True))
+    after = checkpoints.split(checkpoints.load(tmp_path / "kept" / "model"))[1]
+    for name, mask in masks.items():
+        assert not np.asarray(after[name])[~mask].any()
+        assert (np.asarray(after[name]) != start[name])[mask].mean() > 0.9
+    again = checkpoints.load_masks(tmp_path / "kept" / "model", after)
+    assert all(np.array_equal(again[name], masks[name]) for name in masks)
+
+    train.train(TUNED, tmp_path / "free", one_device(), Start(pruned))
+    free = checkpoints.split(checkpoints.load(tmp_path / "free" / "model"))[1]
+    assert any(np.asarray(free[name])[~mask].any() for name, mask in masks.items())
+
+    train.train(TUNED, tmp_path / "fresh", one_device())
+    losses = {name: last_line(tmp_path / name)["loss"] for name in ("kept", "free", "fresh")}
+    assert losses["free"] < losses["kept"] < losses["fresh"]
+
+
+def test_what_does_not_fit_is_refused(pruned, tmp_path):
+    with pytest.raises(TrainingError, match="--keep-masks needs --start"):
+        train.train(TUNED, tmp_path / "a", one_device(), Start(keep_masks=True))
+    with pytest.raises(TrainingError, match="the run is configured for"):
+        wider = dataclasses.replace(TUNED, model=dataclasses.replace(TUNED.model, width=32))
+        train.train(wider, tmp_path / "a", one_device(), Start(pruned))
+    with pytest.raises(TrainingError, match=r"masks.safetensors is missing"):
+        train.train(TUNED, tmp_path / "a", one_device(), Start(pruned.parent / "run" / "model", keep_masks=True))
+    train.train(TUNED, tmp_path / "b", one_device())
+    with pytest.raises(TrainingError, match="start: nothing there"):
+        train.train(TUNED, tmp_path / "b", one_device(), Start(pruned))
+    weights = checkpoints.split(checkpoints.load(pruned))[1]
+    with pytest.raises(ValueError, match="has weights at places that the mask"):
+        checkpoints.load_masks(pruned, {name: weight + 1 for name, weight in weights.items()})
