@@ -14,13 +14,14 @@ class Block(nn.Module):
     def __init__(self):
         super().__init__()
         self.norm1, self.norm2 = nn.RMSNorm(WIDTH, eps=1e-5), nn.RMSNorm(WIDTH, eps=1e-5)
+        self.query_norm, self.key_norm = nn.RMSNorm(WIDTH // HEADS, eps=1e-5), nn.RMSNorm(WIDTH // HEADS, eps=1e-5)
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
         self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
 
     def forward(self, x, cos, sin):
         batch, length, _ = x.shape
         query, key, value = self.qkv(self.norm1(x)).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        query, key = rotate(self.query_norm(query), cos, sin), rotate(self.key_norm(key), cos, sin)
         mixed = functional.scaled_dot_product_attention(query, key, value.to(query.dtype), is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH))
         return x + self.down(functional.relu(self.up(self.norm2(x))).square())

@@ -5,12 +5,13 @@ theirs, by the columns still to come. With U the upper Cholesky factor of the in
 
     error_i = (w_i - pruned_i) / U_ii,        w_j -= error_i U_ij  for all j > i.
 
-The public code computes U by a Cholesky factorisation, an inversion and a second factorisation. But with H = R R^T,
-R upper triangular, U is R^-1, and all that a block S of columns receives from those before it adds up to
+The public code computes U by a Cholesky factorisation, an inversion and a second factorisation. But with H = L^T L,
+L lower triangular, U is the transpose of L^-1, and all that a block S of columns receives from those before it adds
+up to
 
-    sum over i before S of (w_i - pruned_i) R_iS,  times U_SS = R_SS^-1
+    sum over i before S of (w_i - pruned_i) L_Si,  times U_SS, where U_SS^T = L_SS^-1
 
-so one factorisation and the inverses of the diagonal blocks are enough (a sibling of the equality of these updates
+so one factorisation and the inverses of its diagonal blocks are enough (a sibling of the equality of these updates
 with LDLQ: Chee et al. 2023, QuIP, arXiv 2307.13304).
 """
 
@@ -24,13 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from compression import selection
+from compression import selection, triangular
 from compression.grids import Grid, row_grid
-from compression.problem import Matrix, check, damped
+from compression.problem import Matrix, check
 
 LARGER_DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # tried in turn where H is not positive definite with the one asked for
 COLUMNS = 16  # pruned one by one before the others of their block hear of them, in one product
-SEGMENTS = 4  # of all columns; a block's product with those before it reads whole segments
+TILE = 384  # columns of a tile of the factor: large enough for fast products, small enough to stay in cache
+MOST_TILES = 12  # in a row of them; a larger factor has larger tiles, so that the compiled program stays short
 
 
 class PruneResult(NamedTuple):
@@ -42,9 +44,12 @@ class PruneResult(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """R, upper triangular with H + damping * mean(diag H) * identity = R R^T; the inputs that were ever active."""
+    """L, lower triangular with H + damping * mean(diag H) * identity = L^T L; the inputs that were ever active.
 
-    upper: Float[Array, "I I"]
+    L is kept in the tiles it is made of, rows from top to bottom: tiles[i][j], j <= i, all square but for the last row.
+    """
+
+    tiles: tuple[tuple[Float[Array, "R C"], ...], ...]
     alive: Bool[Array, " I"]
     damping: float
 
@@ -102,13 +107,14 @@ def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
     if damping < 0:
         raise ValueError(f"damping must be 0 or more, got {damping}")
     for tried in (damping, *(larger for larger in LARGER_DAMPINGS if larger > damping)):
-        upper, alive = _factorise(hessian, tried)
-        if bool(jnp.isfinite(upper).all()):
+        tiles, alive = _factorise(hessian, tried)
+        # what is no number in one tile is none in the first, which is made last
+        if bool(jnp.isfinite(tiles[0][0]).all()):
             if tried != damping:
                 warnings.warn(
                     f"the Hessian is not positive definite with damping {damping}: pruned with {tried}", stacklevel=2
                 )
-            return Factor(upper, alive, tried)
+            return Factor(tiles, alive, tried)
     raise ValueError(
         f"the Hessian is not positive definite even with damping {tried}: "
         "is it a sum of x x^T over inputs, symmetric, with no negative diagonal entry?"
@@ -117,12 +123,26 @@ def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
 
 @jax.jit
 @jax.default_matmul_precision("highest")
-def _factorise(hessian, damping):
+def _factorise(hessian: Float[Array, "I I"], damping: Float[Array, ""]) -> tuple[tuple[tuple[Array, ...], ...], Array]:
+    """The rows of tiles from the last to the first, each cleared of what those below it account for."""
+    inputs = len(hessian)
     alive = jnp.diagonal(hessian) != 0
-    index = jnp.arange(len(hessian))
-    hessian = damped(jnp.asarray(hessian).at[index, index].add(jnp.where(alive, 0.0, 1.0)), damping)
-    # the usual factor is lower triangular: the upper one is that of the inputs in reverse order
-    return jnp.flip(jax.lax.linalg.cholesky(jnp.flip(hessian), symmetrize_input=False)), alive
+    added = jnp.where(alive, 0.0, 1.0)
+    added += damping * (jnp.diagonal(hessian) + added).mean()
+    cuts = _cuts(inputs, max(TILE, -(-inputs // MOST_TILES)))
+    tiles: list[tuple[Array, ...]] = [()] * len(cuts)
+    for i, rows in reversed(list(enumerate(cuts))):
+        row = []
+        for j, columns in enumerate(cuts[: i + 1]):
+            tile = hessian[rows, columns] + (jnp.diag(added[rows]) if i == j else 0.0)
+            row.append(tile - sum(below[i].T @ below[j] for below in tiles[i + 1 :]))
+        corner, solve = triangular.factor(row[i])
+        tiles[i] = (*(solve.T @ tile for tile in row[:i]), corner)
+    return tuple(tiles), alive
+
+
+def _cuts(inputs: int, width: int) -> list[slice]:
+    return [slice(start, min(start + width, inputs)) for start in range(0, inputs, width)]
 
 
 def prune(
@@ -137,7 +157,9 @@ def prune(
     compatible: bool = False,
 ) -> PruneResult:
     """`sparsegpt` with the factorisation done. Rows are independent: a weight sharded by rows stays so."""
-    check(weight, factor.upper, sparsity=sparsity, pattern=pattern)
+    check(weight, sparsity=sparsity, pattern=pattern)
+    if weight.shape[1] != len(factor.alive):
+        raise ValueError(f"a weight with {weight.shape[1]} inputs needs the factor of as many, got {len(factor.alive)}")
     for name, size in (("block_size", block_size), ("mask_block_size", mask_block_size)):
         if size is not None and size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
@@ -151,24 +173,33 @@ def prune(
         counts = [end - start for start, end in itertools.pairwise(ends)]
     grid = None if bits is None else row_grid(weight, bits)
     blocks = _block_widths(min(block_size, inputs), mask_width)
-    return _prune(weight, factor, np.array(counts, np.int32), grid, blocks, mask_width, pattern, compatible)
+    # inputs first from here on; turned outside the compiled program, where it would be fused into slow strided loops
+    pruned, kept, loss = _prune(
+        jnp.asarray(weight).T, factor, np.array(counts, np.int32), grid, blocks, mask_width, pattern, compatible
+    )
+    return PruneResult(pruned.T, kept.T, loss)
 
 
 def _block_widths(block_size: int, mask_width: int) -> tuple[int, ...]:
-    """Nested blocks of columns, widest first, down to 1; each divides the one before, mask_width is among them."""
+    """Nested blocks of columns, widest first; each divides the one before, mask_width is among them."""
     if block_size > mask_width:
         block_size -= block_size % mask_width
     elif mask_width % block_size:
         block_size = mask_width
-    inner = min(block_size, mask_width)
-    few = max(d for d in range(1, COLUMNS + 1) if inner % d == 0)
-    return tuple(sorted({block_size, mask_width, few, 1}, reverse=True))
+    # few columns: whole mask blocks where these are smaller still
+    step = mask_width if mask_width < COLUMNS else 1
+    few = max(
+        d
+        for d in range(step, max(COLUMNS, step) + 1, step)
+        if max(block_size, mask_width) % d == 0 and (mask_width % d == 0 or d % mask_width == 0)
+    )
+    return tuple(sorted({block_size, mask_width, few}, reverse=True))
 
 
 @functools.partial(jax.jit, static_argnames=("widths", "mask_width", "pattern", "compatible"))
 @jax.default_matmul_precision("highest")
 def _prune(
-    weight: Float[Array, "O I"],
+    weight: Float[Array, "I O"],
     factor: Factor,
     counts: Int[Array, " M"],
     grid: Grid | None,
@@ -176,16 +207,13 @@ def _prune(
     mask_width: int,
     pattern: tuple[int, int] | None,
     compatible: bool,
-) -> PruneResult:
-    """Everything here has inputs first, [I O]: a column of the paper is a row in memory."""
-    inputs = weight.shape[1]
+) -> tuple[Float[Array, "I O"], Bool[Array, "I O"], Float[Array, ""]]:
+    """Everything here has inputs first: a column of the paper is a row in memory."""
+    inputs = len(weight)
     outer = widths[0]
-    blocks = -(-inputs // outer)
-    fill = blocks * outer - inputs  # further inputs with weight 0 and R = 1 change nothing
-    original = jnp.pad(jnp.where(factor.alive, weight, 0.0).T, ((0, fill), (0, 0)))
-    beyond = jnp.arange(inputs, inputs + fill)
-    upper = jnp.pad(factor.upper, (0, fill)).at[beyond, beyond].set(1.0)
-    scale = jnp.diagonal(upper)  # 1 / U_ii
+    tiles = _with_whole_blocks(factor.tiles, outer)
+    original = jnp.where(factor.alive[:, None], weight, 0.0)
+    scale = jnp.concatenate([jnp.diagonal(row[-1]) for row in tiles] + [jnp.ones(outer)])  # 1 / U_ii
 
     def choose(start: Array, current: Array) -> Array:
         """The weights to drop among those of a mask block, by |w| / U_ii."""
@@ -197,54 +225,89 @@ def _prune(
         select = selection.up_to_threshold if compatible else selection.smallest
         return select(scores, counts[start // mask_width])
 
-    def sweep(depth: int, start: Array, current: Array, inverse: Array, dropped: Array) -> tuple[Array, Array, Array]:
+    def columns(start: Array, current: Array, solve: Array, dropped: Array) -> tuple[Array, Array, Array]:
+        """Prune one by one, each error made good at once by the columns still to come."""
+        later = jnp.tril(solve, -1)
+
+        def value(x, drop):
+            x = jnp.where(drop, 0.0, x)
+            return x if grid is None else grid.nearest(x)
+
+        def column(i, now):
+            error = (now[i] - value(now[i], dropped[i])) * scale[start + i]
+            return now - later[:, i, None] * error
+
+        final = jax.lax.fori_loop(0, len(current), column, current)
+        pruned = value(final, dropped)
+        errors = (final - pruned) * jax.lax.dynamic_slice_in_dim(scale, start, len(current))[:, None]
+        return pruned, dropped, errors
+
+    def sweep(depth: int, start: Array, current: Array, solve: Array, dropped: Array) -> tuple[Array, Array, Array]:
         """Prune a block given its weights as they stand after all columns before it: (pruned, dropped, errors).
 
-        `inverse` is U_SS^T. Within the block, part by part, errors of the parts before reach the next in one product.
+        `solve` is U_SS^T. Within the block, part by part, errors of the parts before reach the next in one product.
         """
         if widths[depth] == mask_width:
             dropped = choose(start, current)
-        if widths[depth] == 1:
-            pruned = jnp.where(dropped, 0.0, current)
-            if grid is not None:
-                pruned = grid.nearest(pruned)
-            return pruned, dropped, (current - pruned) * scale[start]
+        if depth == len(widths) - 1:
+            return columns(start, current, solve, dropped)
         width = widths[depth + 1]
 
         def part(i, done):
             _, dropped, errors = done
             rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * width, slice_size=width)
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * width, axis=0)
-            now = rows(current) - rows(inverse) @ errors
-            corner = jax.lax.dynamic_slice(inverse, (i * width, i * width), (width, width))
+            now = rows(current) - rows(solve) @ errors
+            corner = jax.lax.dynamic_slice(solve, (i * width, i * width), (width, width))
             new = sweep(depth + 1, start + i * width, now, corner, rows(dropped))
             return tuple(map(put, done, new))
 
         none = jnp.zeros_like(current)
         return jax.lax.fori_loop(0, widths[depth] // width, part, (none, dropped, none))
 
-    def block(seen: int, number, done):
+    def block(own, corner, before, start, number, done):
+        """Prune one block of a tile's columns, `own`, given its corner of L and what earlier tiles add to them."""
         pruned, dropped, changed, loss = done
-        start = number * outer
-        rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=outer)
-        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-        square = jax.lax.dynamic_slice(upper, (start, start), (outer, outer))
-        inverse = jax.lax.linalg.triangular_solve(square, jnp.eye(outer), left_side=True, lower=False).T
-        before = jax.lax.dynamic_slice(upper, (0, start), (seen, outer))
-        now = rows(original) + inverse @ (before.T @ changed[:seen])
-        new_pruned, new_dropped, errors = sweep(0, start, now, inverse, rows(dropped))
+        at = number * outer
+        rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at, slice_size=outer)
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
+        square = jax.lax.dynamic_slice(corner, (at, at), (outer, outer))
+        solve = triangular.inverse(square)
+        # `changed` is 0 for rows still to come, so that the product may read all of the tile
+        now = rows(own) + solve @ (rows(before) + rows(corner) @ changed)
+        new_pruned, new_dropped, errors = sweep(0, start + at, now, solve, rows(dropped))
         return (
             put(pruned, new_pruned),
             put(dropped, new_dropped),
-            put(changed, rows(original) - new_pruned),
+            put(changed, rows(own) - new_pruned),
             loss + jnp.square(errors).sum() / 2,
         )
 
-    # `changed` is 0 for columns still to come, so that a product may read more of them than are done
-    none = jnp.zeros_like(original)
-    done = (none, jnp.zeros(original.shape, bool), none, jnp.zeros(()))
-    edges = sorted({blocks * s // SEGMENTS for s in range(SEGMENTS + 1)})
-    for first, last in itertools.pairwise(edges):
-        done = jax.lax.fori_loop(first, last, functools.partial(block, last * outer), done)
-    pruned, dropped, _, loss = done
-    return PruneResult(pruned[:inputs].T, ~dropped[:inputs].T, loss)
+    finished: list[tuple[Array, Array, Array]] = []
+    start, loss = 0, jnp.zeros(())
+    for *left, corner in tiles:
+        width = len(corner)
+        fill = ((0, -width % outer), (0, 0))  # further inputs with weight 0 and L = 1 change nothing
+        own = jnp.pad(original[start : start + width], fill)
+        corner = jax.scipy.linalg.block_diag(corner, jnp.eye(-width % outer))
+        before = sum((tile @ changed for tile, (_, _, changed) in zip(left, finished, strict=True)), jnp.zeros(()))
+        before = jnp.pad(jnp.broadcast_to(before, (width, own.shape[1])), fill)
+        none = jnp.zeros_like(own)
+        done = (none, jnp.zeros(own.shape, bool), none, loss)
+        body = functools.partial(block, own, corner, before, start)
+        *parts, loss = jax.lax.fori_loop(0, len(own) // outer, body, done)
+        finished.append(tuple(part[:width] for part in parts))
+        start += width
+    pruned, dropped, _ = (jnp.concatenate(parts) for parts in zip(*finished, strict=True))
+    return pruned, ~dropped, loss
+
+
+def _with_whole_blocks(tiles: tuple[tuple[Array, ...], ...], block: int) -> tuple[tuple[Array, ...], ...]:
+    """The same factor in tiles that no block lies across."""
+    width, inputs = len(tiles[0][0]), sum(len(row[0]) for row in tiles)
+    if len(tiles) == 1 or width % block == 0:
+        return tiles
+    rows = [jnp.concatenate(row, axis=1) for row in tiles]
+    lower = jnp.concatenate([jnp.pad(row, ((0, 0), (0, inputs - row.shape[1]))) for row in rows])
+    cuts = _cuts(inputs, -(-width // block) * block)
+    return tuple(tuple(lower[rows, columns] for columns in cuts[: i + 1]) for i, rows in enumerate(cuts))

@@ -103,8 +103,8 @@ class Block(nnx.Module):
         outward = 0.02 / math.sqrt(2 * config.depth) if gpt2 else 0.0
         linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)
         self.norm1, self.norm2 = Norm(width, config.style), Norm(width, config.style)
-        head_norm = functools.partial(Norm, width // config.heads, config.style)
-        self.query_norm, self.key_norm = (None, None) if gpt2 else (head_norm(), head_norm())
+        if not gpt2:
+            self.query_norm, self.key_norm = (Norm(width // config.heads, config.style) for _ in "qk")
         self.qkv = linear(f"{name}.qkv", width, 3 * width, inward["qkv"])
         self.out = linear(f"{name}.out", width, width, outward)
         self.up = linear(f"{name}.up", width, 4 * width, inward["up"])

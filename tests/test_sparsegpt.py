@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from compression import sparsegpt as module
 from compression.baselines import least_squares
 from compression.grids import row_grid
 from compression.problem import check, output_error
@@ -72,10 +73,18 @@ def test_masks_and_weights_of_the_authors(path, case):
     np.testing.assert_allclose(result.error, oracle[f"err_{case}"], rtol=1e-5)
 
 
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(module, "TILE", 16)
+    module._factorise.clear_cache()
+    yield
+    module._factorise.clear_cache()
+
+
 @pytest.mark.parametrize("block_size", [1, 7, 40])
 @pytest.mark.parametrize("mask_block_size", [5, 16])
-def test_mask_blocks_apart_from_blocks(block_size, mask_block_size):
-    """The block size is a matter of speed alone; exactly the weights of the plain algorithm go, in each mask block."""
+def test_mask_blocks_apart_from_blocks(block_size, mask_block_size, small_tiles):
+    """Blocks and tiles are a matter of speed alone; in each mask block exactly the plain algorithm's weights go."""
     weight, hessian = problem(12, 40)
 
     def smallest(scores, start, end):
@@ -91,7 +100,7 @@ def test_mask_blocks_apart_from_blocks(block_size, mask_block_size):
     np.testing.assert_allclose(result.weight, expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(
     outputs=st.integers(1, 9),
     groups=st.integers(1, 6),
