@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -24,13 +23,13 @@ from tqdm import tqdm
 from compression import packing
 from compression.alps import alps
 from compression.baselines import magnitude, ria, wanda
-from compression.calibrate import calibrate, embed, run
+from compression.calibrate import calibrate, calibration_documents, embed, run
 from compression.problem import output_error
 from compression.sparsegpt import factorise, prune
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc
-from icl_synth.documents import sample_documents
 
+Method = Literal["sparsegpt", "magnitude", "wanda", "ria", "alps"]
 BASELINES = {"wanda": wanda, "ria": ria, "alps": alps}
 
 
@@ -38,7 +37,7 @@ BASELINES = {"wanda": wanda, "ria": ria, "alps": alps}
 class Pruning:
     """What to do with each layer."""
 
-    method: Literal["sparsegpt", "magnitude", "wanda", "ria", "alps"] = "sparsegpt"
+    method: Method = "sparsegpt"
     """How weights are chosen and refitted."""
     sparsity: float = 0.5
     """Share of each layer's weights to drop."""
@@ -120,7 +119,7 @@ def prune_model(
     masks: checkpoints.Masks = {}
     report: list[LayerReport] = []
     hidden = embed(model, tokens)
-    bar = tqdm(range(how.first_blocks or depth), desc=f"pruning ({how.method})", unit="block")
+    bar = tqdm(range(how.first_blocks or depth), desc=f"pruning ({how.method})", unit="block", leave=out is not None)
     for index in bar:
         done = kept.read(index) if kept else None
         if done is None:
@@ -239,9 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
         """
         loaded = checkpoints.load(model)
         hmm, _ = official_ginc()
-        length = min(loaded.config.context, 1024)
-        tokens, _ = sample_documents(hmm, jax.random.fold_in(jax.random.key(seed), 3), documents, length)
-        pruned = prune_model(loaded, np.asarray(tokens), how, out)
+        pruned = prune_model(loaded, calibration_documents(hmm, loaded, documents, seed), how, out)
         print(table(pruned.report))
         if how.pattern == (2, 4):
             dense, packed = size_on_disk(pruned, out)

@@ -9,8 +9,19 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from icl_synth import checkpoints
+from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.documents import sample_documents
 
 DOCUMENTS_AT_ONCE = 8
+LONGEST = 1024
+
+
+def calibration_documents(
+    hmm: ConceptHMM, model: checkpoints.Model, num_documents: int, seed: int = 0
+) -> Int[np.ndarray, "B T"]:
+    """Fresh documents of a world, as long as the model's context but at most 1,024 tokens."""
+    key = jax.random.fold_in(jax.random.key(seed), 3)
+    return np.asarray(sample_documents(hmm, key, num_documents, min(model.config.context, LONGEST))[0])
 
 
 def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:

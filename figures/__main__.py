@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.results:
         write_text(record.HERE.parent / "RESULTS.md", claims.results(load([])))
         return
-    batches = [preset(training).batch for training in recipe.models.values()]
+    batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).models.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")
     for name, module in modules.items():

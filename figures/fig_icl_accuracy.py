@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from figures.claims import Claim, Verdict, judged
-from figures.recipes import Recipe, trained
+from figures.recipes import Recipe, Wanted, trained
 from figures.record import HERE
 from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM
@@ -54,10 +54,16 @@ PAPER = {
     "LSTM": "#E69F00",
 }
 
+SOURCES = ("icl_synth/*.py", "figures/paper_values/xie2022*.csv")
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    return recipe.kinds
+
 
 def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: model, seeds, example_length, num_examples, accuracy, half_width (95 %), prompts."""
-    models = trained(recipe)
+    models = trained(wanted(recipe))
     data = models[0].config.data
     hmm, _ = data.build()
     context = models[0].config.model.context

@@ -2,38 +2,62 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from icl_synth import checkpoints
-from icl_synth.config import TrainConfig, preset
+from icl_synth.config import FAMILY, TrainConfig, preset
 from icl_synth.train import TrainingError, read_metrics, run_directory, train
+
+
+class Wanted(NamedTuple):
+    """The models a figure stands on: name -> training preset, each with every seed."""
+
+    models: dict[str, str]
+    seeds: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The models of a figure preset (name -> training preset), their seeds, and the size of the evaluation."""
+    """The models of a figure preset (name -> training preset), and the size of the evaluation."""
 
     name: str
     models: dict[str, str]
+    family: dict[str, str]  # transformers of one recipe from small to large
     seeds: tuple[int, ...]
     prompts: int
     documents: int
 
+    @property
+    def kinds(self) -> Wanted:
+        """A transformer and an LSTM, with all seeds."""
+        return Wanted(self.models, self.seeds)
 
+    @property
+    def sizes(self) -> Wanted:
+        """The family, with one seed."""
+        return Wanted(self.family, self.seeds[:1])
+
+
+PAPER_TRANSFORMERS = {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (4, 12, 16)}
 RECIPES = {
-    "quick": Recipe("quick", {"transformer": "quick", "LSTM": "quick-lstm"}, (0,), 500, 128),
-    "small": Recipe("small", {"transformer": "small", "LSTM": "small-lstm"}, (0, 1, 2), 2500, 512),
-    "paper": Recipe(
-        "paper",
-        {
-            "transformer, 4 layers": "paper-4l",
-            "transformer, 12 layers": "paper-12l",
-            "transformer, 16 layers": "paper-16l",
-            "LSTM": "paper-lstm",
-        },
-        (0, 1, 2, 3, 4),
+    "quick": Recipe(
+        "quick",
+        {"transformer": "quick", "LSTM": "quick-lstm"},
+        {"width 32": "quick-draft", "width 64": "quick"},
+        (0,),
+        500,
+        128,
+    ),
+    "small": Recipe(
+        "small",
+        {"transformer": "small", "LSTM": "small-lstm"},
+        {f"width {config.model.width}": name for name, config in FAMILY.items()},
+        (0, 1, 2),
         2500,
-        100,
+        512,
+    ),
+    "paper": Recipe(
+        "paper", PAPER_TRANSFORMERS | {"LSTM": "paper-lstm"}, PAPER_TRANSFORMERS, (0, 1, 2, 3, 4), 2500, 100
     ),
 }
 
@@ -62,11 +86,11 @@ class Trained:
         }
 
 
-def trained(recipe: Recipe) -> list[Trained]:
-    """Every model of the recipe, trained now where it is not yet; an interrupted run goes on where it stopped."""
+def trained(wanted: Wanted) -> list[Trained]:
+    """Every model that is wanted, trained now where it is not yet; an interrupted run goes on where it stopped."""
     found = []
-    for name, training in recipe.models.items():
-        for seed in recipe.seeds:
+    for name, training in wanted.models.items():
+        for seed in wanted.seeds:
             config = dataclasses.replace(preset(training), seed=seed)
             out = run_directory(config, training)
             if not (out / "model" / "config.json").exists():
@@ -76,5 +100,5 @@ def trained(recipe: Recipe) -> list[Trained]:
             found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
     precisions = {one.run["precision"] for one in found}
     if len(precisions) > 1:
-        raise TrainingError(f"runs of preset {recipe.name} mix precisions {precisions}: remove the odd ones from runs/")
+        raise TrainingError(f"runs of one figure mix precisions {precisions}: remove the odd ones from runs/")
     return found

@@ -31,10 +31,10 @@ def directory(preset_name: str) -> Path:
 def sources_hash(module: ModuleType, recipe: Recipe) -> str:
     """Changes when the recipe, a training preset of it, the figure's file, published values or the library changes."""
     assert module.__file__
-    library = [*(HERE.parent / "icl_synth").glob("*.py"), *(HERE / "paper_values").iterdir(), STYLE]
-    files = [Path(module.__file__), HERE / "recipes.py", *sorted(library)]
+    used = [file for pattern in module.SOURCES for file in HERE.parent.glob(pattern)]
+    files = [Path(module.__file__), HERE / "recipes.py", STYLE, *sorted(used)]
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
-    for training in recipe.models.values():
+    for training in module.wanted(recipe).models.values():
         digest.update(json.dumps(dataclasses.asdict(preset(training)), sort_keys=True).encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -59,7 +59,8 @@ def is_fresh(name: str, module: ModuleType, recipe: Recipe) -> bool:
 
 def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
-    trained(recipe)  # first, so that the minutes below are those of the evaluation alone
+    wanted = module.wanted(recipe)
+    trained(wanted)  # first, so that the minutes below are those of the evaluation alone
     started = time.perf_counter()
     rows = module.compute(recipe)
     minutes = (time.perf_counter() - started) / 60
@@ -69,8 +70,8 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "figure": name,
         "preset": recipe.name,
         "command": command,
-        "seeds": recipe.seeds,
-        "training": {model: dataclasses.asdict(preset(training)) for model, training in recipe.models.items()},
+        "seeds": wanted.seeds,
+        "training": {model: dataclasses.asdict(preset(training)) for model, training in wanted.models.items()},
         "models": rows.attrs["models"],
         "minutes": round(minutes, 2),
         "device": device(),

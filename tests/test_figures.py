@@ -24,7 +24,7 @@ TOY = config.TrainConfig(
     evaluation_documents=8,
     precision="float32",
     data=config.DataConfig(length=32, documents=4, document_length=320),
-    model=TransformerConfig(51, 32, 1, 16, 2, style="gpt2", dropout=0.1),
+    model=TransformerConfig(51, 32, 2, 16, 2, style="gpt2", dropout=0.1),
     optimizer=config.OptimizerConfig("adamw", 8e-4, warmup_steps=2, schedule="plateau"),
 )
 
@@ -36,11 +36,16 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "PRESETS", presets)
     monkeypatch.setattr(record, "OUT", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
-    return Recipe("toy", {"transformer": "toy", "LSTM": "toy-lstm"}, (0, 1), 12, 16)
+    kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
+    return Recipe("toy", kinds, family, (0, 1), 12, 16)
 
 
 def test_figures_from_training_to_picture_and_nothing_twice(toy, monkeypatch):
     modules = {name: importlib.import_module(f"figures.{name}") for name in command.MODULES}
+    monkeypatch.setattr(modules["fig_pruning_sparsity"], "SPARSITIES", (0.1, 0.6))
+    monkeypatch.setattr(modules["fig_pruning_bits"], "JOINT", (2, 4))
+    monkeypatch.setattr(modules["fig_pruning_bits"], "ALONE", (2, 3))
+    monkeypatch.setattr(modules["fig_pruning_ablations"], "CALIBRATION_SEEDS", 2)
     for name, module in modules.items():
         record.make(name, module, toy, "a command")
         written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
@@ -50,7 +55,8 @@ def test_figures_from_training_to_picture_and_nothing_twice(toy, monkeypatch):
         table = module.claims(rows)
         assert table and all(claim.verdict in ("holds", "partly", "fails") for claim in table)
         known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
-        assert known["seeds"] == [0, 1] and known["training"]["transformer"]["model"]["style"] == "gpt2"
+        assert known["seeds"] == list(module.wanted(toy).seeds)
+        assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
         assert record.is_fresh(name, module, toy)
         assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
     monkeypatch.setattr("figures.recipes.train", None)  # a second look must not train
