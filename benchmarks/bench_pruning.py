@@ -1,0 +1,95 @@
+"""SparseGPT against a plain PyTorch port of its public code; time by width; what OPT-175B would take."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from statistics import median
+
+import numpy as np
+
+SHAPES = ((768, 768), (3072, 768), (768, 3072))
+PATTERNS = {"50 %": (0, 0), "2:4": (2, 4)}
+WIDTHS = (128, 256, 512, 1024, 2048, 4096)
+REPEATS = 7
+# OPT-175B: 96 blocks of these layers (outputs, inputs, how many); calibrated on 128 sequences of 2,048 tokens
+OPT_BLOCKS, OPT_WIDTH, OPT_TOKENS = 96, 12_288, 128 * 2048
+OPT_LAYERS = {
+    "query, key, value, out": (OPT_WIDTH, OPT_WIDTH, 4),
+    "first of the perceptron": (4 * OPT_WIDTH, OPT_WIDTH, 1),
+    "second of the perceptron": (OPT_WIDTH, 4 * OPT_WIDTH, 1),
+}
+OPT_HESSIANS = {OPT_WIDTH: 3, 4 * OPT_WIDTH: 1}  # query, key and value share their inputs
+
+
+def seconds(*command: object) -> list[float]:
+    """Seconds that a benchmark in a process of its own prints; each has the machine to itself."""
+    words = [sys.executable, "-m", *map(str, command)]
+    return [float(word) for word in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
+
+
+def against_torch() -> Iterator[str]:
+    """Table lines: ours, the port on one and on two threads, and the ratio to the faster of these."""
+    for outputs, inputs in SHAPES:
+        for label, pattern in PATTERNS.items():
+            ours = seconds("benchmarks.our_pruning", outputs, inputs, *pattern, REPEATS)
+            theirs = [seconds("benchmarks.torch_pruning", outputs, inputs, *pattern, n, REPEATS) for n in (1, 2)]
+            cells = [f"{min(values):.4f} ({median(values):.4f})" for values in (ours, *theirs)]
+            ratios = [min(map(f, theirs)) / f(ours) for f in (min, median)]
+            yield f"| {outputs} x {inputs}, {label} | {' | '.join(cells)} | {ratios[0]:.1f} ({ratios[1]:.1f}) |"
+
+
+def by_width() -> tuple[list[str], float]:
+    """Table lines of square layers at 50 %, and the exponent fitted to the upper half of the widths."""
+    times = [min(seconds("benchmarks.our_pruning", width, width, 0, 0, REPEATS)) for width in WIDTHS]
+    upper = len(WIDTHS) // 2
+    exponent = float(np.polyfit(np.log(WIDTHS[upper:]), np.log(times[upper:]), 1)[0])
+    return [f"| {width} | {time:.4f} |" for width, time in zip(WIDTHS, times, strict=True)], exponent
+
+
+def opt_175b() -> Iterator[str]:
+    """Memory and arithmetic of the largest layers, float32, and of the whole model."""
+    # x^T x in full, though it is symmetric: so does compression.calibrate
+    work = sum(2 * OPT_TOKENS * inputs**2 * number for inputs, number in OPT_HESSIANS.items())
+    work += sum(inputs**3 / 3 * number for inputs, number in OPT_HESSIANS.items())
+    for name, (outputs, inputs, number) in OPT_LAYERS.items():
+        gigabytes = [4e-9 * size for size in (inputs**2, inputs**2 / 2, 3 * outputs * inputs)]
+        pruning = outputs * inputs**2  # two for each pair of columns
+        work += pruning * number
+        yield (
+            f"| {number} x {name}, {outputs} x {inputs} | {gigabytes[0]:.1f} | {gigabytes[1]:.1f} | "
+            f"{gigabytes[2]:.1f} | {inputs**3 / 3e12:.1f} | {pruning / 1e12:.1f} |"
+        )
+    yield f"| all {OPT_BLOCKS} blocks, Hessians included | | | | | {OPT_BLOCKS * work / 1e12:,.0f} in all |"
+
+
+def report() -> list[str]:
+    """The section of benchmarks/RESULTS.md."""
+    widths, exponent = by_width()
+    return [
+        "## Pruning one layer with SparseGPT",
+        "",
+        "Seconds a whole call, minimum (median); the ratio is to the faster of the two runs of a plain PyTorch port "
+        "of the public code, which factorises three times.",
+        "",
+        "| outputs x inputs | ours | PyTorch, one thread | PyTorch, two threads | ratio |",
+        "|---|---:|---:|---:|---:|",
+        *against_torch(),
+        "",
+        f"Square layers at 50 %, minimum of {REPEATS}; the exponent fitted to widths from {WIDTHS[len(WIDTHS) // 2]} "
+        f"on is {exponent:.2f}, arithmetic alone gives 3.",
+        "",
+        "| width | seconds |",
+        "|---:|---:|",
+        *widths,
+        "",
+        f"OPT-175B by arithmetic, not run: gigabytes in float32 and 10^12 operations a layer; calibration on "
+        f"{OPT_TOKENS:,} tokens. The largest layer needs its Hessian, which the factor replaces, and three copies of "
+        "its weight: one 80 GB accelerator holds it. Rows of a weight are independent, so over N of them each holds "
+        "an N-th of the weight's columns of this table and the whole factor (`tests/test_sparsegpt.py` does it on 8 "
+        "virtual devices), and Hessians add up over documents.",
+        "",
+        "| layer | Hessian | factor | weight, pruned, errors | factorising | pruning |",
+        "|---|---:|---:|---:|---:|---:|",
+        *opt_175b(),
+        "",
+    ]
