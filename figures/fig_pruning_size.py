@@ -18,8 +18,8 @@ from icl_synth.evaluate import estimate
 TITLE = "What pruning costs by the size of the model (Frantar & Alistarh 2023, Fig. 2 and Table 1)"
 DIFFERS = (
     "The paper prunes OPT from 0.125 to 175 thousand million parameters, trained on one corpus; ours are transformers "
-    "of 0.05 to 4.7 million on one world, each trained to near its own best loss within minutes (the largest least "
-    "so), one seed each: intervals are over documents only. Losses are in nats a token, so the paper's perplexities "
+    "of 0.05 to 1.2 million on one world, each trained for minutes to near its own best loss, one seed each: "
+    "intervals are over documents only. Losses are in nats a token, so the paper's perplexities "
     "are drawn as their logarithm above the dense model's. The last panel asks how many weights the task needs: if "
     "pruned models lie below the line of dense models of as many weights, training large and pruning beats training "
     "small. Verdicts on a trend: *holds* where Spearman's correlation with size is -.8 or less, *partly* where the "

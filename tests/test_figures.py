@@ -29,38 +29,40 @@ TOY = config.TrainConfig(
 )
 
 
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
     """The paper presets' code path (GPT-2, dropout, finite data, plateau), two seeds, a thousand times smaller."""
     presets = {"toy": TOY, "toy-lstm": dataclasses.replace(TOY, model=LSTMConfig(51, 32, 1, 16, dropout=0.2))}
-    monkeypatch.setattr(config, "PRESETS", presets)
-    monkeypatch.setattr(record, "OUT", tmp_path / "out")
-    monkeypatch.chdir(tmp_path)
-    kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
-    return Recipe("toy", kinds, family, (0, 1), 12, 16)
+    folder = tmp_path_factory.mktemp("toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "PRESETS", presets)
+        patch.setattr(record, "OUT", folder / "out")
+        patch.chdir(folder)
+        patch.setattr("figures.fig_pruning_sparsity.SPARSITIES", (0.1, 0.6))
+        patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
+        patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
+        patch.setattr("figures.fig_pruning_ablations.CALIBRATION_SEEDS", 2)
+        kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
+        yield Recipe("toy", kinds, family, (0, 1), 12, 16)
 
 
-def test_figures_from_training_to_picture_and_nothing_twice(toy, monkeypatch):
-    modules = {name: importlib.import_module(f"figures.{name}") for name in command.MODULES}
-    monkeypatch.setattr(modules["fig_pruning_sparsity"], "SPARSITIES", (0.1, 0.6))
-    monkeypatch.setattr(modules["fig_pruning_bits"], "JOINT", (2, 4))
-    monkeypatch.setattr(modules["fig_pruning_bits"], "ALONE", (2, 3))
-    monkeypatch.setattr(modules["fig_pruning_ablations"], "CALIBRATION_SEEDS", 2)
-    for name, module in modules.items():
-        record.make(name, module, toy, "a command")
-        written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
-        assert written == {".csv", ".json", ".png", ".pdf"}
-        rows = record.read_rows(name, "toy")
-        assert rows.drop(columns="model").select_dtypes("number").notna().all(axis=None)
-        table = module.claims(rows)
-        assert table and all(claim.verdict in ("holds", "partly", "fails") for claim in table)
-        known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
-        assert known["seeds"] == list(module.wanted(toy).seeds)
-        assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
-        assert record.is_fresh(name, module, toy)
-        assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
+@pytest.mark.parametrize("name", command.MODULES)
+def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypatch):
+    module = importlib.import_module(f"figures.{name}")
+    record.make(name, module, toy, "a command")
+    written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
+    assert written == {".csv", ".json", ".png", ".pdf"}
+    rows = record.read_rows(name, "toy")
+    assert rows.drop(columns="model").select_dtypes("number").notna().all(axis=None)
+    table = module.claims(rows)
+    assert table and all(claim.verdict in ("holds", "partly", "fails") for claim in table)
+    known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
+    assert known["seeds"] == list(module.wanted(toy).seeds)
+    assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
+    assert record.is_fresh(name, module, toy)
+    assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
     monkeypatch.setattr("figures.recipes.train", None)  # a second look must not train
-    assert "fig_icl_accuracy.png" in command.summary(modules, "toy")
+    assert f"{name}.png" in command.summary({name: module}, "toy")
 
 
 def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
