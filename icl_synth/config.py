@@ -165,9 +165,10 @@ def _paper(depth: int) -> TrainConfig:
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
     """A few minutes on two cores: fresh documents, Muon; what else was tried is in README.
 
-    Two cores of an AMD EPYC, float32, other work beside it; excess over Bayes and minutes. By `python -m figures
-    --preset quick`, seed 0: quick 0.039 in 4.8, quick-lstm 0.052 in 5.0. By `--preset small`, three seeds: small 0.033
-    to 0.045, small-lstm 0.043 to 0.047, 5 to 6 each. By `python -m icl_synth.pretrained`: quick-draft 0.562 in 1.1.
+    Two cores of an AMD EPYC with AVX-512, float32, other work beside it; excess over Bayes and minutes. By `python -m
+    icl_synth.pretrained`, seed 0: quick 0.021 in 5.3, quick-lstm 0.034 in 3.2, quick-draft 0.537 in 0.3. By `python -m
+    figures --preset small`, three seeds: small 0.019 to 0.020 in 5 each; seed 0: small-w32 0.089 in 4, small-w48
+    0.026 in 8, small-w128 0.015 in 16. The others are in the provenance of figures/out/small.
     """
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 
