@@ -25,7 +25,10 @@ DIFFERS = (
     "damped Hessian; the error is the share of a layer's output that is lost, on inputs of the dense model. The paper "
     "reports about 20 % more error than exact on average. For partial 2:4 the paper takes the first half to four "
     "fifths of OPT-175B's layers, ours one to all blocks of a small transformer; its perplexities are drawn as nats "
-    "above the dense model's 8.35."
+    "above the dense model's 8.35. The average is missed because of layers that exact reconstruction mends almost "
+    "wholly: the first block reads only 50 different tokens, and its last layer loses .005 % of its output then; and "
+    "the output of attention lies in few dimensions. Columns pruned first are made good by those after them only, and "
+    "with such correlated inputs that order costs most."
 )
 SOURCES = pruning.SOURCES
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}
@@ -39,8 +42,8 @@ def wanted(recipe: Recipe) -> Wanted:
 def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: quantity, model, layer, x, value, half_width (95 % over seeds, documents).
 
-    Quantities: ratio (a layer's error over that of exact reconstruction; x is the exact error) and cost (loss above
-    the dense model's with the first share x of blocks at 2:4, nats a token).
+    Quantities: ratio (a layer's error over that of exact reconstruction, for training seed x), its mean and median
+    over layers, and cost (loss above the dense model's with the first share x of blocks at 2:4, nats a token).
     """
     models = trained(wanted(recipe))
     documents = held_back(models[0], recipe)
@@ -48,11 +51,11 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     for name in wanted(recipe).models:
         seeds = [one for one in models if one.name == name]
         errors = [layer_errors(one) for one in tqdm(seeds, desc="layers", unit="model")]
-        for layer in errors[0]:
-            both = np.array([one[layer] for one in errors])  # [seed, (SparseGPT, exact)]
-            rows.append(("ratio", name, layer, both[:, 1].mean(), *over_seeds(both[:, 0] / both[:, 1])))
-        mean = np.array([np.mean([a / b for a, b in one.values()]) for one in errors])
-        rows.append(("mean ratio", name, "all", 0.0, *over_seeds(mean)))
+        ratios = np.array([[greedy / exact for greedy, exact in one.values()] for one in errors])  # [seed, layer]
+        for seed, one in zip(seeds, ratios, strict=True):
+            rows += [("ratio", name, layer, seed.seed, ratio, 0.0) for layer, ratio in zip(errors[0], one, strict=True)]
+        rows.append(("mean ratio", name, "all", 0.0, *over_seeds(ratios.mean(1))))
+        rows.append(("median ratio", name, "all", 0.0, *over_seeds(np.median(ratios, 1))))
         dense = [excess(one.model, documents) for one in seeds]
         depth = seeds[0].model.config.depth
         for first in range(1, depth + 1):
@@ -89,10 +92,12 @@ def layer_errors(one: Trained) -> dict[str, tuple[float, float]]:
 def plot(rows: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2))
     ratios = pick(rows, quantity="ratio", model=rows.model.iloc[0])
-    for kind, colour in KINDS.items():
-        line = ratios[ratios.layer.str.endswith(kind)].reset_index(drop=True)
-        line["block"] = line.layer.str.extract(r"(\d+)").astype(int) + 1
-        draw_line(left, line, "block", color=colour, marker="o", ls="-", lw=1, label=kind)
+    ratios = ratios.assign(block=ratios.layer.str.extract(r"(\d+)", expand=False).astype(int) + 1)
+    for (kind, colour), marker in zip(KINDS.items(), "oDs^", strict=True):
+        points = ratios[ratios.layer.str.endswith(kind)]
+        left.plot(points.block, points.value, marker, ms=3.5, color=colour, alpha=0.6)
+        mean = points.groupby("block").value.mean()
+        left.plot(mean.index, mean, color=colour, lw=1.2, marker=marker, label=kind)
     left.axhline(1.2, color="#777777", ls="--", lw=1, label="Frantar & Alistarh 2023, average")
     left.axhline(1.0, color="black", lw=0.8)
     left.set(
@@ -115,12 +120,13 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """The distance to exact reconstruction; which half of the blocks is the more sensitive."""
     table = []
     for name in rows.model.unique():
-        ratio = only(rows, quantity="mean ratio", model=name)
+        ratio, middle = (only(rows, quantity=f"{which} ratio", model=name) for which in ("mean", "median"))
         table.append(
             Claim(
                 f"{name}: SparseGPT's layer error is about 20 % above exact reconstruction's",
                 "about 20 % on average",
-                f"{100 * (ratio.mean - 1):.0f} ± {100 * ratio.half_width:.0f} % on average over layers",
+                f"{100 * (ratio.mean - 1):.0f} ± {100 * ratio.half_width:.0f} % on average over layers, "
+                f"{100 * (middle.mean - 1):.0f} ± {100 * middle.half_width:.0f} % in the median layer",
                 judged(1.1 <= ratio.mean <= 1.3, 1.0 <= ratio.mean <= 1.5),
             )
         )
