@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from compression.apply import LayerReport
+from compression.apply import LayerReport, Method
 from figures.pruning import COLOURS, NAMES
 
 
@@ -51,7 +51,7 @@ def draw_masks(masks: dict[str, Bool[ndarray, "O I"]], outputs: int = 48, inputs
     return figure
 
 
-def draw_layer_errors(reports: dict[str, list[LayerReport]]) -> Figure:
+def draw_layer_errors(reports: dict[Method, list[LayerReport]]) -> Figure:
     """The share of each layer's output that is lost, a bar for each method."""
     figure, panel = plt.subplots(figsize=(11, 3.6))
     width = 0.8 / len(reports)
