@@ -201,3 +201,14 @@ def test_plain_errors_of_shapes():
         check(np.zeros((4, 6), np.float32), np.eye(5, dtype=np.float32))
     with pytest.raises(ValueError, match="must be a matrix"):
         check(np.zeros(6, np.float32))
+
+
+@pytest.mark.parametrize(("keep", "group"), [(0, 0), (2, 4)])
+def test_the_port_that_is_timed_prunes_alike(keep, group):
+    torch = pytest.importorskip("torch")
+    port = pytest.importorskip("benchmarks.torch_pruning")
+    weight, hessian = problem(24, 300, samples=900)
+    theirs = port.sparsegpt(torch.from_numpy(weight), torch.from_numpy(hessian), keep, group).numpy()
+    ours = sparsegpt(weight, hessian, pattern=(keep, group) if group else None, compatible=True)
+    np.testing.assert_array_equal(ours.mask, theirs != 0)
+    np.testing.assert_allclose(ours.weight, theirs, atol=1e-4)
