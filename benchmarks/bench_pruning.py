@@ -83,10 +83,10 @@ def report() -> list[str]:
         *widths,
         "",
         f"OPT-175B by arithmetic, not run: gigabytes in float32 and 10^12 operations a layer; calibration on "
-        f"{OPT_TOKENS:,} tokens. The largest layer needs its Hessian, which the factor replaces, and three copies of "
-        "its weight: one 80 GB accelerator holds it. Rows of a weight are independent, so over N of them each holds "
-        "an N-th of the weight's columns of this table and the whole factor (`tests/test_sparsegpt.py` does it on 8 "
-        "virtual devices), and Hessians add up over documents.",
+        f"{OPT_TOKENS:,} tokens, whose hidden states take another {4e-9 * OPT_TOKENS * OPT_WIDTH:.0f} GB. Hessian and "
+        "factor of a layer lie side by side, with three copies of its weight: one 80 GB accelerator holds the largest. "
+        "Rows of a weight are independent, so over N of them each holds an N-th of the weight's column of this table "
+        "and the whole factor (`tests/test_sparsegpt.py` shards rows over 8 virtual devices).",
         "",
         "| layer | Hessian | factor | weight, pruned, errors | factorising | pruning |",
         "|---|---:|---:|---:|---:|---:|",
