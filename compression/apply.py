@@ -30,7 +30,7 @@ from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc
 
 Method = Literal["sparsegpt", "magnitude", "wanda", "ria", "alps"]
-BASELINES = {"wanda": wanda, "ria": ria, "alps": alps}
+BASELINES = {"wanda": wanda, "ria": ria}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pruning:
     bits: int | None = None
     """Also quantise what stays (sparsegpt only), 2 to 8."""
     damping: float = 0.01
-    """Added to the diagonal of H, in units of its mean (sparsegpt)."""
+    """Added to the diagonal of H, in units of its mean (sparsegpt, alps)."""
     mask_block_size: int | None = None
     """Columns whose mask is chosen at once (sparsegpt)."""
     first_blocks: int | None = None
@@ -56,6 +56,8 @@ class Pruning:
         for name in ("bits", "mask_block_size"):
             if getattr(self, name) is not None and self.method != "sparsegpt":
                 raise ValueError(f"{name} belongs to method sparsegpt, not {self.method}")
+        if self.damping != 0.01 and self.method not in ("sparsegpt", "alps"):
+            raise ValueError(f"damping belongs to methods sparsegpt and alps, not {self.method}")
         if self.first_blocks is not None and self.first_blocks < 1:
             raise ValueError(f"first_blocks must be at least 1, got {self.first_blocks}")
 
@@ -97,6 +99,8 @@ def prune_layer(
         return result.weight, result.mask, factor.damping
     if how.method == "magnitude":
         pruned = magnitude(weight, sparsity=how.sparsity, pattern=how.pattern)
+    elif how.method == "alps":
+        pruned = alps(weight, hessian, sparsity=how.sparsity, pattern=how.pattern, damping=how.damping)
     else:
         pruned = BASELINES[how.method](weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     return pruned, pruned != 0, None
@@ -116,6 +120,8 @@ def prune_model(
         raise ValueError(f"first_blocks is {how.first_blocks}, but the model has {depth} blocks")
     graph, weights = checkpoints.split(model)
     kept = _Folder(out, how, weights, tokens) if out else None
+    if kept and (whole := kept.finished()):
+        return whole
     masks: checkpoints.Masks = {}
     report: list[LayerReport] = []
     hidden = embed(model, tokens)
@@ -160,7 +166,7 @@ def _prune_block(model: checkpoints.Model, index: int, hidden: Array, how: Pruni
 
 
 class _Folder:
-    """A run's folder: settings.json while it lasts, a file for each finished block, the model at the end."""
+    """A run's folder: settings.json, a file for each finished block while it lasts, the model at the end."""
 
     def __init__(self, out: Path, how: Pruning, weights: checkpoints.Weights, tokens: Array | np.ndarray):
         self.out = out
@@ -177,7 +183,7 @@ class _Folder:
                     f"{out} holds another pruning (different: {', '.join(other)}). Nothing was changed: "
                     "choose another folder, or repeat the command that began it"
                 )
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        elif out.exists() and (not out.is_dir() or any(not f.name.endswith(".writing.json") for f in out.iterdir())):
             raise ValueError(f"{out} is not empty and holds no pruning of ours: choose another folder")
         else:
             checkpoints.write_text(path, json.dumps(self.settings, indent=2) + "\n")
@@ -203,11 +209,22 @@ class _Folder:
         return _Block(parts["weight:"], parts["mask:"], report)
 
     def finish(self, pruned: Pruned) -> None:
-        """Write the model with its masks; files of single blocks go last, so that a kill here loses nothing."""
+        """Write the model with its masks; the files of blocks go last, so that a kill here loses nothing."""
         checkpoints.save_masks(pruned.masks, self.out)
         report = [layer._asdict() for layer in pruned.report]
         checkpoints.write_text(self.out / "report.json", json.dumps(report, indent=2) + "\n")
         checkpoints.export(pruned.model, self.out, pruning=self.settings)
+        for file in self.out.glob("block-*.safetensors"):
+            file.unlink()
+
+    def finished(self) -> Pruned | None:
+        """What a whole run left here; config.json is the last that it writes."""
+        if not (self.out / "config.json").exists():
+            return None
+        model = checkpoints.load(self.out)
+        masks = checkpoints.load_masks(self.out, checkpoints.split(model)[1])
+        report = [LayerReport(**layer) for layer in json.loads((self.out / "report.json").read_text())]
+        return Pruned(model, masks, report)
 
 
 def size_on_disk(pruned: Pruned, directory: Path) -> tuple[int, int]:

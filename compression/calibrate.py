@@ -36,8 +36,7 @@ def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> F
 def calibrate(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> dict[str, Float[Array, "I I"]]:
     """The Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by the layer's name.
 
-    hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code. Documents
-    sharded over a mesh stay where they are; only the sums meet.
+    hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code.
     """
     return _calibrate(*checkpoints.split(model), index, hidden)
 

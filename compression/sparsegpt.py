@@ -71,7 +71,8 @@ def sparsegpt(
     weight: outputs by inputs. hessian: proportional to X X^T for inputs X [I N]; the scale does not matter.
     sparsity: share of weights dropped, exactly round(sparsity * O * I) of them, spread evenly over mask blocks.
     pattern: (n, m) keeps n of every m inputs instead, and sparsity is not read.
-    block_size: columns between two products with all columns before them; a matter of speed alone.
+    block_size: columns between two products with all columns before them; a matter of speed alone where
+        mask_block_size or a pattern is given.
     mask_block_size: columns whose mask is chosen at once (the paper's Bs), block_size if not given; with a pattern,
         its m.
     damping: added to the diagonal of H, in units of its mean. Where H is still not positive definite, the larger

@@ -26,7 +26,7 @@ from icl_synth.prompts import sample_prompts
 TITLE = "In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3 and 6)"
 DIFFERS = (
     "The paper trains GPT-2 of 29 to 114 M parameters with context 1,024 for five epochs over ten million tokens; "
-    "`small` trains 0.2 M parameters with context 256 once over ten million tokens that never repeat. Prompts of 64 "
+    "`small` trains 0.3 M parameters with context 256 once over twelve million tokens that never repeat. Prompts of 64 "
     "examples do not fit, so growth is read from n = 0 to the largest n that fits: 32 for k = 3 and 5, 16 for k = 8 "
     "and 10. Paper values are known at n = 0 and n = 64 only; the line between them is a guide. Our transformer "
     "starts far above the paper's at the same loss over Bayes or a worse one; why is open (candidates: our training "

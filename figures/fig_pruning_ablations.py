@@ -10,16 +10,19 @@ from compression.apply import Pruning
 from figures import pruning
 from figures.claims import Claim, judged
 from figures.pruning import PAPER, draw_line, excess, held_back, only, pick, pruned, show
-from figures.recipes import Recipe, Wanted, trained
-from icl_synth.evaluate import estimate
+from figures.recipes import Recipe, Trained, Wanted, trained
+from icl_synth import checkpoints
 
 TITLE = "Calibration documents, damping and mask blocks at 50 % (Frantar & Alistarh 2023, ablations)"
 DIFFERS = (
-    "The paper's ablations are OPT-2.7B with 2,560 to 10,240 inputs a layer; our layers have 64 and 256, so a mask "
-    "block of 256 columns is the whole of the widest. Calibration sequences here have 256 tokens, the paper's 2,048. "
-    "Both are drawn as loss above the dense model's in nats a token (the paper's from digitised perplexities and the "
-    "dense 12.47). Intervals of ours are over training seeds and documents; that of the calibration seeds is over "
-    "five draws of the 128 documents."
+    "The paper's ablations are OPT-2.7B with 2,560 to 10,240 inputs a layer. Our transformer's layers have 64 and 256, "
+    "the LSTM's 128, so a mask block of 256 columns is the whole of every layer. Calibration sequences here have 256 "
+    "tokens, the paper's 2,048. Both are drawn as loss above the dense model's in nats a token (the paper's from "
+    "digitised perplexities and the dense 12.47). Intervals are over training seeds and held-back documents and leave "
+    "out the draw of the calibration documents, whose spread is the last claim: the standard deviation over five "
+    "draws, averaged over training seeds. Verdicts are on differences paired by seed and document: *holds* where the "
+    "claimed ones are above their interval, *partly* where the means have the claimed order; 'hardly' and 'alike' mean less "
+    "than a quarter of the difference beside it."
 )
 SOURCES = pruning.SOURCES
 SETTINGS: dict[str, tuple[float, ...]] = {
@@ -28,7 +31,15 @@ SETTINGS: dict[str, tuple[float, ...]] = {
     "mask block": (1, 4, 16, 64, 256),
 }
 HALF = Pruning()
-CALIBRATION_SEEDS = 5
+DRAWS = 5  # of the calibration documents
+PAIRS = (  # quantity, worse setting, better setting
+    ("calibration documents", 2, 64),
+    ("calibration documents", 64, 256),
+    ("damping", 1.0, 0.01),
+    ("damping", 0.001, 0.01),
+    ("mask block", 1, 16),
+    ("mask block", 256, 16),
+)
 PAPER_DENSE = 12.47
 
 
@@ -37,31 +48,43 @@ def wanted(recipe: Recipe) -> Wanted:
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: model, quantity, x, value, half_width (95 %): loss above the dense model's in nats a token, paired.
+    """Rows: model, quantity, x, value, half_width (95 %), nats a token.
 
-    Quantities: those of SETTINGS, and calibration seed (x is the seed).
+    Quantities: those of SETTINGS (loss above the dense model's with setting x), "QUANTITY: A above B" for PAIRS, and
+    spread (for training seed x: standard deviation of the mean loss over draws of the calibration documents).
     """
     models = trained(wanted(recipe))
     documents = held_back(models[0], recipe)
     rows = []
-    for name in tqdm(recipe.models, desc="ablations", unit="model"):
+    bar = tqdm(total=len(models) * (sum(map(len, SETTINGS.values())) + DRAWS), desc="prunings", unit="model")
+    for name in recipe.models:
         seeds = [one for one in models if one.name == name]
         dense = [excess(one.model, documents) for one in seeds]
-
-        def cost(how=HALF, number=pruning.CALIBRATION, seed=0, seeds=seeds, dense=dense):
-            return pruning.gain([excess(pruned(one, how, number, seed), documents) for one in seeds], dense)
-
-        for number in SETTINGS["calibration documents"]:
-            rows.append((name, "calibration documents", number, *cost(number=int(number))))
-        for damping in SETTINGS["damping"]:
-            rows.append((name, "damping", damping, *cost(Pruning(damping=damping))))
-        for block in SETTINGS["mask block"]:
-            rows.append((name, "mask block", block, *cost(Pruning(mask_block_size=int(block)))))
-        for seed in range(CALIBRATION_SEEDS):
-            rows.append((name, "calibration seed", seed, *cost(seed=seed)))
+        losses: dict[tuple[str, float], list[np.ndarray]] = {}
+        for quantity, settings in SETTINGS.items():
+            for x in settings:
+                losses[quantity, x] = []
+                for one in seeds:
+                    losses[quantity, x].append(excess(with_setting(one, quantity, x), documents))
+                    bar.update()
+                rows.append((name, quantity, x, *pruning.gain(losses[quantity, x], dense)))
+        for quantity, worse, better in PAIRS:
+            difference = pruning.gain(losses[quantity, worse], losses[quantity, better])
+            rows.append((name, f"{quantity}: {worse:g} above {better:g}", 0.0, *difference))
+        for one in seeds:
+            draws = [excess(pruned(one, Pruning(), seed=draw), documents).mean() for draw in range(DRAWS)]
+            bar.update(DRAWS)
+            rows.append((name, "spread", float(one.seed), float(np.std(draws, ddof=1)), 0.0))
     table = pd.DataFrame(rows, columns=["model", "quantity", "x", "value", "half_width"])
     table.attrs["models"] = [one.record() for one in models]
     return table
+
+
+def with_setting(one: Trained, quantity: str, x: float) -> checkpoints.Model:
+    """A model pruned to 50 % with one setting changed."""
+    if quantity == "calibration documents":
+        return pruned(one, Pruning(), int(x))
+    return pruned(one, Pruning(damping=x) if quantity == "damping" else Pruning(mask_block_size=int(x)))
 
 
 def plot(rows: pd.DataFrame) -> Figure:
@@ -91,42 +114,46 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         def at(quantity, x, name=name):
             return only(rows, model=name, quantity=quantity, x=x)
 
+        def above(quantity, worse, better, name=name):
+            return only(rows, model=name, quantity=f"{quantity}: {worse:g} above {better:g}")
+
         few, many, most = (at("calibration documents", n) for n in (2, 64, 256))
+        first, then = above("calibration documents", 2, 64), above("calibration documents", 64, 256)
         table.append(
             Claim(
                 f"{name}: more calibration documents help, and beyond 64 hardly",
                 "19 → 13.5 with 2 → 64, flat after (perplexity, OPT-2.7B, digitised)",
                 f"{show(few)} → {show(many)} → {show(most)} nats with 2 → 64 → 256",
-                judged(few.mean - many.mean > 4 * abs(many.mean - most.mean), few.mean > many.mean),
+                judged(first.mean > first.half_width and abs(then.mean) < first.mean / 4, first.mean > 0),
             )
         )
-        small, large = at("damping", 0.001), at("damping", 1.0)
-        usual = at("damping", 0.01)
+        small, usual, large = (at("damping", x) for x in (0.001, 0.01, 1.0))
+        alike, worse = above("damping", 0.001, 0.01), above("damping", 1.0, 0.01)
         table.append(
             Claim(
                 f"{name}: dampings of .001 and .01 are alike, 1 is worse",
                 "13.5, 13.5 and 14.5 (perplexity, OPT-2.7B, digitised)",
                 f"{show(small)}, {show(usual)} and {show(large)} nats",
-                judged(abs(small.mean - usual.mean) < (large.mean - usual.mean) / 2, large.mean > usual.mean),
+                judged(worse.mean > worse.half_width and abs(alike.mean) < worse.mean / 4, worse.mean > 0),
             )
         )
         one, middle, whole = (at("mask block", n) for n in (1, 16, 256))
+        ends = above("mask block", 1, 16), above("mask block", 256, 16)
         table.append(
             Claim(
                 f"{name}: mask blocks between one column and all columns lose least",
                 "17.5, 13.8 and 14.5 at 1, 4 to 1024 and 4096 columns (perplexity, OPT-2.7B, digitised)",
-                f"{show(one)}, {show(middle)} and {show(whole)} nats at 1, 16 and 256",
-                judged(middle.mean < min(one.mean, whole.mean), middle.mean < max(one.mean, whole.mean)),
+                f"{show(one)}, {show(middle)} and {show(whole)} nats at 1, 16 and all",
+                judged(all(end.mean > end.half_width for end in ends), all(end.mean > 0 for end in ends)),
             )
         )
-        draws = pick(rows, model=name, quantity="calibration seed").value
-        spread = estimate(draws.to_numpy())
+        spread = pick(rows, model=name, quantity="spread").value.mean()
         table.append(
             Claim(
                 f"{name}: the draw of calibration documents hardly matters",
-                "13.52 ± .075 over five seeds (perplexity, OPT-2.7B): .006 nats",
-                f"standard deviation {draws.std():.4f} nats over {len(draws)} draws of {spread.mean:.3f}",
-                judged(draws.std() < 0.1 * spread.mean, draws.std() < 0.3 * spread.mean),
+                "perplexity 13.52 ± .075 over five draws, .006 nats of a loss of .08 (OPT-2.7B)",
+                f"standard deviation {spread:.4f} nats of a loss of {at('calibration documents', 128).mean:.3f}",
+                judged(spread < 0.1 * at("calibration documents", 128).mean),
             )
         )
     return table

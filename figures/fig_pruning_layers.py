@@ -10,25 +10,25 @@ from tqdm import tqdm
 from compression.apply import Pruning
 from compression.baselines import least_squares
 from compression.calibrate import calibrate, calibration_documents, embed, run
-from compression.problem import output_error
+from compression.problem import damped, output_error
 from compression.sparsegpt import sparsegpt
 from figures import pruning
 from figures.claims import Claim, judged
-from figures.pruning import PAPER, draw_line, excess, held_back, only, pick, pruned
+from figures.pruning import PAPER, draw_line, excess, held_back, only, pick, pruned, show
 from figures.recipes import Recipe, Trained, Wanted, trained
 from icl_synth import checkpoints
 from icl_synth.evaluate import estimate
 
 TITLE = "SparseGPT against exact reconstruction, and 2:4 in the first blocks only (Frantar & Alistarh 2023)"
 DIFFERS = (
-    "Exact reconstruction solves, for the mask that SparseGPT chose at 50 %, each row's least squares on the same "
-    "damped Hessian; the error is the share of a layer's output that is lost, on inputs of the dense model. The paper "
-    "reports about 20 % more error than exact on average. For partial 2:4 the paper takes the first half to four "
-    "fifths of OPT-175B's layers, ours one to all blocks of a small transformer; its perplexities are drawn as nats "
-    "above the dense model's 8.35. The average is missed because of "
-    "layers that exact reconstruction mends almost wholly: of the output of the first block's last layer .005 % is "
-    "lost then, and fourteen times as much by SparseGPT. Inputs of such layers lie in few dimensions, where much could "
-    "be made good by columns that are already pruned; why just these layers was not looked into."
+    "Exact reconstruction solves, for the mask that SparseGPT chose at 50 %, each row's least squares. Both errors are "
+    "shares of the layer's output on inputs of the dense model, with the damping (1 % of H's mean diagonal) that both "
+    "methods minimise. The paper reports about 20 % more error than exact on average, *holds* from 10 to 30, *partly* "
+    "to 50 %. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, ours one to all "
+    "blocks of a small transformer; its perplexities are drawn as nats above the dense model's 8.35, and the claim is "
+    "judged on the difference between the halves, paired by seed and document. Where the average is far above the "
+    "median, a few layers make it: those whose inputs lie in few dimensions, which exact reconstruction mends almost "
+    "wholly; why just these was not looked into."
 )
 SOURCES = pruning.SOURCES
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}
@@ -43,7 +43,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: quantity, model, layer, x, value, half_width (95 % over seeds, documents).
 
     Quantities: ratio (a layer's error over that of exact reconstruction, for training seed x), its mean and median
-    over layers, and cost (loss above the dense model's with the first share x of blocks at 2:4, nats a token).
+    over layers, cost (loss above the dense model's with the first share x of blocks at 2:4, nats a token), and how
+    much more of it the later half of the blocks adds than the first.
     """
     models = trained(wanted(recipe))
     documents = held_back(models[0], recipe)
@@ -59,12 +60,16 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             ]
         rows.append(("mean ratio", name, "all", 0.0, *over_seeds(ratios.mean(1))))
         rows.append(("median ratio", name, "all", 0.0, *over_seeds(np.median(ratios, 1))))
-        dense = [excess(one.model, documents) for one in seeds]
         depth = seeds[0].model.config.depth
+        losses = [[excess(one.model, documents) for one in seeds]]
         for first in range(1, depth + 1):
             how = Pruning(pattern=(2, 4), first_blocks=first)
-            cost = pruning.gain([excess(pruned(one, how), documents) for one in seeds], dense)
-            rows.append(("cost", name, "all", first / depth, *cost))
+            losses.append([excess(pruned(one, how), documents) for one in seeds])
+            rows.append(("cost", name, "all", first / depth, *pruning.gain(losses[-1], losses[0])))
+        halves = [
+            both - 2 * half + dense for dense, half, both in zip(losses[0], losses[depth // 2], losses[-1], strict=True)
+        ]
+        rows.append(("later half above first", name, "all", 0.5, *estimate(np.stack(halves))))
     table = pd.DataFrame(rows, columns=["quantity", "model", "layer", "x", "value", "half_width"])
     table.attrs["models"] = [one.record() for one in models]
     return table
@@ -85,8 +90,8 @@ def layer_errors(one: Trained) -> dict[str, tuple[float, float]]:
             greedy = sparsegpt(weight, hessian)
             exact = least_squares(weight, hessian, greedy.mask)
             errors[layer] = (
-                float(output_error(weight, greedy.weight, hessian)),
-                float(output_error(weight, exact, hessian)),
+                float(output_error(weight, greedy.weight, damped(hessian, 0.01))),
+                float(output_error(weight, exact, damped(hessian, 0.01))),
             )
         hidden = run(one.model, index, hidden)
     return errors
@@ -136,18 +141,15 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             )
         )
         line = pick(rows, quantity="cost", model=name).sort_values("x")
-        whole = line.iloc[-1]
-        half = line[line.x <= 0.5].iloc[-1] if (line.x <= 0.5).any() else line.iloc[0]
+        whole, half = line.iloc[-1], line.iloc[len(line) // 2 - 1]
+        difference = only(rows, quantity="later half above first", model=name)
         table.append(
             Claim(
                 f"{name}: 2:4 in the later half of the blocks costs more than in the first",
                 "8.35 → 8.22 with the first half, → 8.74 with all (perplexity, OPT-175B)",
-                f"{half.value:.3f} ± {half.half_width:.3f} nats with the first {100 * half.x:.0f} %, "
-                f"{whole.value:.3f} ± {whole.half_width:.3f} with all",
-                judged(
-                    whole.value - half.value > half.value + half.half_width + whole.half_width,
-                    whole.value - half.value > half.value,
-                ),
+                f"{half.value:.3f} ± {half.half_width:.3f} nats with the first half, {whole.value:.3f} ± "
+                f"{whole.half_width:.3f} with all: the later half {show(difference)} more",
+                judged(difference.mean > difference.half_width, difference.mean > 0),
             )
         )
     return table

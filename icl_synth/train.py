@@ -317,7 +317,13 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         default = preset(chosen.preset)
         if chosen.start:
-            default = dataclasses.replace(default, model=checkpoints.load(chosen.start).config)
+            model = checkpoints.load(chosen.start).config
+            vocab_size, length = (
+                min(default.data.vocab_size, model.vocab_size),
+                min(default.data.length, model.context + 1),
+            )
+            data = dataclasses.replace(default.data, vocab_size=vocab_size, length=length)
+            default = dataclasses.replace(default, model=model, data=data)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -38,10 +38,10 @@ def toy(tmp_path_factory):
         patch.setattr(config, "PRESETS", presets)
         patch.setattr(record, "OUT", folder / "out")
         patch.chdir(folder)
-        patch.setattr("figures.fig_pruning_sparsity.SPARSITIES", (0.1, 0.6))
+        patch.setattr("figures.fig_pruning_sparsity.SPARSITIES", (0.6, 0.7))
         patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
         patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
-        patch.setattr("figures.fig_pruning_ablations.CALIBRATION_SEEDS", 2)
+        patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
         yield Recipe("toy", kinds, family, (0, 1), 12, 16)
 
