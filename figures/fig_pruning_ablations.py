@@ -21,8 +21,8 @@ DIFFERS = (
     "digitised perplexities and the dense 12.47). Intervals are over training seeds and held-back documents and leave "
     "out the draw of the calibration documents, whose spread is the last claim: the standard deviation over five "
     "draws, averaged over training seeds. Verdicts are on differences paired by seed and document: *holds* where the "
-    "claimed ones are above their interval, *partly* where the means have the claimed order; 'hardly' and 'alike' mean less "
-    "than a quarter of the difference beside it."
+    "claimed ones are above their interval, *partly* where the means have the claimed order; 'hardly' and 'alike' mean "
+    "less than a quarter of the difference beside it."
 )
 SOURCES = pruning.SOURCES
 SETTINGS: dict[str, tuple[float, ...]] = {
