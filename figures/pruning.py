@@ -15,7 +15,13 @@ from icl_synth import bayes, checkpoints
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import Estimate, estimate, token_losses
 
-SOURCES = ("icl_synth/*.py", "compression/*.py", "figures/pruning.py", "figures/paper_values/frantar2023*.csv")
+PARTS = ("alps", "apply", "baselines", "calibrate", "grids", "problem", "selection", "sparsegpt", "triangular")
+SOURCES = (
+    "icl_synth/*.py",
+    *(f"compression/{part}.py" for part in PARTS),
+    "figures/pruning.py",
+    "figures/paper_values/frantar2023*.csv",
+)
 DOCUMENT_SEED = 23  # of the documents that losses are measured on; calibration draws others
 CALIBRATION = 128  # documents, as many as the paper's sequences
 NAMES: dict[Method, str] = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "alps": "ALPS"}
