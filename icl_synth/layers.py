@@ -1,11 +1,13 @@
 """The two hot operations, matmul and causal attention, each with its precision.
 
-On a GPU or TPU the plain forms are the fast ones. On a CPU three habits decide the speed (jaxlib 0.10.2;
+On a GPU or TPU the plain forms are the fast ones. On a CPU four habits decide the speed (jaxlib 0.10.2;
 those about AMX were timed on another machine than README's), each held against the plain form in the tests:
 
 - bf16 operands with float32 accumulation run on the matrix units of a CPU that has them (AMX), but only in
-  products that contract the last axis of the left operand; a weight gradient contracts the first axis of both
-  and silently falls back to float32 unless a leading axis of one keeps it on the fast path.
+  products that contract the last axis of the left operand; a weight gradient contracts the first axis of both,
+  which is slow in float32 too (a tenth of a training step): a leading axis of one keeps it on the fast path.
+- sums over rows are written as products with a column of ones: XLA's own are split into tasks that wait for each
+  other's core (a fifth of a training step).
 - products batched over heads are the fast form in float32 and the slow one on AMX, so bf16 unrolls the heads.
 - causal attention in blocks of queries, each against the keys it can see, skips the masked half.
 """
@@ -97,12 +99,19 @@ def _matmul_backward(dtype, saved, gradient):
 def weight_gradient(x: Float[Array, "*B I"], gradient: Float[Array, "*B O"], dtype: DTypeLike) -> Float[Array, "I O"]:
     """Sum over all rows of x^T gradient."""
     rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    if unrolls_for_matrix_units(dtype):
+    if jax.default_backend() == "cpu":
         return product(rows[None].swapaxes(1, 2), columns[None], dtype)[0]
     return product(rows.T, columns, dtype)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def row_sums(x: Float[Array, "*B D"]) -> Float[Array, "*B 1"]:
+    """Sums over the last axis, kept."""
+    if jax.default_backend() == "cpu":
+        return jnp.matmul(x, jnp.ones((x.shape[-1], 1)), precision="highest")
+    return x.sum(-1, keepdims=True)
 
 
 def attention(
@@ -162,7 +171,7 @@ def _attention_forward(query, key, value, dtype):
         seen = np.tril(np.ones((end - start, end), bool), k=start)
         scores = jnp.where(seen, _heads_product(query[:, start:end], key[:, :end].swapaxes(1, 2), dtype), MASKED)
         p = jnp.exp(scores - scores.max(-1, keepdims=True))
-        p = (p / p.sum(-1, keepdims=True)).astype(dtype)
+        p = (p / row_sums(p)).astype(dtype)
         rows.append(_heads_product(p, value[:, :end], dtype))
         weights.append(p)
     out = jnp.concatenate(rows, axis=1)
@@ -172,7 +181,7 @@ def _attention_forward(query, key, value, dtype):
 def _attention_backward(dtype, saved, gradient):
     query, key, value, weights, out = saved
     length = query.shape[1]
-    delta = (gradient * out).sum(-1, keepdims=True)
+    delta = row_sums(gradient * out)
     gradient = gradient.astype(dtype)
     dq, dk, dv = [], jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
     for p, (start, end) in zip(weights, _query_blocks(length), strict=True):
@@ -195,7 +204,7 @@ def rms_norm(x: Float[Array, "*B D"], gain: Float[Array, " D"]) -> Float[Array, 
 
 
 def _rms_norm_forward(x, gain):
-    scale = jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+    scale = jax.lax.rsqrt(row_sums(x * x) / x.shape[-1] + 1e-5)
     normed = x * scale
     return normed * gain, (normed, scale, gain)
 
@@ -203,7 +212,7 @@ def _rms_norm_forward(x, gain):
 def _rms_norm_backward(saved, gradient):
     normed, scale, gain = saved
     d = gradient * gain
-    dx = scale * (d - normed * (d * normed).mean(-1, keepdims=True))
+    dx = scale * (d - normed * row_sums(d * normed) / d.shape[-1])
     rows = (gradient * normed).reshape(-1, normed.shape[-1])
     return dx, (jnp.ones((1, rows.shape[0])) @ rows)[0]
 

@@ -226,10 +226,10 @@ class Transformer(nnx.Module):
     def _heads(self, block, qkv, position):
         """Split [B T 3D] into query, key and value [B H T K]; queries and keys normed and turned in modern style."""
         batch, length, _ = qkv.shape
-        query, keys, values = jnp.moveaxis(qkv.reshape(batch, length, 3, self.config.heads, -1), (2, 3), (0, 2))
+        query, keys, values = (x.reshape(batch, length, self.config.heads, -1) for x in jnp.split(qkv, 3, axis=-1))
         if self.positions is None:
             query, keys = rotate(block.query_norm(query), position), rotate(block.key_norm(keys), position)
-        return query, keys, values
+        return query.swapaxes(1, 2), keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
     def _logits(self, x, record):
         x = self.norm(x)
@@ -246,10 +246,10 @@ def squared_relu(x: Array) -> Array:
     return jnp.square(jax.nn.relu(x))
 
 
-def rotate(x: Float[Array, "B H T K"], position: Int[Array, "#B T"]) -> Float[Array, "B H T K"]:
+def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Array, "B T H K"]:
     """Rotary positions (Su et al. 2021), base 10,000: the two halves of a head are the two axes of each plane."""
     half = x.shape[-1] // 2
-    angle = position[:, None, :, None] * 1e4 ** (-jnp.arange(half) / half)
+    angle = position[:, :, None, None] * 1e4 ** (-jnp.arange(half) / half)
     first, second = x[..., :half], x[..., half:]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
