@@ -183,7 +183,7 @@ FAMILY = {
 }
 
 PRESETS = {
-    "quick": _tiny(4200, 8, TransformerConfig(depth=6, width=64, heads=2)),
+    "quick": _tiny(3900, 8, TransformerConfig(depth=6, width=64, heads=2)),
     "quick-draft": _tiny(1500, 8, TransformerConfig(depth=2, width=32, heads=1)),
     "quick-lstm": _tiny(3800, 16, LSTMConfig()),
     **FAMILY,
