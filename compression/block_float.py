@@ -7,21 +7,17 @@ NaN or infinity in a block makes all of it NaN. Numbers below 2^-126 are taken a
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Integer, Key, Shaped, UInt8
 
-from compression import formats, rounding
+from compression import blocks, formats, rounding
+from compression.blocks import ScaleRule
 from compression.formats import Format
 from compression.rounding import Rounding
-
-ScaleRule = Literal["floor", "ceil", "nearest"]
-SCALE_RULES = ("floor", "ceil", "nearest")
-ROOT_TWO = 0x3504F3  # mantissa of the square root of 2: from it on, log2 is nearer to the next whole number
-LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
+from icl_synth import layers
 
 
 @jax.tree_util.register_dataclass
@@ -30,29 +26,19 @@ class BlockFloat:
     """An encoded array: integers only, but for one float32 where the format has a scale of the whole tensor.
 
     elements: blocks on the last axis, [..., blocks, block]; signed integers, or the bit patterns of small floats.
-    exponents: of each block, biased by 127 (255: all NaN); for NVFP4 the bit pattern of its E4M3 scale. Empty
-    where the format has none.
+    exponents: of each block, biased by 127 (255: all NaN); for NVFP4 the bit pattern of its E4M3 scale; empty where
+    the format has none.
     halved: for each sub-block, whether its step is halved; empty without sub-blocks.
     tensor_scale: 1 where there is none.
     """
 
-    elements: Int[Array, "*S N B"]
-    exponents: UInt8[Array, "*S N"]
+    elements: Integer[Array, "*S N B"]
+    exponents: UInt8[Array, "*S N E"]
     halved: UInt8[Array, "*S N M"]
     tensor_scale: Float[Array, ""]
     format: Format = dataclasses.field(metadata={"static": True})
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     axis: int = dataclasses.field(metadata={"static": True})
-
-
-class _Shared(NamedTuple):
-    """What the elements of a block share; an element stands for element * 2^(exponent - halved) * fraction * tensor."""
-
-    exponents: Int[Array, "*S N 1"]
-    halved: Int[Array, "*S N M"]
-    fraction: Float[Array, "*S N 1"]
-    tensor: Float[Array, ""]
-    broken: Bool[Array, "*S N 1"]
 
 
 def quantize(
@@ -98,27 +84,27 @@ def encode(
 @jax.jit
 def decode(encoded: BlockFloat) -> Float[Array, "*S"]:
     """The float32 array of the original shape."""
-    format, element, stored = encoded.format, encoded.format.element, encoded.exponents.astype(jnp.int32)[..., None]
+    format, element, stored = encoded.format, encoded.format.element, encoded.exponents.astype(jnp.int32)
     if isinstance(element, formats.Integer):
         elements = encoded.elements.astype(jnp.float32) * 2.0**element.smallest_step
     else:
         elements = rounding.element_value(encoded.elements.astype(jnp.int32), element)
-    shared = _unshared(elements, format)._replace(
+    shared = blocks.unshared(elements, format)._replace(
         halved=encoded.halved.astype(jnp.int32), tensor=encoded.tensor_scale, broken=jnp.isnan(encoded.tensor_scale)
     )
     if format.scale == "power":
         shared = shared._replace(exponents=stored - rounding.BIAS, broken=stored == rounding.NOT_FINITE)
     if format.scale == "e4m3":
         shared = shared._replace(fraction=rounding.element_value(stored, formats.E4M3))
-    return _from_blocks(_values(elements, shared, format), encoded.shape, encoded.axis)
+    return blocks.from_blocks(blocks.to_values(elements, shared, format), encoded.shape, encoded.axis)
 
 
 def _check(x, format, axis, mode, scale_rule, key) -> tuple[Format, int]:
     format = formats.find(format)
     if mode not in rounding.ROUNDINGS:
         raise ValueError(f"unknown rounding {mode!r}: choose one of {', '.join(rounding.ROUNDINGS)}")
-    if scale_rule not in SCALE_RULES:
-        raise ValueError(f"unknown scale rule {scale_rule!r}: choose one of {', '.join(SCALE_RULES)}")
+    if scale_rule not in blocks.SCALE_RULES:
+        raise ValueError(f"unknown scale rule {scale_rule!r}: choose one of {', '.join(blocks.SCALE_RULES)}")
     if mode == "stochastic" and key is None:
         raise ValueError("stochastic rounding needs a key: key=jax.random.key(seed)")
     if scale_rule != "floor" and format.scale != "power":
@@ -132,100 +118,70 @@ def _check(x, format, axis, mode, scale_rule, key) -> tuple[Format, int]:
 def _quantize(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule, key: Array | None) -> Array:
     if format.scale == "none":
         return rounding.to_element(x, format.element, mode, key)
-    blocks = _to_blocks(x, format, axis)
-    shared = _share(blocks, format, rule)
-    return _from_blocks(_values(_elements(blocks, shared, format, mode, key), shared, format), x.shape, axis)
+    parts = blocks.to_blocks(x, format, axis)
+    shared = blocks.share(parts, format, rule)
+    values = blocks.to_values(blocks.to_elements(parts, shared, format, mode, key), shared, format)
+    return blocks.from_blocks(values, x.shape, axis)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _encode(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule, key: Array | None) -> BlockFloat:
-    blocks, element = _to_blocks(x, format, axis), format.element
-    shared = _share(blocks, format, rule)
-    elements = _elements(blocks, shared, format, mode, key)
+    parts, element = blocks.to_blocks(x, format, axis), format.element
+    shared = blocks.share(parts, format, rule)
+    elements = blocks.to_elements(parts, shared, format, mode, key)
     if isinstance(element, formats.Integer):
         codes = (elements * 2.0**-element.smallest_step).astype(jnp.int8 if element.bits <= 8 else jnp.int16)
     else:
         codes = rounding.element_code(elements, element).astype(jnp.uint8)
-    stored = shared.exponents[..., :0]
+    stored, tensor = shared.exponents[..., :0], jnp.where(shared.broken.any(), jnp.nan, shared.tensor)
     if format.scale == "power":
+        tensor = shared.tensor
         stored = jnp.where(shared.broken, rounding.NOT_FINITE, shared.exponents + rounding.BIAS)
     if format.scale == "e4m3":
         stored = rounding.element_code(shared.fraction, formats.E4M3)
-    tensor = shared.tensor if format.scale == "power" else jnp.where(shared.broken.any(), jnp.nan, shared.tensor)
-    stored = stored.reshape(*blocks.shape[:-1], -1)[..., 0] if stored.size else jnp.zeros((*blocks.shape[:-2], 0))
     return BlockFloat(codes, stored.astype(jnp.uint8), shared.halved.astype(jnp.uint8), tensor, format, x.shape, axis)
 
 
-def _to_blocks(x: Array, format: Format, axis: int) -> Float[Array, "*S N B"]:
-    """The blocks on the last axis; without blocks the whole axis is one."""
-    x = jnp.moveaxis(x, axis, -1)
-    block = format.block or x.shape[-1]
-    padded = jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((0, -x.shape[-1] % block),))
-    return padded.reshape(*x.shape[:-1], -1, block)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(
+    a: Float[Array | np.ndarray, "*B I"], b: Float[Array | np.ndarray, "I O"], format: str | Format
+) -> Float[Array, "*B O"]:
+    """a @ b with both operands quantised in blocks along the contraction axis I; sums and result in float32.
+
+    Quantised values go through one ordinary product: in bfloat16, where that holds every value and the machine has
+    matrix units for it, else in float32. Products of two elements are exact either way; only the order of the float32
+    sums is not that of `datapath.integer_matmul`. So results differ by at most I 2^-23 sum_i |a_i b_i|, and not at
+    all where every partial sum is a whole multiple, below 2^24 times, of one power of two.
+    Gradients are straight-through, and each of the two products that make them quantises its operands anew along its
+    own contraction axis: the backward pass is in the format too.
+    Raises ValueError for an unknown format.
+    """
+    return _product(a, b, formats.find(format))
 
 
-def _from_blocks(blocks: Float[Array, "*S N B"], shape: tuple[int, ...], axis: int) -> Array:
-    flat = blocks.reshape(*blocks.shape[:-2], -1)[..., : shape[axis]]
-    return jnp.moveaxis(flat, -1, axis)
+def _product(a: Array, b: Array, format: Format) -> Array:
+    carrier = jnp.bfloat16 if _exact_in_bfloat16(format) and _has_matrix_units() else jnp.float32
+    a, b = (quantize(x, format, axis=axis).astype(carrier) for x, axis in ((a, -1), (b, 0)))
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
 
 
-def _unshared(blocks: Array, format: Format) -> _Shared:
-    """Every scale 1, but for the exponent that is part of a fixed-point format."""
-    one = blocks[..., :1].shape
-    exponents = jnp.full(one, format.fixed_exponent)
-    return _Shared(exponents, jnp.zeros((*one[:-1], 0), jnp.int32), jnp.ones(one), jnp.ones(()), jnp.zeros(one, bool))
+def _exact_in_bfloat16(format: Format) -> bool:
+    return format.significant_bits <= 8 and format.scale in ("power", "fixed", "none")
 
 
-def _share(blocks: Float[Array, "*S N B"], format: Format, rule: ScaleRule) -> _Shared:
-    """The scales that a format gives to these blocks."""
-    shared, bits = _unshared(blocks, format), rounding.magnitude_bits(blocks)
-    largest = bits.max(-1, keepdims=True)
-    broken = rounding.exponent(largest) > HIGHEST
-    if format.scale == "power":
-        top = _log2(largest, rule)
-        exponents = jnp.clip(top - format.element.top_exponent, LOWEST, HIGHEST)
-        shared = shared._replace(exponents=exponents, broken=broken)
-        if format.sub_block:
-            pairs = bits.reshape(*bits.shape[:-1], -1, format.sub_block).max(-1)
-            shared = shared._replace(halved=jnp.clip(top - rounding.exponent(pairs), 0, 1))
-        return shared
-    whole = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
-    whole = jnp.where(whole < 2.0**-126, 1.0, whole)
-    if format.scale == "float":
-        shared = shared._replace(tensor=whole / format.element.largest)
-    if format.scale == "e4m3":
-        tensor = whole / (format.element.largest * formats.E4M3.largest)
-        blocks_largest = jax.lax.bitcast_convert_type(largest, jnp.float32)
-        fraction = rounding.to_element(blocks_largest / tensor / format.element.largest, formats.E4M3)
-        shared = shared._replace(tensor=tensor, fraction=fraction)
-    return shared._replace(broken=jnp.broadcast_to(broken.any(), broken.shape))
+@functools.cache
+def _has_matrix_units() -> bool:
+    return layers.choose_precision("auto")[0] == "bfloat16"
 
 
-def _log2(largest: Int[Array, "*S N 1"], rule: ScaleRule) -> Int[Array, "*S N 1"]:
-    """log2 of the largest element from its bits, made whole by the rule."""
-    mantissa = largest & ((1 << rounding.MANTISSA) - 1)
-    up = {"floor": False, "ceil": mantissa > 0, "nearest": mantissa >= ROOT_TWO}[rule]
-    return rounding.exponent(largest) + jnp.asarray(up, jnp.int32)
+def _matmul_forward(a, b, format):
+    return matmul(a, b, format), (a, b)
 
 
-def _elements(
-    blocks: Float[Array, "*S N B"], shared: _Shared, format: Format, mode: Rounding, key: Array | None
-) -> Float[Array, "*S N B"]:
-    """The elements in their own units."""
-    units = rounding.scaled(blocks, -_exponents(shared, format))
-    if format.scale in ("float", "e4m3"):
-        scale = shared.fraction * shared.tensor
-        units = jnp.where(scale > 0, units / jnp.where(scale > 0, scale, 1.0), 0.0)
-    return rounding.to_element(units, format.element, mode, key)
+def _matmul_backward(format, saved, gradient):
+    a, b = saved
+    rows, columns = a.reshape(-1, a.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    return matmul(gradient, b.T, format), matmul(rows.T, columns, format)
 
 
-def _exponents(shared: _Shared, format: Format) -> Int[Array, "*S N #B"]:
-    if not format.sub_block:
-        return shared.exponents
-    return shared.exponents - jnp.repeat(shared.halved, format.sub_block, axis=-1)
-
-
-def _values(elements: Float[Array, "*S N B"], shared: _Shared, format: Format) -> Float[Array, "*S N B"]:
-    """What the elements stand for."""
-    values = rounding.scaled(elements, _exponents(shared, format)) * (shared.fraction * shared.tensor)
-    return jnp.where(shared.broken, jnp.nan, values)
+matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -34,7 +34,7 @@ def power_of_two(k: Int[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.lax.bitcast_convert_type((k + BIAS) << MANTISSA, jnp.float32)
 
 
-def scaled(x: Float[Array, "*S"], k: Int[Array, "*S"]) -> Float[Array, "*S"]:
+def scaled(x: Float[Array, "*S"], k: Int[Array, "*#S"]) -> Float[Array, "*S"]:
     """x 2^k, -252 <= k <= 254, exact where it is neither subnormal nor too large; subnormals become zero."""
     half = k >> 1
     y = x * power_of_two(half) * power_of_two(k - half)

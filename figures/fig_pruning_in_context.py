@@ -45,7 +45,7 @@ STYLES = {
     "magnitude 50 %": ("#D55E00", "s"),
 }
 PROMPT_SEED = 2301
-SHARE_OF_PROMPTS = 0.4  # of the recipe's: there are seven prunings to ask
+SHARE_OF_PROMPTS = 0.16  # of the recipe's: there are seven prunings to ask
 
 
 def wanted(recipe: Recipe) -> Wanted:

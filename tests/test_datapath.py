@@ -1,0 +1,128 @@
+"""The integer product against exact fractions, the fast one against the integer one, and both packed to bytes."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compression import block_packing
+from compression.block_float import decode, encode, matmul, quantize
+from compression.datapath import Operations, count_operations, integer_matmul
+from compression.formats import FORMATS
+
+INTEGER = ["msfp16", "msfp12", "mx9", "mx6", "mx4", "mxint8", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "bfp13_8"]
+OTHER = ["nvfp4", "int8", "int4", "q3.4"]
+
+
+def operands(seed: int, inner: int = 80, spread: float = 2.0):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    a = jax.random.normal(keys[0], (5, inner)) * jnp.exp(spread * jax.random.normal(keys[1], (5, inner)))
+    return a, jax.random.normal(keys[2], (inner, 7)) * jnp.exp(spread * jax.random.normal(keys[3], (inner, 7)))
+
+
+@pytest.mark.parametrize("name", [*INTEGER, *OTHER])
+def test_integer_product_is_the_sum_of_exact_blocks_from_first_to_last(name):
+    a, b = operands(0)
+    got = np.asarray(integer_matmul(encode(a, name), encode(b, name, axis=0)))
+    left, right = np.asarray(quantize(a, name)), np.asarray(quantize(b, name, axis=0))
+    block = FORMATS[name].block if name in FORMATS else 8
+    exact = left.astype(np.float64) @ right.astype(np.float64)
+    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-6 * (np.abs(left) @ np.abs(right)).max())
+    if name in INTEGER:  # bit for bit, block by block
+        total = np.zeros((5, 7), np.float32)
+        for start in range(0, 80, block):
+            for m in range(5):
+                for o in range(7):
+                    pairs = zip(left[m, start : start + block], right[start : start + block, o], strict=True)
+                    total[m, o] += np.float32(float(sum(Fraction(float(x)) * Fraction(float(y)) for x, y in pairs)))
+        np.testing.assert_array_equal(got, total)
+
+
+@pytest.mark.parametrize("name", INTEGER)
+def test_fast_product_equals_the_integer_one_where_float_sums_are_exact(name):
+    """All exponents alike and at most 1,024 products: every partial sum is a whole number below 2^24."""
+    keys = jax.random.split(jax.random.key(2))
+    inner = 64 if name in ("mxfp6_e3m2", "bfp13_8") else 1024
+    most = 2 if name == "bfp13_8" else 1.9
+    a = jnp.round(jax.random.uniform(keys[0], (3, inner), minval=-most, maxval=most) * 4) / 4
+    b = jnp.round(jax.random.uniform(keys[1], (inner, 4), minval=-most, maxval=most) * 4) / 4
+    np.testing.assert_array_equal(matmul(a, b, name), integer_matmul(encode(a, name), encode(b, name, axis=0)))
+
+
+@pytest.mark.parametrize("name", [*INTEGER, *OTHER])
+def test_fast_product_is_within_the_stated_bound_elsewhere(name):
+    for seed in (3, 4):
+        a, b = operands(seed, 500)
+        left, right = np.abs(quantize(a, name)), np.abs(quantize(b, name, axis=0))
+        difference = np.abs(matmul(a, b, name) - integer_matmul(encode(a, name), encode(b, name, axis=0)))
+        assert (difference <= 500 * 2.0**-23 * (left @ right)).all()
+
+
+def test_bfloat16_holds_what_it_is_said_to_hold():
+    from compression.block_float import _exact_in_bfloat16
+
+    x = operands(5)[0]
+    for name, format in FORMATS.items():
+        values = quantize(x, name)
+        held = bool((values.astype(jnp.bfloat16).astype(jnp.float32) == values).all())
+        assert held or not _exact_in_bfloat16(format), name
+    assert _exact_in_bfloat16(FORMATS["msfp16"]) and not _exact_in_bfloat16(FORMATS["fp16"])
+
+
+def test_a_broken_block_breaks_its_row():
+    a, b = operands(6)
+    broken = a.at[2, 40].set(jnp.inf)
+    got = np.asarray(integer_matmul(encode(broken, "msfp12"), encode(b, "msfp12", axis=0)))
+    np.testing.assert_array_equal(np.isnan(got).all(1), [False, False, True, False, False])
+
+
+def test_operations_of_a_product_counted_one_by_one():
+    rows, inner, columns, block = 2, 35, 3, 16
+    counted = {"integer_products": 0, "integer_sums": 0, "exponent_sums": 0, "float_products": 0, "float_sums": 0}
+    for _ in range(rows * columns):
+        for _start in range(0, inner, block):
+            counted["exponent_sums"] += 1
+            for i in range(block):
+                counted["integer_products"] += 1
+                counted["integer_sums"] += i > 0
+            counted["float_sums"] += 1
+    assert count_operations(rows, inner, columns, block) == Operations(**counted)
+    assert count_operations(1, 16, 1, 16) == (16, 15, 1, 0, 1)
+    assert count_operations(1, 16, 1) == (0, 0, 0, 16, 16)
+
+
+@pytest.mark.parametrize("name", [name for name, format in FORMATS.items() if format.scale != "none"])
+def test_packed_bytes_are_the_average_bits_and_come_back(name, tmp_path):
+    format = FORMATS[name]
+    x = np.asarray(jax.random.normal(jax.random.key(8), (3, 64, 5)), np.float32)
+    encoded = encode(x, name, axis=1)
+    size = block_packing.save(tmp_path / "x.safetensors", {"layer.kernel": encoded})
+    tensor = 4 if format.scale in ("float", "e4m3") else 0
+    assert size == x.size * format.average_bits / 8 + tensor
+    (again,) = block_packing.load(tmp_path / "x.safetensors").values()
+    assert (again.format, again.shape, again.axis) == (encoded.format, encoded.shape, encoded.axis)
+    for part in ("elements", "exponents", "halved", "tensor_scale"):
+        one, other = getattr(again, part), getattr(encoded, part)
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+    np.testing.assert_array_equal(decode(again), quantize(x, name, axis=1))
+
+
+def test_bytes_of_another_array_are_refused():
+    parts = block_packing.pack(encode(np.ones((4, 32), np.float32), "msfp12"))
+    with pytest.raises(ValueError, match=r"an array \(4, 48\) in msfp12 has 96 bytes, got 64"):
+        block_packing.unpack(parts, FORMATS["msfp12"], (4, 48), 1)
+
+
+def test_operands_that_do_not_meet_are_told_plainly():
+    a, b = np.ones((3, 32), np.float32), np.ones((32, 2), np.float32)
+    with pytest.raises(ValueError, match="in one format"):
+        integer_matmul(encode(a, "msfp12"), encode(b, "msfp13", axis=0))
+    with pytest.raises(ValueError, match="encoded along axis 1"):
+        integer_matmul(encode(a, "msfp12"), encode(b, "msfp12", axis=1))
+    with pytest.raises(ValueError, match="do not multiply"):
+        integer_matmul(encode(a, "msfp12"), encode(b[:16], "msfp12", axis=0))
+    with pytest.raises(ValueError, match="mxfp8_e4m3 elements do not fit"):
+        integer_matmul(encode(a, "mxfp8_e4m3"), encode(b, "mxfp8_e4m3", axis=0))
