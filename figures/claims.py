@@ -35,16 +35,24 @@ def results(modules: dict[str, ModuleType]) -> str:
         lines += ["", f"## {module.TITLE}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
         for preset_name in ("small", "paper"):
             known = record.read_provenance(name, preset_name)
-            for claim in module.claims(record.read_rows(name, preset_name if known else "small")):
+            for claim in recorded_claims(name, module, preset_name if known else "small"):
                 if known:
                     cells = [*claim, where(known), f"`{known['command']}`"]
                 else:
                     command = f"`python -m figures {name} --preset {preset_name}`"
                     cells = [claim.claim, claim.paper, "", "not run", preset_name, command]
                 lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", f"![{module.TITLE}](figures/out/small/{name}.png)"]
+        if record.read_provenance(name, "small"):
+            lines += ["", f"![{module.TITLE}](figures/out/small/{name}.png)"]
         lines += ["", f"**What differs.** {module.DIFFERS}"]
     return "\n".join(lines) + "\n"
+
+
+def recorded_claims(name: str, module: ModuleType, preset_name: str) -> list[Claim]:
+    """The claims of recorded rows; without rows, one line that says so."""
+    if record.read_provenance(name, preset_name) is None:
+        return [Claim("all claims of this figure", "", "", "not run")]
+    return module.claims(record.read_rows(name, preset_name))
 
 
 def where(known: dict[str, Any]) -> str:

@@ -42,6 +42,11 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
         patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
         patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
+        patch.setattr("figures.fig_block_noise.VECTORS", 20)
+        patch.setattr("figures.fig_block_noise.BLOCK_SIZES", (4, 256))
+        patch.setattr("figures.fig_block_models.SHOWN", ("msfp16", "msfp12", "msfp11", "mx9", "mxint8"))
+        patch.setattr("figures.fig_block_models.TUNED", ("msfp11",))
+        patch.setattr("figures.fig_block_models.TUNING_STEPS", 2)
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
         yield Recipe("toy", kinds, family, (0, 1), 12, 16)
 
@@ -53,7 +58,7 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
     assert written == {".csv", ".json", ".png", ".pdf"}
     rows = record.read_rows(name, "toy")
-    assert rows.drop(columns="model").select_dtypes("number").notna().all(axis=None)
+    assert rows.drop(columns="model", errors="ignore").select_dtypes("number").notna().all(axis=None)
     table = module.claims(rows)
     assert table and all(claim.verdict in ("holds", "partly", "fails") for claim in table)
     known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
@@ -72,7 +77,7 @@ def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
 
 
 def test_an_unknown_figure_names_the_choices():
-    with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_concept_posterior"):
+    with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_block_exponents"):
         command.load(["fig_nine"])
 
 

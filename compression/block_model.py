@@ -1,0 +1,152 @@
+"""Models whose linear layers multiply in a block floating point format: weights alone, or weights and activations.
+
+Products of queries with keys and of attention weights with values stay as they are, and so do embeddings and sums.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from tqdm import trange
+
+from compression.block_float import matmul, quantize
+from compression.formats import Format, find
+from icl_synth import checkpoints, devices, layers
+from icl_synth.config import TrainConfig
+from icl_synth.lstm import LSTM, Layer
+from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.transformer import Linear
+
+LAST = ("head",)
+
+
+class FormatLinear(Linear):
+    """x @ kernel + bias with both operands of the product in a format."""
+
+    def __init__(self, linear: Linear, format: Format):
+        self.name, self.dtype, self.kernel, self.bias = linear.name, linear.dtype, linear.kernel, linear.bias
+        self.format = format
+
+    def __call__(self, x: Float[Array, "*B I"], record: dict[str, Array] | None = None) -> Float[Array, "*B O"]:
+        if record is not None:
+            record[self.name] = x
+        y = matmul(x, self.kernel[...], self.format)
+        return y if self.bias is None else y + self.bias[...]
+
+
+class FormatLayer(Layer):
+    """An LSTM layer with both its products in a format; inside the recurrence gradients are straight-through."""
+
+    def __init__(self, layer: Layer, format: Format):
+        self.dtype, self.recurrent, self.format = layer.dtype, layer.recurrent, format
+        self.input = FormatLinear(layer.input, format)
+
+    def __call__(self, x: Float[Array, "T B D"], hidden, cell, record: dict[str, Array] | None):
+        assert self.recurrent.bias is not None
+        weight = straight_through(self.recurrent.kernel[...], self.format, 0)
+
+        def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
+            hidden, cell = carry
+            read = layers.product(straight_through(hidden, self.format, -1), weight, "float32")
+            i, f, g, o = jnp.split(gates + read, 4, axis=-1)
+            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            return (hidden, cell), hidden
+
+        gates = self.input(x, record) + self.recurrent.bias[...]
+        (hidden_after, cell_after), outputs = jax.lax.scan(step, (hidden, cell), gates)
+        if record is not None:
+            record[self.recurrent.name] = jnp.concatenate([hidden[None], outputs[:-1]])
+        return outputs, hidden_after, cell_after
+
+
+def straight_through(x: Float[Array, "*S"], format: Format, axis: int) -> Float[Array, "*S"]:
+    """x in a format; its gradient passes unchanged."""
+    return jax.lax.stop_gradient(quantize(x, format, axis=axis)) + (x - jax.lax.stop_gradient(x))
+
+
+def in_format(
+    model: checkpoints.Model, format: str | Format, *, activations: bool = True, keep: tuple[str, ...] = LAST
+) -> checkpoints.Model:
+    """A model with the same weights whose linear layers compute in a format; the given one is left as it is.
+
+    activations: quantise the inputs of each product too, not only its weights. keep: names of layers that stay in
+    float32, as in the papers the last one, `head`; or a part such as `blocks.0`, for all that lie in it.
+    Raises ValueError for an unknown format and for a name in `keep` that is no layer.
+    """
+    format = find(format)
+    graph, weights = checkpoints.split(model)
+    kernels = [name.removesuffix(".kernel") for name in weights if name.endswith(".kernel")]
+    for name in keep:
+        if name not in kernels and not any(kernel.startswith(f"{name}.") for kernel in kernels) and name not in LAST:
+            raise ValueError(f"keep names {name!r}, which is no layer of this model: {', '.join(kernels)}")
+
+    def kept(name: str) -> bool:
+        return any(name == one or name.startswith(f"{one}.") for one in keep)
+
+    if not activations:
+        for kernel in kernels:
+            if not kept(kernel):
+                name = f"{kernel}.kernel"
+                weights[name] = quantize(weights[name], format, axis=0)
+        return checkpoints.merge(graph, weights)
+    copy = checkpoints.merge(graph, weights)
+    if isinstance(copy, LSTM):
+        for index, layer in enumerate(copy.layers):
+            if not kept(f"layers.{index}"):
+                copy.layers[index] = FormatLayer(layer, format)
+    else:
+        for index, block in enumerate(copy.blocks):
+            for part in ("qkv", "out", "up", "down"):
+                if not kept(f"blocks.{index}.{part}"):
+                    setattr(block, part, FormatLinear(getattr(block, part), format))
+    if copy.head is not None and not kept("head"):
+        copy.head = FormatLinear(copy.head, format)
+    return copy
+
+
+class LayerNoise(NamedTuple):
+    """One layer: signal-to-noise ratios in dB of its weights, its inputs and its outputs in a format."""
+
+    name: str
+    weights: float
+    inputs: float
+    outputs: float
+
+
+def report(model: checkpoints.Model, format: str | Format, tokens: Int[Array | np.ndarray, "B T"]) -> list[LayerNoise]:
+    """What a format does to each linear layer on these documents, its inputs being those of the float32 model."""
+    record: dict[str, Array] = {}
+    model(jnp.asarray(tokens), record=record)
+    weights, lines = checkpoints.split(model)[1], []
+    for name, inputs in record.items():
+        rows, kernel = inputs.reshape(-1, inputs.shape[-1]), jnp.asarray(weights[f"{name}.kernel"])
+        read, held = quantize(rows, format), quantize(kernel, format, axis=0)
+        exact = jnp.matmul(rows, kernel, precision="highest")
+        lines.append(LayerNoise(name, qsnr(kernel, held), qsnr(rows, read), qsnr(exact, matmul(rows, kernel, format))))
+    return lines
+
+
+def qsnr(exact: Array | np.ndarray, quantised: Array | np.ndarray) -> float:
+    """-10 log10(|quantised - exact|^2 / |exact|^2), dB (Rouhani et al. 2023)."""
+    exact, quantised = np.asarray(exact, np.float64), np.asarray(quantised, np.float64)
+    return float(-10 * np.log10(np.square(quantised - exact).sum() / np.square(exact).sum()))
+
+
+def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Model:
+    """Train a model of `in_format` further, forwards and backwards in its format; its weights stay float32.
+
+    config: steps, rates and documents; its seed should not be the one the model was trained with.
+    """
+    mesh = devices.mesh()
+    graph, weights = checkpoints.split(model)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    advance = make_steps(config, graph, optimizer, make_data(config, config.data.build()[0]), mesh)
+    state = initial_state(config, optimizer, mesh, weights)
+    bar = trange(0, config.steps, 20, desc="fine-tuning", unit="20 steps", leave=False)
+    for done in bar:
+        state, loss = advance(state, min(20, config.steps - done))
+        bar.set_postfix(loss=f"{float(loss):.3f}")
+    return checkpoints.merge(graph, state.weights)

@@ -1,0 +1,118 @@
+"""Models in a format against a loop over tokens written out, their caches, and training that stays in the format."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compression.block_float import quantize
+from compression.block_model import fine_tune, in_format, report
+from icl_synth import checkpoints
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
+from icl_synth.lstm import LSTMConfig
+from icl_synth.transformer import TransformerConfig
+
+TOKENS = np.random.default_rng(0).integers(0, 50, (3, 12))
+CONFIGS = [TransformerConfig(50, 32, 2, 32, 2), LSTMConfig(50, 32, 2, 32), TransformerConfig(50, 32, 1, 32, 2, "gpt2")]
+
+
+def random_model(config) -> checkpoints.Model:
+    """All weights random: fresh ones are zero where a block adds to the stream."""
+    graph, weights = checkpoints.split(checkpoints.create(config))
+    keys = jax.random.split(jax.random.key(3), len(weights))
+    return checkpoints.merge(
+        graph, {n: w + 0.3 * jax.random.normal(k, w.shape) for (n, w), k in zip(weights.items(), keys, strict=True)}
+    )
+
+
+def product(x, kernel, name):
+    return np.asarray(quantize(x, name), np.float64) @ np.asarray(quantize(kernel, name, axis=0), np.float64)
+
+
+@pytest.mark.parametrize("name", ["msfp12", "mx6", "mxfp4"])
+def test_an_lstm_in_a_format_is_its_equations_with_quantised_products(name):
+    model = random_model(CONFIGS[1])
+    w = {n: np.asarray(v, np.float64) for n, v in checkpoints.split(model)[1].items()}
+    logistic = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    hidden, cell, out = np.zeros((2, 3, 32)), np.zeros((2, 3, 32)), []
+    for t in range(TOKENS.shape[1]):
+        x = w["embedding"][TOKENS[:, t]]
+        for n in range(2):
+            gates = product(x, w[f"layers.{n}.input.kernel"], name) + w[f"layers.{n}.input.bias"]
+            gates += product(hidden[n], w[f"layers.{n}.recurrent.kernel"], name) + w[f"layers.{n}.recurrent.bias"]
+            i, f, g, o = np.split(gates, 4, axis=-1)
+            cell[n] = logistic(f) * cell[n] + logistic(i) * np.tanh(g)
+            x = hidden[n] = logistic(o) * np.tanh(cell[n])
+        out.append(x @ w["head.kernel"] + w["head.bias"])
+    difference = np.abs(np.asarray(in_format(model, name)(TOKENS)) - np.stack(out, 1))
+    # float32 and float64 part ways where a value lies on the border of two elements; most do not
+    assert np.median(difference) < 1e-4
+    assert np.abs(np.asarray(model(TOKENS)) - np.stack(out, 1)).mean() > 10 * difference.mean()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["transformer", "lstm", "gpt2"])
+def test_fine_formats_change_little_coarse_ones_much_and_kept_layers_nothing(config):
+    model = random_model(config)
+    exact = np.asarray(model(TOKENS))
+    off = {name: np.abs(np.asarray(in_format(model, name)(TOKENS)) - exact).mean() for name in ("bfp14_16", "msfp11")}
+    assert off["bfp14_16"] < 2e-3 * np.abs(exact).mean() < off["msfp11"]
+    kept = in_format(model, "msfp11", keep=("head", "blocks" if isinstance(config, TransformerConfig) else "layers"))
+    np.testing.assert_array_equal(kept(TOKENS), exact)
+    np.testing.assert_array_equal(model(TOKENS), exact)  # the given model is as it was
+    only_weights = in_format(model, "msfp11", activations=False)
+    before, after = checkpoints.split(model)[1], checkpoints.split(only_weights)[1]
+    for name, weight in before.items():
+        inside = name.endswith("kernel") and not name.startswith("head")
+        np.testing.assert_array_equal(after[name], quantize(weight, "msfp11", axis=0) if inside else weight)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["transformer", "lstm", "gpt2"])
+def test_a_cache_gives_the_same_logits_in_a_format(config):
+    model = in_format(random_model(config), "msfp12")
+    state = model.init_state(3, 12)
+    first, state = model.extend(TOKENS[:, :5], state)
+    second, _ = model.extend(TOKENS[:, 5:], state)
+    close = np.isclose(np.concatenate([first, second], 1), model(TOKENS), atol=1e-3)
+    assert close.mean() > 0.97  # rounding borders again
+
+
+def test_the_report_names_every_layer_and_its_noise():
+    model = random_model(CONFIGS[0])
+    fine, coarse = (report(model, name, TOKENS) for name in ("msfp16", "msfp12"))
+    assert [line.name for line in fine] == [f"blocks.{i}.{p}" for i in (0, 1) for p in ("qkv", "out", "up", "down")] + [
+        "head"
+    ]
+    for one, other in zip(fine, coarse, strict=True):
+        assert one.weights == pytest.approx(other.weights + 24, abs=2)  # four bits of six decibel each
+        assert one.outputs > other.outputs + 15
+        assert one.outputs < max(one.weights, one.inputs)
+
+
+def test_fine_tuning_in_a_format_lowers_its_loss():
+    config = TrainConfig(
+        seed=1,
+        steps=40,
+        batch=8,
+        precision="float32",
+        data=DataConfig(length=17),
+        model=dataclasses.replace(CONFIGS[0], vocab_size=50),
+        optimizer=OptimizerConfig("adamw", 3e-3, warmup_steps=4),
+    )
+    model = in_format(random_model(config.model), "msfp11")
+    tokens = np.random.default_rng(1).integers(0, 50, (4, 17))
+
+    def loss(model):
+        log_probs = jax.nn.log_softmax(model(tokens[:, :-1]))
+        return -float(jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1).mean())
+
+    tuned = fine_tune(model, config)
+    assert loss(tuned) < loss(model) - 0.5
+    weights = checkpoints.split(tuned)[1]["blocks.0.up.kernel"]
+    assert bool((weights != quantize(weights, "msfp11", axis=0)).any())  # float32 weights behind the format
+
+
+def test_layers_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match=r"keep names 'blocks.7', which is no layer of this model: blocks.0.qkv"):
+        in_format(random_model(CONFIGS[0]), "msfp12", keep=("blocks.7",))
