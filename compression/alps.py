@@ -39,9 +39,12 @@ def alps(
 ) -> Float[Array, "O I"]:
     """The pruned weight; exactly round(sparsity * O * I) weights are 0, or all but n of every m (pattern (n, m)).
 
-    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide.
+    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, damping
+    that is not above 0.
     """
     check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    if not damping > 0:
+        raise ValueError(f"damping must be above 0, got {damping}")
     if pattern is None and round(sparsity * weight.size) == 0:
         return jnp.asarray(weight)
     return _alps(weight, hessian, round(sparsity * weight.size), damping, pattern)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from compression import packing
+from compression import packing, selection
 from compression.alps import alps
 from compression.baselines import magnitude, ria, wanda
 from compression.calibrate import calibrate, calibration_documents, embed, run
@@ -103,7 +103,9 @@ def prune_layer(
         pruned = alps(weight, hessian, sparsity=how.sparsity, pattern=how.pattern, damping=how.damping)
     else:
         pruned = BASELINES[how.method](weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
-    return pruned, pruned != 0, None
+    # a weight that is kept may be 0: n of every m stay all the same
+    mask = ~selection.in_groups(jnp.abs(pruned).T, how.pattern).T if how.pattern else pruned != 0
+    return pruned, mask, None
 
 
 def prune_model(

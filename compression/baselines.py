@@ -30,7 +30,7 @@ def wanda(
     sparsity: float = 0.5,
     pattern: tuple[int, int] | None = None,
 ) -> Float[Array, "O I"]:
-    """Drop by |w| times the norm of its input (Sun et al. 2024, arXiv 2306.11695), in each row int(sparsity * I).
+    """Drop by |w| times the norm of its input (Sun et al. 2023, arXiv 2306.11695), in each row int(sparsity * I).
 
     Errors as for `magnitude`.
     """
@@ -82,12 +82,15 @@ def least_squares(
 
     No choice of values for this mask has a smaller tr(dW (H + damping) dW^T); O systems of I unknowns, so only for
     reference. With a mask of `magnitude` this is what AdaPrune (Hubara et al. 2021) approaches by gradient descent.
-    Raises ValueError for wrong shapes, NaN or Inf.
+    Raises ValueError for wrong shapes, NaN or Inf, and a Hessian that is not positive definite with this damping.
     """
     check(weight, hessian)
     if mask.shape != weight.shape:
         raise ValueError(f"mask must have the weight's shape {weight.shape}, got {mask.shape}")
-    return _least_squares(weight, hessian, mask, damping)
+    solved = _least_squares(weight, hessian, mask, damping)
+    if not bool(jnp.isfinite(solved).all()):
+        raise ValueError(f"the Hessian is not positive definite with damping {damping}: raise damping")
+    return solved
 
 
 @jax.jit

@@ -171,7 +171,8 @@ def _exact_in_bfloat16(format: Format) -> bool:
 
 @functools.cache
 def _has_matrix_units() -> bool:
-    return layers.choose_precision("auto")[0] == "bfloat16"
+    with jax.ensure_compile_time_eval():  # it may be asked for while a model is traced
+        return layers.choose_precision("auto")[0] == "bfloat16"
 
 
 def _matmul_forward(a, b, format):

@@ -1,4 +1,7 @@
-"""Documents to one Hessian for each linear layer, block after block of a model, in a stream of bounded memory."""
+"""Documents to one Hessian for each linear layer, block after block of a model.
+
+Within a block documents stream through a few at a time; between blocks their hidden states [B T D] are kept.
+"""
 
 import functools
 

@@ -1,7 +1,7 @@
 """The layer-wise problem that every method here solves: keep few weights, change the layer's outputs little.
 
 For a linear layer with weight W [O I] and inputs X [I N], minimise |(W - pruned) X|^2 under a sparsity pattern. All
-that the inputs contribute is the Hessian H, proportional to X X^T; its scale does not matter.
+that the inputs contribute is the Hessian H, proportional to X X^T.
 """
 
 import jax

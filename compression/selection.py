@@ -2,7 +2,7 @@
 
 Arrays here have inputs first, [I O], so that n of m neighbouring inputs are rows. Scores are at least 0; +inf means
 never. The k-th smallest is found digit by digit in the bits of the floats, whose order as integers is their order as
-numbers: three histograms instead of a sort, and over several devices only the histograms travel.
+numbers: three histograms instead of a sort.
 """
 
 from typing import NamedTuple

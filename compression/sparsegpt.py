@@ -68,7 +68,8 @@ def sparsegpt(
 ) -> PruneResult:
     """Prune a linear layer, and quantise what stays if `bits` (2..8) is given.
 
-    weight: outputs by inputs. hessian: proportional to X X^T for inputs X [I N]; the scale does not matter.
+    weight: outputs by inputs. hessian: proportional to X X^T for inputs X [I N]; the scale does not matter as long as
+        every input was active (one that was not adds 1 to the mean of the diagonal, as in the public code).
     sparsity: share of weights dropped, exactly round(sparsity * O * I) of them, spread evenly over mask blocks.
     pattern: (n, m) keeps n of every m inputs instead, and sparsity is not read.
     block_size: columns between two products with all columns before them; a matter of speed alone where

@@ -57,6 +57,8 @@ def main() -> None:
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")
     for name, module in modules.items():
         if arguments.redraw:
+            if not record.read_provenance(name, recipe.name):
+                sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
             record.draw(name, module, recipe.name)
         elif record.is_fresh(name, module, recipe):
             print(f"{name}: up to date", file=sys.stderr)

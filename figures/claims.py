@@ -57,4 +57,5 @@ def recorded_claims(name: str, module: ModuleType, preset_name: str) -> list[Cla
 
 def where(known: dict[str, Any]) -> str:
     minutes = known["minutes"] + sum(one["minutes"] for one in known["models"])
-    return f"{known['preset']}, {minutes:.0f} min, {known['device']}"
+    seeds = f"{len(known['seeds'])} seed{'s' * (len(known['seeds']) > 1)}, " if known["seeds"] else ""
+    return f"{known['preset']}, {seeds}{minutes:.0f} min, {known['device']}"

@@ -1,4 +1,4 @@
-"""What only this world can show: does pruning hurt learning in context before it hurts the loss?"""
+"""What only this world can show: does pruning hurt answers to prompts before it hurts the loss?"""
 
 import jax
 import matplotlib.pyplot as plt
@@ -21,9 +21,10 @@ DIFFERS = (
     "much is left of what the dense model gained on a uniform guess (3.91 nats a token; exact Bayes is at 1.32); the "
     "share kept of accuracy is accuracy over the dense model's, averaged over all k at their largest n. Both are 1 for "
     "the dense model, and intervals are paired with it. *Holds* where less is kept of accuracy than of the loss, "
-    "intervals apart, *partly* where only the means say so. The two scales are a choice: a model that knows only how "
-    "often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt still answers "
-    "some."
+    "intervals apart, *partly* where only the means say so. Much of that accuracy is there without any example; what "
+    "examples add, from none to the most that fit, is given beside it. The two scales are a choice: a model that knows "
+    "only how often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt still "
+    "answers some."
 )
 SOURCES = pruning.SOURCES
 PRUNINGS = {
@@ -55,8 +56,8 @@ def wanted(recipe: Recipe) -> Wanted:
 def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: model, pruning, quantity, example_length, num_examples, value, half_width (95 % over seeds and prompts).
 
-    Quantities: excess (nats a token over exact Bayes), accuracy, and kept_loss, kept_accuracy (see DIFFERS; paired
-    with the dense model).
+    Quantities: excess (nats a token over exact Bayes), accuracy, gain (of accuracy from no example to the most that
+    fit, mean over k), and kept_loss, kept_accuracy (see DIFFERS; paired with the dense model).
     """
     models = trained(wanted(recipe))
     hmm, _ = models[0].config.data.build()
@@ -90,6 +91,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             rows.append((name, label, "kept_loss", 0, 0, *estimate(1 - np.stack(lost))))
             rows += [(name, label, "accuracy", *cell, *estimate(np.stack(right[cell]))) for cell in cells]
             at_most = [np.mean([right[k, n][seed] for k, n in most.items()], axis=0) for seed in range(len(seeds))]
+            at_none = [np.mean([right[k, 0][seed] for k in most], axis=0) for seed in range(len(seeds))]
+            rows.append((name, label, "gain", 0, 0, *estimate(np.stack(at_most) - np.stack(at_none))))
             dense_right = dense_right or at_most
             ratio = np.stack([ratio_of_means(*pair) for pair in zip(at_most, dense_right, strict=True)])
             rows.append((name, label, "kept_accuracy", 0, 0, *estimate(ratio)))
@@ -147,13 +150,15 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
             above = only(rows, model=name, pruning=label, quantity="excess")
             dense = only(rows, model=name, pruning="dense", quantity="excess")
+            gain, dense_gain = (only(rows, model=name, pruning=p, quantity="gain") for p in (label, "dense"))
             table.append(
                 Claim(
-                    f"{name}, {label}: pruning hurts learning in context before it hurts the loss",
+                    f"{name}, {label}: pruning hurts answers to prompts before it hurts the loss",
                     "no claim of the paper's",
                     f"keeps {100 * accuracy.mean:.1f} ± {100 * accuracy.half_width:.1f} % of the accuracy, "
-                    f"{100 * loss.mean:.1f} ± {100 * loss.half_width:.1f} % of the way to Bayes "
-                    f"(excess {dense.mean:.3f} → {show(above)} nats)",
+                    f"{100 * loss.mean:.1f} ± {100 * loss.half_width:.1f} % of the loss gained on a uniform guess "
+                    f"(excess {dense.mean:.3f} → {show(above)} nats); examples add {100 * dense_gain.mean:.1f} → "
+                    f"{100 * gain.mean:.1f} ± {100 * gain.half_width:.1f} points",
                     first_to_go(loss, accuracy),
                 )
             )

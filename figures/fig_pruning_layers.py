@@ -27,8 +27,7 @@ DIFFERS = (
     "to 50 %. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, ours one to all "
     "blocks of a small transformer; its perplexities are drawn as nats above the dense model's 8.35, and the claim is "
     "judged on the difference between the halves, paired by seed and document. Where the average is far above the "
-    "median, a few layers make it: those whose inputs lie in few dimensions, which exact reconstruction mends almost "
-    "wholly; why just these was not looked into."
+    "median, a few layers make it; why just these was not looked into."
 )
 SOURCES = pruning.SOURCES
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}

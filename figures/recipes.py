@@ -95,7 +95,10 @@ def trained(wanted: Wanted) -> list[Trained]:
             out = run_directory(config, training)
             if not (out / "model" / "config.json").exists():
                 train(config, out)
-            model = checkpoints.load(out / "model")
+            try:
+                model = checkpoints.load(out / "model")
+            except ValueError as error:
+                raise TrainingError(f"{error}: trained by other code? Remove {out} to train it again") from error
             run = json.loads((out / "config.json").read_text())
             found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
     precisions = {one.run["precision"] for one in found}

@@ -60,6 +60,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -143,8 +145,15 @@ def load(directory: Path | str, dtype: str = "float32") -> Model:
     config = json.loads((directory / "config.json").read_text()).get("icl_synth")
     if config is None:
         raise ValueError(f"{directory}/config.json has no icl_synth section: not written by icl_synth's export")
-    kind = config.pop("kind")
+    kind = config.pop("kind", None)
+    if kind not in MODELS:
+        raise ValueError(f"{directory}/config.json names a model of kind {kind!r}: known are {', '.join(MODELS)}")
     config_class, model_class = MODELS[kind]
+    unknown = config.keys() - {field.name for field in dataclasses.fields(config_class)}
+    if unknown:
+        raise ValueError(
+            f"{directory}/config.json has fields that a {kind} does not know: {', '.join(sorted(unknown))}"
+        )
     model_config = config_class(**config)
     graph, expected = split(nnx.eval_shape(lambda: model_class(model_config, nnx.Rngs(0), dtype)))
     try:

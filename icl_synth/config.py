@@ -60,7 +60,7 @@ class DataConfig:
             entity_persistence=self.entity_persistence,
         )
         hmm = sample_concept_hmm(jax.random.key(self.world_seed), both)
-        return hmm.select(range(self.concepts)), hmm.select(range(self.concepts, 2 * self.concepts))
+        return hmm.select(slice(self.concepts)), hmm.select(slice(self.concepts, None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,11 @@ class OptimizerConfig:
         for name in ("learning_rate", "muon_learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimizer.weight_decay must be 0 or more, got {self.weight_decay}")
         if self.warmup_steps < 0:
             raise ValueError(f"optimizer.warmup_steps must be 0 or more, got {self.warmup_steps}")
 

@@ -171,11 +171,15 @@ class Arguments:
     out: pathlib.Path
     """.npz holds tokens [documents, length] and concepts; .txt one document a line, by the official token names."""
     num_documents: int = 1000
+    """Documents, each of a concept of its own."""
     length: int = 10240
     """Tokens a document."""
     vocab_size: int = 50
+    """Tokens in the world; the paper has 50, 100 and 150."""
     entity_persistence: float = 0.9
+    """Weight of staying with the same entity from token to token, 0 to 1."""
     seed: int = 0
+    """Seed of the documents; the world itself is always the same."""
     split: Literal["in_distribution", "held_out"] = "in_distribution"
     """Which five of the world's ten concepts."""
     overwrite: bool = False

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from compression import packing
-from compression.apply import Pruning, main, prune_model, size_on_disk
+from compression.apply import Pruning, main, prune_layer, prune_model, size_on_disk
 from compression.calibrate import calibrate, embed, run
 from compression.sparsegpt import sparsegpt
 from icl_synth import checkpoints
@@ -116,3 +117,14 @@ def test_plain_errors(tmp_path):
     with pytest.raises(ValueError, match="not empty and holds no pruning of ours"):
         prune_model(model, TOKENS, Pruning(), tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "alps", "sparsegpt"])
+def test_two_of_four_stay_even_where_weights_are_zero_already(method):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 16)).astype(np.float32)
+    weight[:, :3] = 0
+    x = rng.standard_normal((16, 200))
+    pruned, mask, _ = prune_layer(weight, jnp.asarray(x @ x.T, jnp.float32), Pruning(method, pattern=(2, 4)))
+    assert (np.asarray(mask).reshape(8, 4, 4).sum(-1) == 2).all()
+    assert not np.asarray(pruned)[~np.asarray(mask)].any()

@@ -9,13 +9,13 @@ from compression.baselines import least_squares, magnitude, ria, wanda
 from compression.problem import output_error
 from compression.selection import smallest, up_to_threshold
 from compression.sparsegpt import sparsegpt
-from tests.test_sparsegpt import GOLDEN, SHARED, problem
+from tests.test_sparsegpt import GOLDEN, ORACLES, problem
 
 PATTERNS = {"unstr50": {}, "unstr80": {"sparsity": 0.8}, "s24": {"pattern": (2, 4)}, "s48": {"pattern": (4, 8)}}
 
 
 @pytest.mark.parametrize("case", PATTERNS)
-@pytest.mark.parametrize("path", [GOLDEN, SHARED / "sparsegpt_96x160_dead.npz"], ids=["golden", "dead inputs"])
+@pytest.mark.parametrize("path", ORACLES.values(), ids=ORACLES)
 def test_magnitude_and_wanda_of_the_oracle(path, case):
     if not path.exists():
         pytest.skip("the oracles are not on this machine")

@@ -114,5 +114,5 @@ def test_fine_tuning_in_a_format_lowers_its_loss():
 
 
 def test_layers_that_are_not_there_are_named():
-    with pytest.raises(ValueError, match=r"keep names 'blocks.7', which is no layer of this model: blocks.0.qkv"):
+    with pytest.raises(ValueError, match=r"keep names 'blocks.7', which is no layer of this model: blocks.0.down"):
         in_format(random_model(CONFIGS[0]), "msfp12", keep=("blocks.7",))

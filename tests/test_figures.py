@@ -52,7 +52,7 @@ def toy(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", command.MODULES)
-def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypatch):
+def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypatch, capsys):
     module = importlib.import_module(f"figures.{name}")
     record.make(name, module, toy, "a command")
     written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
@@ -66,8 +66,13 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
     assert record.is_fresh(name, module, toy)
     assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
-    monkeypatch.setattr("figures.recipes.train", None)  # a second look must not train
-    assert f"{name}.png" in command.summary({name: module}, "toy")
+    monkeypatch.setattr("figures.recipes.train", None)  # a second time nothing is trained or computed
+    monkeypatch.setattr(module, "compute", None)
+    monkeypatch.setattr(command.devices, "start", lambda *_: None)
+    monkeypatch.setitem(command.RECIPES, "toy", toy)
+    monkeypatch.setattr("sys.argv", ["figures", name, "--preset", "toy"])
+    command.main()
+    assert f"{name}.png" in capsys.readouterr().out
 
 
 def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):

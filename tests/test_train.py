@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from icl_synth import checkpoints, devices, train
@@ -253,6 +254,52 @@ def test_a_full_disk_is_said_plainly():
         train.save(Full(), 80, state, 1.0)
 
 
+def test_a_full_disk_while_a_model_is_written_keeps_the_old_one(tmp_path, monkeypatch):
+    """safetensors has an error of its own for it, which is no OSError."""
+    model = checkpoints.create(TINY.model)
+    checkpoints.export(model, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match=r"model.safetensors could not be written: I/O error: No space left"):
+        checkpoints.export(model, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["transformer", "lstm"])
+def test_bfloat16_trains_as_float32_does_under_the_compiler_that_users_have(kind, tmp_path):
+    """Some products of bfloat16 fail or fall back only in XLA's full pipeline, which the other tests turn off."""
+    program = f"""
+import dataclasses, sys
+from icl_synth import devices, train
+from icl_synth.config import DataConfig, TrainConfig
+from icl_synth.lstm import LSTMConfig
+from icl_synth.transformer import TransformerConfig
+model = TransformerConfig(context=96, depth=1, width=32, heads=2) if {kind!r} == "transformer" else LSTMConfig(width=32)
+config = TrainConfig(steps=20, batch=4, evaluate_every=20, evaluation_documents=4, data=DataConfig(length=97),
+                     model=model, micro_batch=1)
+devices.start(devices.Devices(), 2)
+for precision in ("float32", "bfloat16"):
+    train.train(dataclasses.replace(config, precision=precision), sys.argv[1] + "/" + precision)
+"""
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment, check=True, timeout=300)
+    losses = [train.read_metrics(tmp_path / name / "metrics.jsonl", 20)[-1]["loss"] for name in ("float32", "bfloat16")]
+    assert losses[0] < np.log(50) - 0.3 and losses[1] == pytest.approx(losses[0], abs=0.05)
+
+
+def test_a_random_world_trains(tmp_path):
+    data = DataConfig("random", vocab_size=20, concepts=3, entities=4, properties=5, length=33)
+    seen, held_out = data.build()
+    assert seen.num_concepts == held_out.num_concepts == 3 and seen.property_transitions.shape == (3, 5, 5)
+    assert not np.array_equal(seen.property_transitions, held_out.property_transitions)
+    model = train.train(dataclasses.replace(TINY, steps=20, data=data), tmp_path / "run", one_device())
+    assert model(jnp.arange(12)[None]).shape == (1, 12, 50)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -261,6 +308,8 @@ def test_a_full_disk_is_said_plainly():
         (lambda: TrainConfig(data=DataConfig(vocab_size=80)), "set model.vocab_size to at least 80"),
         (lambda: TrainConfig(data=DataConfig(length=400)), "more than model.context 256"),
         (lambda: DataConfig(concepts=7), "set data.world to random"),
+        (lambda: OptimizerConfig(beta1=2.0), r"optimizer.beta1 must be in \[0, 1\), got 2.0"),
+        (lambda: OptimizerConfig(weight_decay=-1.0), "optimizer.weight_decay must be 0 or more, got -1.0"),
         (lambda: TrainConfig(data=DataConfig(length=32, documents=1, document_length=64)), "fewer sequences"),
     ],
 )
