@@ -84,19 +84,22 @@ def encode(
 @jax.jit
 def decode(encoded: BlockFloat) -> Float[Array, "*S"]:
     """The float32 array of the original shape."""
-    format, element, stored = encoded.format, encoded.format.element, encoded.exponents.astype(jnp.int32)
-    if isinstance(element, formats.Integer):
-        elements = encoded.elements.astype(jnp.float32) * 2.0**element.smallest_step
-    else:
-        elements = rounding.element_value(encoded.elements.astype(jnp.int32), element)
-    shared = blocks.unshared(elements, format)._replace(
-        halved=encoded.halved.astype(jnp.int32), tensor=encoded.tensor_scale, broken=jnp.isnan(encoded.tensor_scale)
+    format, element = encoded.format, encoded.format.element
+    elements, stored, halved = (
+        blocks.not_last(part.astype(jnp.int32), encoded.shape, encoded.axis)
+        for part in (encoded.elements, encoded.exponents, encoded.halved)
     )
+    if isinstance(element, formats.Integer):
+        values = elements * 2.0**element.smallest_step
+    else:
+        values = rounding.element_value(elements, element)
+    scale = encoded.tensor_scale
+    shared = blocks.unshared(values, format)._replace(halved=halved, tensor=scale, broken=jnp.isnan(scale))
     if format.scale == "power":
         shared = shared._replace(exponents=stored - rounding.BIAS, broken=stored == rounding.NOT_FINITE)
     if format.scale == "e4m3":
         shared = shared._replace(fraction=rounding.element_value(stored, formats.E4M3))
-    return blocks.from_blocks(blocks.to_values(elements, shared, format), encoded.shape, encoded.axis)
+    return blocks.from_blocks(blocks.to_values(values, shared, format), encoded.shape, encoded.axis)
 
 
 def _check(x, format, axis, mode, scale_rule, key) -> tuple[Format, int]:
@@ -133,13 +136,14 @@ def _encode(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule
         codes = (elements * 2.0**-element.smallest_step).astype(jnp.int8 if element.bits <= 8 else jnp.int16)
     else:
         codes = rounding.element_code(elements, element).astype(jnp.uint8)
-    stored, tensor = shared.exponents[..., :0], jnp.where(shared.broken.any(), jnp.nan, shared.tensor)
+    stored, tensor = shared.exponents[:, :, :0], jnp.where(shared.broken.any(), jnp.nan, shared.tensor)
     if format.scale == "power":
         tensor = shared.tensor
         stored = jnp.where(shared.broken, rounding.NOT_FINITE, shared.exponents + rounding.BIAS)
     if format.scale == "e4m3":
         stored = rounding.element_code(shared.fraction, formats.E4M3)
-    return BlockFloat(codes, stored.astype(jnp.uint8), shared.halved.astype(jnp.uint8), tensor, format, x.shape, axis)
+    parts = (codes, stored.astype(jnp.uint8), shared.halved.astype(jnp.uint8))
+    return BlockFloat(*(blocks.last(part, x.shape, axis) for part in parts), tensor, format, x.shape, axis)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

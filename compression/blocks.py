@@ -1,10 +1,15 @@
-"""How an array is cut into blocks, and what the numbers of a block share."""
+"""How an array is cut into blocks, and what the numbers of a block share.
 
+Blocks lie where they are, so that no axis has to be moved: an array is seen as [A N B C], the axes before the blocked
+one taken together, N blocks of B numbers, and the axes after it.
+"""
+
+import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from compression import formats, rounding
 from compression.formats import Format
@@ -19,44 +24,58 @@ LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
 class Shared(NamedTuple):
     """What the elements of a block share; an element stands for element * 2^(exponent - halved) * fraction * tensor."""
 
-    exponents: Int[Array, "*S N 1"]
-    halved: Int[Array, "*S N M"]
-    fraction: Float[Array, "*S N 1"]
+    exponents: Int[Array, "A N 1 C"]
+    halved: Int[Array, "A N M C"]
+    fraction: Float[Array, "A N 1 C"]
     tensor: Float[Array, ""]
-    broken: Bool[Array, "*S N 1"]
+    broken: Bool[Array, "A N 1 C"]
 
 
-def to_blocks(x: Array, format: Format, axis: int) -> Float[Array, "*S N B"]:
-    """The blocks on the last axis; without blocks the whole axis is one."""
-    x = jnp.moveaxis(x, axis, -1)
-    block = format.block or x.shape[-1]
-    padded = jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((0, -x.shape[-1] % block),))
-    return padded.reshape(*x.shape[:-1], -1, block)
+def to_blocks(x: Array, format: Format, axis: int) -> Float[Array, "A N B C"]:
+    """The array cut into blocks along an axis, the last block filled up with zeros; without blocks all of it is one."""
+    length = x.shape[axis]
+    block = format.block or length
+    padded = jnp.pad(x, [(0, -length % block if i == axis else 0) for i in range(x.ndim)])
+    return padded.reshape(math.prod(x.shape[:axis]), -1, block, math.prod(x.shape[axis + 1 :]))
 
 
-def from_blocks(blocks: Float[Array, "*S N B"], shape: tuple[int, ...], axis: int) -> Array:
-    flat = blocks.reshape(*blocks.shape[:-2], -1)[..., : shape[axis]]
-    return jnp.moveaxis(flat, -1, axis)
+def from_blocks(blocks: Float[Array, "A N B C"], shape: tuple[int, ...], axis: int) -> Array:
+    """The array of that shape which was cut."""
+    whole = blocks.reshape(*shape[:axis], -1, *shape[axis + 1 :])
+    return jax.lax.slice_in_dim(whole, 0, shape[axis], axis=axis)
+
+
+def last(part: Shaped[Array, "A N K C"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "*S N K"]:
+    """What belongs to blocks, with these on the last axes and the array's other axes before them."""
+    return jnp.moveaxis(part, 3, 1).reshape(*shape[:axis], *shape[axis + 1 :], *part.shape[1:3])
+
+
+def not_last(part: Shaped[Array, "*S N K"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "A N K C"]:
+    """The inverse of `last`."""
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    return jnp.moveaxis(part.reshape(outer, inner, *part.shape[-2:]), 1, 3)
 
 
 def unshared(blocks: Array, format: Format) -> Shared:
     """Every scale 1, but for the exponent that is part of a fixed-point format."""
-    one = blocks[..., :1].shape
+    one = blocks[:, :, :1].shape
     exponents = jnp.full(one, format.fixed_exponent)
-    return Shared(exponents, jnp.zeros((*one[:-1], 0), jnp.int32), jnp.ones(one), jnp.ones(()), jnp.zeros(one, bool))
+    return Shared(
+        exponents, jnp.zeros((*one[:2], 0, one[3]), jnp.int32), jnp.ones(one), jnp.ones(()), jnp.zeros(one, bool)
+    )
 
 
-def share(blocks: Float[Array, "*S N B"], format: Format, rule: ScaleRule) -> Shared:
+def share(blocks: Float[Array, "A N B C"], format: Format, rule: ScaleRule) -> Shared:
     """The scales that a format gives to these blocks."""
     shared, bits = unshared(blocks, format), rounding.magnitude_bits(blocks)
-    largest = bits.max(-1, keepdims=True)
+    largest = bits.max(2, keepdims=True)
     broken = rounding.exponent(largest) > HIGHEST
     if format.scale == "power":
         top = whole_log2(largest, rule)
         exponents = jnp.clip(top - format.element.top_exponent, LOWEST, HIGHEST)
         shared = shared._replace(exponents=exponents, broken=broken)
         if format.sub_block:
-            pairs = bits.reshape(*bits.shape[:-1], -1, format.sub_block).max(-1)
+            pairs = bits.reshape(*bits.shape[:2], -1, format.sub_block, bits.shape[3]).max(3)
             shared = shared._replace(halved=jnp.clip(top - rounding.exponent(pairs), 0, 1))
         return shared
     whole = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
@@ -71,7 +90,7 @@ def share(blocks: Float[Array, "*S N B"], format: Format, rule: ScaleRule) -> Sh
     return shared._replace(broken=jnp.broadcast_to(broken.any(), broken.shape))
 
 
-def whole_log2(largest: Int[Array, "*S N 1"], rule: ScaleRule) -> Int[Array, "*S N 1"]:
+def whole_log2(largest: Int[Array, "A N 1 C"], rule: ScaleRule) -> Int[Array, "A N 1 C"]:
     """log2 of the largest element from its bits, made whole by the rule."""
     mantissa = largest & ((1 << rounding.MANTISSA) - 1)
     up = {"floor": False, "ceil": mantissa > 0, "nearest": mantissa >= ROOT_TWO}[rule]
@@ -79,8 +98,8 @@ def whole_log2(largest: Int[Array, "*S N 1"], rule: ScaleRule) -> Int[Array, "*S
 
 
 def to_elements(
-    blocks: Float[Array, "*S N B"], shared: Shared, format: Format, mode: Rounding, key: Array | None
-) -> Float[Array, "*S N B"]:
+    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, mode: Rounding, key: Array | None
+) -> Float[Array, "A N B C"]:
     """The elements in their own units."""
     units = rounding.scaled(blocks, -exponents_of(shared, format))
     if format.scale in ("float", "e4m3"):
@@ -91,13 +110,13 @@ def to_elements(
     return jnp.where(shared.broken, 0.0, rounding.to_element(units, format.element, mode, key))
 
 
-def exponents_of(shared: Shared, format: Format) -> Int[Array, "*S N #B"]:
+def exponents_of(shared: Shared, format: Format) -> Int[Array, "A N #B C"]:
     if not format.sub_block:
         return shared.exponents
-    return shared.exponents - jnp.repeat(shared.halved, format.sub_block, axis=-1)
+    return shared.exponents - jnp.repeat(shared.halved, format.sub_block, axis=2)
 
 
-def to_values(elements: Float[Array, "*S N B"], shared: Shared, format: Format) -> Float[Array, "*S N B"]:
+def to_values(elements: Float[Array, "A N B C"], shared: Shared, format: Format) -> Float[Array, "A N B C"]:
     """What the elements stand for."""
     values = rounding.scaled(elements, exponents_of(shared, format)) * (shared.fraction * shared.tensor)
     return jnp.where(shared.broken, jnp.nan, values)

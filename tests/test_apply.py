@@ -125,6 +125,8 @@ def test_two_of_four_stay_even_where_weights_are_zero_already(method):
     weight = rng.standard_normal((8, 16)).astype(np.float32)
     weight[:, :3] = 0
     x = rng.standard_normal((16, 200))
-    pruned, mask, _ = prune_layer(weight, jnp.asarray(x @ x.T, jnp.float32), Pruning(method, pattern=(2, 4)))
+    pruned, mask, _ = prune_layer(
+        jnp.asarray(weight), jnp.asarray(x @ x.T, jnp.float32), Pruning(method, pattern=(2, 4))
+    )
     assert (np.asarray(mask).reshape(8, 4, 4).sum(-1) == 2).all()
     assert not np.asarray(pruned)[~np.asarray(mask)].any()
