@@ -142,8 +142,10 @@ def _encode(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule
         stored = jnp.where(shared.broken, rounding.NOT_FINITE, shared.exponents + rounding.BIAS)
     if format.scale == "e4m3":
         stored = rounding.element_code(shared.fraction, formats.E4M3)
-    parts = (codes, stored.astype(jnp.uint8), shared.halved.astype(jnp.uint8))
-    return BlockFloat(*(blocks.last(part, x.shape, axis) for part in parts), tensor, format, x.shape, axis)
+    codes, stored, halved = (
+        blocks.last(part, x.shape, axis) for part in (codes, stored.astype(jnp.uint8), shared.halved.astype(jnp.uint8))
+    )
+    return BlockFloat(codes, stored, halved, tensor, format, x.shape, axis)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -163,7 +165,7 @@ def matmul(
     return _product(a, b, formats.find(format))
 
 
-def _product(a: Array, b: Array, format: Format) -> Array:
+def _product(a: Array | np.ndarray, b: Array | np.ndarray, format: Format) -> Array:
     carrier = jnp.bfloat16 if _exact_in_bfloat16(format) and _has_matrix_units() else jnp.float32
     a, b = (quantize(x, format, axis=axis).astype(carrier) for x, axis in ((a, -1), (b, 0)))
     return jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")

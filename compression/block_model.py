@@ -90,7 +90,7 @@ def in_format(
         for kernel in kernels:
             if not kept(kernel):
                 name = f"{kernel}.kernel"
-                weights[name] = quantize(weights[name], format, axis=0)
+                weights[name] = quantize(jnp.asarray(weights[name]), format, axis=0)
         return checkpoints.merge(graph, weights)
     copy = checkpoints.merge(graph, weights)
     if isinstance(copy, LSTM):

@@ -50,7 +50,11 @@ def to_integer(x: Float[Array, "*S"], rounding: Rounding, key: Key[Array, ""] | 
     rest = jnp.abs(x - whole)  # exact, where x + 1/2 would round
     if rounding == "truncate":
         return whole
-    up = rest >= 0.5 if rounding == "away" else rest > jax.random.uniform(key, x.shape)
+    if rounding == "away":
+        up = rest >= 0.5
+    else:
+        assert key is not None
+        up = rest > jax.random.uniform(key, x.shape)
     return whole + jnp.where(up, jnp.sign(x), 0.0)
 
 

@@ -57,8 +57,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         chosen = rows[(rows.quantity == "field") & (rows.part == part)].set_index("format").value[names]
         bits.barh(names, chosen, left=left, color=colour, edgecolor="white", label=part)
         left += chosen.to_numpy()
-    for place, total in enumerate(left):
-        bits.text(total + 0.1, place, f"{total:g}", va="center", size=9)
+    for height, total in enumerate(left):
+        bits.text(total + 0.1, height, f"{total:g}", va="center", size=9)
     bits.set(xlabel="bits an element", xlim=(0, 10.2))
     bits.grid(axis="y", visible=False)
     figure.legend(*bits.get_legend_handles_labels(), loc="outside upper center", ncols=5)

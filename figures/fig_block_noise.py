@@ -96,11 +96,12 @@ def plot(rows: pd.DataFrame) -> Figure:
     sizes.minorticks_off()
     sizes.legend(loc="center right", bbox_to_anchor=(1, 0.62))
     area, memory = blocks.published("mac density"), blocks.published("memory density")
-    line = rows[(rows.quantity == "qsnr") & rows.format.isin(area.index)].set_index("format").value
-    cost.plot(area[line.index], line, "o-", color="#0072B2", label="multiply-accumulate")
-    cost.plot(memory[line.index], line, "s--", color="#E69F00", label="memory")
-    for name, value in line.items():
-        cost.annotate(str(name).removeprefix("msfp"), (area[name], value), (5, 3), textcoords="offset points", size=8)
+    noise = rows[(rows.quantity == "qsnr") & rows.format.isin(area.index)].set_index("format").value
+    cost.plot(area[noise.index], noise, "o-", color="#0072B2", label="multiply-accumulate")
+    cost.plot(memory[noise.index], noise, "s--", color="#E69F00", label="memory")
+    for name in map(str, noise.index):
+        place = (area[name], noise[name])
+        cost.annotate(name.removeprefix("msfp"), place, (5, 3), textcoords="offset points", size=8)
     cost.set(xscale="log", xlabel="density, float32 = 1 (Rouhani et al. 2020)", title="MSFP: what is gained in area")
     cost.set_ylabel("signal to noise (ours), dB")
     cost.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
