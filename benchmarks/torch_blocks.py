@@ -1,6 +1,6 @@
 """The peer: OCP Microscaling emulated as public PyTorch code does it, plainly.
 
-`python -m benchmarks.torch_blocks FORMAT THREADS REPEATS` prints seconds: first of quantising 1024 x 1024, REPEATS times,
+`python -m benchmarks.torch_blocks FORMAT THREADS REPEATS` prints seconds: REPEATS times of quantising 1024 x 1024,
 then of a 1024^3 product with both operands quantised.
 """
 
