@@ -85,7 +85,7 @@ def report() -> list[str]:
         "matrices with both quantised in it. PyTorch is a plain emulation in the manner of microxcaling, the faster of "
         "one and two threads; the last column is microxcaling itself, one thread, on another machine.",
         "",
-        "| format | quantise, ours | PyTorch | ratio | product, ours | of float32's | PyTorch | public code, elsewhere |",
+        "| format | quantise, ours | PyTorch | ratio | product, ours | of float32's | PyTorch | public code |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     plain = min(own["product float32"])
