@@ -30,9 +30,7 @@ DIFFERS = (
     "forwards and backwards in the format, with fresh documents. Areas are those of the MSFP paper's table."
 )
 SOURCES = (*blocks.SOURCES, "figures/pruning.py")
-SHOWN = ("msfp16", "msfp14", "msfp12", "msfp11", "mx9", "mx6", "mx4", "mxint8", "mxfp8_e4m3", "mxfp6_e2m3", "mxfp4",
-         "nvfp4", "int8", "int4")  # fmt: skip
-TUNED = ("msfp12", "msfp11", "mx4")
+TUNED = ("msfp12", "msfp11")
 TUNING_STEPS = 200
 PROMPT_SEED = 2302
 SHARE_OF_PROMPTS = 0.4
@@ -56,8 +54,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     prompts = sample_prompts(hmm, jax.random.key(PROMPT_SEED), number, examples, 10)
     labels = np.asarray(prompts.labels)
     rows = []
-    bar = tqdm(total=len(models) * (1 + len(SHOWN) + len(TUNED)), desc="models in a format", unit="model")
-    settings = [("float32", False), *((name, False) for name in SHOWN), *((name, True) for name in TUNED)]
+    settings = [("float32", False), *((name, False) for name in recipe.formats), *((name, True) for name in TUNED)]
+    bar = tqdm(total=len(models) * len(settings), desc="models in a format", unit="model")
     for name in recipe.models:
         seeds = [one for one in models if one.name == name]
         losses: dict[tuple[str, bool], np.ndarray] = {}
@@ -99,6 +97,10 @@ def with_format(one: Trained, format: str, tuned: bool) -> checkpoints.Model:
     )
 
 
+def bits_of(format: str) -> float:
+    return FORMATS[format].average_bits
+
+
 def plot(rows: pd.DataFrame) -> Figure:
     names = list(rows.model.unique())
     figure, grid = plt.subplots(2, len(names), figsize=(5.6 * len(names), 7.4), sharex=True, squeeze=False)
@@ -109,12 +111,14 @@ def plot(rows: pd.DataFrame) -> Figure:
             for label, (colour, marker, members) in FAMILIES.items():
                 for tuned in (False, True):
                     line = pick(rows, model=name, quantity=quantity, tuned=tuned)
-                    line = line[line.format.isin(members)]
+                    line = line[line.format.isin(members)].sort_values("format", key=lambda names: names.map(bits_of))
+                    joined = "-" if label in ("MSFP", "SMX") and not tuned else ""
                     if len(line):
-                        bits = [FORMATS[format].average_bits for format in line.format]
-                        panel.errorbar(bits, scale * line.value, scale * line.half_width, color=colour, marker=marker,
-                                       mfc="white" if tuned else None, ls="" if tuned else "-", capsize=2, lw=1.2,
-                                       label=f"{label}, fine-tuned" if tuned else label)  # fmt: skip
+                        panel.errorbar(
+                            line.format.map(bits_of), scale * line.value, scale * line.half_width, color=colour,
+                            marker=marker, mfc="white" if tuned else None, ls=joined, capsize=2, lw=1.2,
+                            label=f"{label}, fine-tuned" if tuned else label,
+                        )  # fmt: skip
         column[0].set(title=name, yscale="log")
         column[1].set(xlabel="bits an element of weights and inputs")
     grid[0, 0].set_ylabel("loss above exact Bayes, nats a token")

@@ -26,6 +26,7 @@ class Recipe:
     seeds: tuple[int, ...]
     prompts: int
     documents: int
+    formats: tuple[str, ...]  # number formats that models are put in
 
     @property
     def kinds(self) -> Wanted:
@@ -38,6 +39,8 @@ class Recipe:
         return Wanted(self.family, self.seeds[:1])
 
 
+FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4")
+MANY_FORMATS = (*FEW_FORMATS, "msfp14", "mx6", "mx4", "mxfp8_e4m3", "mxfp6_e2m3", "nvfp4", "int8", "int4")
 PAPER_TRANSFORMERS = {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (4, 12, 16)}
 RECIPES = {
     "quick": Recipe(
@@ -47,6 +50,7 @@ RECIPES = {
         (0,),
         500,
         128,
+        FEW_FORMATS,
     ),
     "small": Recipe(
         "small",
@@ -55,9 +59,16 @@ RECIPES = {
         (0, 1, 2),
         2500,
         512,
+        MANY_FORMATS,
     ),
     "paper": Recipe(
-        "paper", PAPER_TRANSFORMERS | {"LSTM": "paper-lstm"}, PAPER_TRANSFORMERS, (0, 1, 2, 3, 4), 2500, 100
+        "paper",
+        PAPER_TRANSFORMERS | {"LSTM": "paper-lstm"},
+        PAPER_TRANSFORMERS,
+        (0, 1, 2, 3, 4),
+        2500,
+        100,
+        MANY_FORMATS,
     ),
 }
 

@@ -44,11 +44,10 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
         patch.setattr("figures.fig_block_noise.VECTORS", 20)
         patch.setattr("figures.fig_block_noise.BLOCK_SIZES", (4, 256))
-        patch.setattr("figures.fig_block_models.SHOWN", ("msfp16", "msfp12", "msfp11", "mx9", "mxint8"))
         patch.setattr("figures.fig_block_models.TUNED", ("msfp11",))
         patch.setattr("figures.fig_block_models.TUNING_STEPS", 2)
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
-        yield Recipe("toy", kinds, family, (0, 1), 12, 16)
+        yield Recipe("toy", kinds, family, (0, 1), 12, 16, ("msfp16", "msfp12", "msfp11", "mx9", "mxint8"))
 
 
 @pytest.mark.parametrize("name", command.MODULES)
