@@ -80,8 +80,9 @@ def plot(rows: pd.DataFrame) -> Figure:
             line = rows[(rows.quantity == quantity) & rows.format.isin(names)]
             bits.plot(line.x, line.value, color=colour, label=label if quantity == "qsnr" else None, **style)
             for _, row in line[line.quantity == "qsnr"].iterrows():
-                bits.annotate(row.format.removeprefix("mxfp").replace("msfp", ""), (row.x, row.value), (4, -9),
-                              textcoords="offset points", size=7, color=colour)  # fmt: skip
+                side, at = ("right", (-6, -3)) if label == "whole tensor" else ("left", (6, -8))
+                short = row.format.removeprefix("msfp").removeprefix("mx").removeprefix("fp8_").removeprefix("fp6_")
+                bits.annotate(short, (row.x, row.value), at, textcoords="offset points", size=7, color=colour, ha=side)
     bits.plot([], [], "_", color="black", ms=9, label="least possible, in theory")
     theory = np.array([3.5, 9.0])
     start = float(rows[(rows.quantity == "qsnr") & (rows.format == "msfp11")].value.iloc[0])
@@ -106,7 +107,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     cost.set_ylabel("signal to noise (ours), dB")
     cost.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
     cost.minorticks_off()
-    cost.legend(loc="lower left")
+    cost.legend(loc="upper right")
     return figure
 
 

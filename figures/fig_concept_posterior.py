@@ -78,9 +78,7 @@ def plot(rows: pd.DataFrame) -> Figure:
                    label=f"{name}: mean excess {mean.value:.3f} ± {mean.half_width:.3f}")  # fmt: skip
         low = np.maximum(line.value - line.half_width, 1e-4)
         right.fill_between(line.position, low, line.value + line.half_width, color=colour, alpha=0.2, lw=0)
-    right.set(
-        xscale="log", yscale="log", xlabel="tokens read", ylabel="expected excess: KL(Bayes || model), nats a token"
-    )
+    right.set(xscale="log", yscale="log", xlabel="tokens read", ylabel="KL(Bayes || model), nats a token")
     right.set_title("What models lose to exact Bayes")
     right.legend()
     for panel in (left, right):
