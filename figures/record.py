@@ -1,5 +1,6 @@
 """A figure on disk: NAME.csv (rows), NAME.png, NAME.pdf and NAME.json (where the rows come from), whole or absent."""
 
+import ast
 import dataclasses
 import hashlib
 import json
@@ -29,7 +30,10 @@ def directory(preset_name: str) -> Path:
 
 
 def sources_hash(module: ModuleType, recipe: Recipe) -> str:
-    """Changes when the recipe, a training preset of it, the figure's file, published values or the library changes."""
+    """Changes when the recipe, a training preset of it, the figure's code, published values or the library changes.
+
+    Prose changes nothing: docstrings, comments, and what a figure says in TITLE and DIFFERS.
+    """
     assert module.__file__
     used = [file for pattern in module.SOURCES for file in HERE.parent.glob(pattern)]
     files = [Path(module.__file__), HERE / "recipes.py", STYLE, *sorted(used)]
@@ -37,8 +41,23 @@ def sources_hash(module: ModuleType, recipe: Recipe) -> str:
     for training in module.wanted(recipe).models.values():
         digest.update(json.dumps(dataclasses.asdict(preset(training)), sort_keys=True).encode())
     for file in files:
-        digest.update(file.read_bytes())
+        digest.update(code(file.read_text()).encode() if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()
+
+
+def code(text: str) -> str:
+    """A Python file without its prose."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [part for part in node.body if not _is_prose(part)]
+    return ast.dump(tree)
+
+
+def _is_prose(part: ast.stmt) -> bool:
+    if isinstance(part, ast.Assign):
+        return [getattr(target, "id", "") for target in part.targets] in (["TITLE"], ["DIFFERS"])
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str)
 
 
 def read_provenance(name: str, preset_name: str) -> dict[str, Any] | None:

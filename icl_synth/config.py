@@ -170,10 +170,10 @@ def _paper(depth: int) -> TrainConfig:
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
     """A few minutes on two cores: fresh documents, Muon; what else was tried is in README.
 
-    Two cores of an AMD EPYC with AVX-512, float32, other work beside it; excess over Bayes and minutes. By `python -m
-    icl_synth.pretrained`, seed 0: quick 0.021 in 5.3, quick-lstm 0.034 in 3.2, quick-draft 0.537 in 0.3. By `python -m
-    figures --preset small`, three seeds: small 0.019 to 0.020 in 5 each; seed 0: small-w32 0.089 in 4, small-w48
-    0.026 in 8, small-w128 0.015 in 16. The others are in the provenance of figures/out/small.
+    Two cores of an Intel Xeon with AVX-512, without AMX, float32; excess over Bayes and minutes. By `python -m
+    icl_synth.pretrained`, seed 0, alone on the machine: quick 0.025 in 3.9, quick-draft 0.537 in 0.4; beside other
+    work: quick-lstm 0.035 in 4.2. By `python -m figures --preset small`, three seeds: small 0.019 to 0.020, small-lstm
+    0.027 to 0.029; minutes, with other runs beside them, are in the provenance of figures/out/small.
     """
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 

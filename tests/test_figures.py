@@ -80,6 +80,21 @@ def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
     assert 0.4 < told[3, 0] < 0.75 and told[3, 4] > 0.97
 
 
+def test_prose_does_not_make_a_figure_stale():
+    text = """'''A figure.'''
+TITLE = "Old"
+LIMIT = 3  # why
+
+
+def compute():
+    '''Rows.'''
+    return LIMIT
+"""
+    prose = text.replace("A figure", "Another").replace("Old", "New").replace("# why", "").replace("Rows", "More rows")
+    assert record.code(text) == record.code(prose) != record.code(text.replace("LIMIT = 3", "LIMIT = 4"))
+    assert record.code(text) != record.code(text.replace("return LIMIT", "return -LIMIT"))
+
+
 def test_an_unknown_figure_names_the_choices():
     with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_block_exponents"):
         command.load(["fig_nine"])
