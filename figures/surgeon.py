@@ -16,7 +16,7 @@ def draw_two_weights(weight: Float[ndarray, " 2"], hessian: Float[ndarray, "2 2"
     def loss(w):
         return 0.5 * np.einsum("...i,ij,...j", w - weight, hessian, w - weight)
 
-    reach = 1.35 * np.abs(weight).max()
+    reach = 1.8 * np.abs(weight).max()
     axis = np.linspace(-0.45 * reach, reach, 200)
     ground = loss(np.stack(np.meshgrid(axis, axis), -1))
     inverse = np.linalg.inv(hessian)
