@@ -100,7 +100,8 @@ def test_an_unknown_figure_names_the_choices():
         command.load(["fig_nine"])
 
 
-def test_results_are_those_of_the_recorded_rows():
+def test_results_are_those_of_the_recorded_rows(monkeypatch):
+    monkeypatch.setattr(record, "OUT", ROOT / "figures" / "out")  # not the toys', while their fixture lives
     modules = command.load([])
     assert (ROOT / "RESULTS.md").read_text() == claims.results(modules), "run python -m figures --results"
 
