@@ -9,7 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from compression import formats
 
@@ -85,7 +85,7 @@ def element_code(x: Float[Array, "*S"], element: formats.Float) -> Int[Array, "*
     normal += (bits >> (MANTISSA - element.mantissa)) & (2**element.mantissa - 1)
     subnormal = (jnp.abs(x) * 2.0**-element.smallest_step).astype(jnp.int32)
     code = jnp.where(octave < element.bottom_exponent, subnormal, normal)
-    return code + (negative(x).astype(jnp.int32) << (element.bits - 1))
+    return code + (jnp.signbit(x).astype(jnp.int32) << (element.bits - 1))
 
 
 def element_value(code: Int[Array, "*S"], element: formats.Float) -> Float[Array, "*S"]:
@@ -93,7 +93,3 @@ def element_value(code: Int[Array, "*S"], element: formats.Float) -> Float[Array
     half = 2 ** (element.bits - 1)
     values = jnp.array(element.positive())[code % half]
     return jnp.where(code >= half, -values, values)
-
-
-def negative(x: Float[Array, "*S"]) -> Bool[Array, "*S"]:
-    return jax.lax.bitcast_convert_type(x, jnp.int32) < 0

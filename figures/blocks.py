@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from compression.block_float import quantize
-from compression.formats import FORMATS, Format, Integer
+from compression.block_model import qsnr
+from compression.formats import Format, Integer, find
 from figures.record import HERE
 
 PARTS = ("block_float", "block_model", "block_packing", "blocks", "datapath", "formats", "rounding")
@@ -54,8 +55,7 @@ def fields(format: Format) -> dict[str, float]:
 
 def draw_number_line(values: np.ndarray, format: str | Format) -> Figure:
     """One block of numbers before and after: the grid its largest one makes, and where each number goes."""
-    name = format if isinstance(format, str) else format.name
-    format = FORMATS[format] if isinstance(format, str) else format
+    format = find(format)
     rounded = np.asarray(quantize(values, format))
     top = np.frexp(np.abs(values).max())[1] - 1 - format.element.top_exponent
     grid = np.array(format.element.positive()) * 2.0**top
@@ -64,9 +64,11 @@ def draw_number_line(values: np.ndarray, format: str | Format) -> Figure:
     for before, after in zip(values, rounded, strict=True):
         panel.annotate("", (after, 0.3), (before, 0.85), arrowprops={"arrowstyle": "->", "color": "#0072B2", "lw": 1})
     panel.plot(values, np.full(len(values), 0.9), "v", color="black", label="numbers")
-    noise = -10 * np.log10(np.square(rounded - values).sum() / np.square(values).sum())
     panel.set(
-        ylim=(-0.5, 1.2), yticks=[], xlabel="value", title=f"{name}: {format.average_bits:g} bits, {noise:.1f} dB"
+        ylim=(-0.5, 1.2),
+        yticks=[],
+        xlabel="value",
+        title=f"{format.name}: {format.average_bits:g} bits, {qsnr(values, rounded):.1f} dB",
     )
     panel.grid(False)
     figure.legend(loc="outside right center")

@@ -5,9 +5,9 @@ those about AMX were timed on another machine than README's), each held against 
 
 - bf16 operands with float32 accumulation run on the matrix units of a CPU that has them (AMX), but only in
   products that contract the last axis of the left operand; a weight gradient contracts the first axis of both,
-  which is slow in float32 too (a tenth of a training step): a leading axis of one keeps it on the fast path.
+  which is slow in float32 too: a leading axis of one keeps it on the fast path.
 - sums over rows are written as products with a column of ones: XLA's own are split into tasks that wait for each
-  other's core (a fifth of a training step).
+  other's core.
 - products batched over heads are the fast form in float32 and the slow one on AMX, so bf16 unrolls the heads.
 - causal attention in blocks of queries, each against the keys it can see, skips the masked half.
 """

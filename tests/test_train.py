@@ -279,7 +279,7 @@ from icl_synth.config import DataConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
 from icl_synth.transformer import TransformerConfig
 model = TransformerConfig(context=96, depth=1, width=32, heads=2) if {kind!r} == "transformer" else LSTMConfig(width=32)
-config = TrainConfig(steps=20, batch=4, evaluate_every=20, evaluation_documents=4, data=DataConfig(length=97),
+config = TrainConfig(steps=120, batch=4, evaluate_every=120, evaluation_documents=4, data=DataConfig(length=97),
                      model=model, micro_batch=1)
 devices.start(devices.Devices(), 2)
 for precision in ("float32", "bfloat16"):
@@ -287,8 +287,10 @@ for precision in ("float32", "bfloat16"):
 """
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment, check=True, timeout=300)
-    losses = [train.read_metrics(tmp_path / name / "metrics.jsonl", 20)[-1]["loss"] for name in ("float32", "bfloat16")]
-    assert losses[0] < np.log(50) - 0.03 and losses[1] == pytest.approx(losses[0], abs=0.01)
+    losses = [
+        train.read_metrics(tmp_path / name / "metrics.jsonl", 120)[-1]["loss"] for name in ("float32", "bfloat16")
+    ]
+    assert losses[0] < np.log(50) - 0.3 and losses[1] == pytest.approx(losses[0], abs=0.01)
 
 
 def test_a_random_world_trains(tmp_path):
