@@ -178,13 +178,14 @@ def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> Trai
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 
 
-# transformers of one recipe and many sizes, 0.05 to 1.2 M parameters, for what depends on size; `small` is one of them
+# transformers of one recipe and many sizes, 0.05 to 4.7 M parameters, for what depends on size; `small` is one of them
 FAMILY = {
     "small-w32": _tiny(8000, 8, TransformerConfig(depth=4, width=32, heads=1)),
     "small-w48": _tiny(6000, 8, TransformerConfig(depth=6, width=48, heads=2)),
     "small": _tiny(6000, 8, TransformerConfig(depth=6, width=64, heads=2)),
     "small-w96": _tiny(5000, 8, TransformerConfig(depth=6, width=96, heads=3)),
     "small-w128": _tiny(4500, 8, TransformerConfig(depth=6, width=128, heads=4)),
+    "small-w256": _tiny(3000, 8, TransformerConfig(depth=6, width=256, heads=8)),
 }
 
 PRESETS = {
