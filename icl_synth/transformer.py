@@ -186,12 +186,15 @@ class Transformer(nnx.Module):
             return x
         return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
 
-    def init_state(self, batch_size: int, length: int) -> Cache:
-        """An empty cache with room for `length` tokens a row. Raises ValueError beyond the context."""
+    def init_state(self, batch_size: int, length: int, spare: int = 0) -> Cache:
+        """An empty cache with room for `length` tokens a row, and for `spare` more that will be taken back.
+
+        Raises ValueError for a length beyond the context.
+        """
         config = self.config
         if length > config.context:
             raise ValueError(f"a cache of {length} tokens is longer than the model's context {config.context}")
-        room = jnp.zeros((batch_size, config.heads, length, config.width // config.heads))
+        room = jnp.zeros((batch_size, config.heads, length + spare, config.width // config.heads))
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 
     def extend(self, tokens: Int[Array | np.ndarray, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:

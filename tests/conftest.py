@@ -9,4 +9,4 @@ import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
-install_import_hook(["icl_synth", "compression"], "beartype.beartype")
+install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype")

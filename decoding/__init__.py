@@ -1,0 +1,1 @@
+"""Greedy, sampled and assisted generation, each one compiled program for a whole batch."""

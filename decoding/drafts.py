@@ -1,0 +1,129 @@
+"""Drafts that need no training of their own: a table of n-grams, the prompt itself, the first layers of a model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from decoding.readers import UNLIMITED
+from icl_synth import checkpoints
+from icl_synth.transformer import Transformer
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The tokens read so far."""
+
+    tokens: Int[Array, "B S"]
+    length: Int[Array, "B"]
+
+
+class Remembering:
+    """A reader whose state is the text itself; a subclass predicts from it."""
+
+    context = UNLIMITED
+
+    def predict(self, text: Int[Array, "B S"], length: Int[Array, "B"]) -> Float[Array, "B V"]:
+        """Logits of the token at position `length`, from the tokens before it."""
+        raise NotImplementedError
+
+    def start(self, batch: int, room: int, window: int) -> History:
+        return History(jnp.zeros((batch, room + window), jnp.int32), jnp.zeros(batch, jnp.int32))
+
+    def prefill(self, tokens, lengths, state):
+        text = state.tokens.at[:, : tokens.shape[1]].set(tokens)
+        return self.predict(text, lengths), History(text, lengths)
+
+    def read(self, tokens, state):
+        count = tokens.shape[1]
+        position = state.length[:, None] + jnp.arange(count)
+        text = state.tokens.at[jnp.arange(len(tokens))[:, None], position].set(tokens, mode="drop")
+        logits = jnp.stack([self.predict(text, state.length + 1 + t) for t in range(count)], axis=1)
+        return logits, History(text, state.length + count)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NGram(Remembering):
+    """log p(next | the last n - 1 tokens) from a table; before a text lie tokens 0."""
+
+    table: Float[Array, "*N V"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.table.shape[-1]
+
+    def predict(self, text, length):
+        before = length[:, None] + jnp.arange(1 - self.table.ndim, 0)
+        tokens = jnp.take_along_axis(text, jnp.maximum(before, 0), axis=1)
+        return self.table[tuple(jnp.where(before >= 0, tokens, 0).T)]
+
+
+def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order: int = 2, weight: float = 1.0) -> NGram:
+    """A table of n-grams counted in documents; a context's counts are filled up with `weight` of the shorter one's.
+
+    That is the posterior mean under a Dirichlet prior around the shorter context's (MacKay & Peto 1995); the
+    shortest, no context at all, is around uniform. Raises ValueError for order < 1 and tokens outside the vocabulary.
+    """
+    documents = np.asarray(documents)
+    if order < 1:
+        raise ValueError(f"order must be at least 1, got {order}")
+    if documents.min() < 0 or documents.max() >= vocab_size:
+        raise ValueError(
+            f"documents hold tokens from {documents.min()} to {documents.max()}, not 0 to {vocab_size - 1}"
+        )
+    padded = np.pad(documents, ((0, 0), (order - 1, 0)))
+    table = np.full(vocab_size, 1 / vocab_size)
+    for n in range(1, order + 1):
+        counts = np.zeros((vocab_size,) * n)
+        length = documents.shape[1]
+        np.add.at(counts, tuple(padded[:, order - n + i :][:, :length] for i in range(n)), 1.0)
+        table = (counts + weight * table) / (counts.sum(-1, keepdims=True) + weight)
+    return NGram(jnp.log(jnp.asarray(table, jnp.float32)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PromptLookup(Remembering):
+    """What followed the last time that the text read as it does now: no model at all.
+
+    The longest run of up to `longest` last tokens that occurred before is looked for, then its latest place; where
+    not even the last token occurred, all tokens are alike.
+    """
+
+    vocab_size: int = dataclasses.field(metadata={"static": True})
+    longest: int = dataclasses.field(default=3, metadata={"static": True})
+
+    def predict(self, text, length):
+        room = text.shape[1]
+        ends = jnp.arange(room)
+        run, same = jnp.zeros(text.shape, jnp.int32), jnp.ones(text.shape, bool)
+        for back in range(1, self.longest + 1):
+            latest = jnp.take_along_axis(text, jnp.maximum(length - back, 0)[:, None], axis=1)
+            earlier = jnp.roll(text, back, axis=1) == latest
+            same &= earlier & (ends >= back) & (ends < length[:, None])
+            run += same
+        best = jnp.argmax(run * room + ends * (run > 0), axis=1)[:, None]
+        found = jnp.take_along_axis(run, best, axis=1) > 0
+        sure = jnp.where(
+            jax.nn.one_hot(jnp.take_along_axis(text, best, axis=1)[:, 0], self.vocab_size) > 0, 0.0, -jnp.inf
+        )
+        return jnp.where(found, sure, 0.0)
+
+
+def first_layers(model: checkpoints.Model, depth: int) -> checkpoints.Model:
+    """A model of a model's first layers, its own last norm and head read straight after them.
+
+    Raises ValueError where `depth` is not between 1 and the model's depth.
+    """
+    if not 1 <= depth <= model.config.depth:
+        raise ValueError(f"the model has layers 1 to {model.config.depth}, asked for the first {depth}")
+    config = dataclasses.replace(model.config, depth=depth)
+    stack = "blocks" if isinstance(model, Transformer) else "layers"
+    dropped = tuple(f"{stack}.{index}." for index in range(depth, model.config.depth))
+    weights = {name: w for name, w in checkpoints.split(model)[1].items() if not name.startswith(dropped)}
+    graph, _ = checkpoints.split(checkpoints.create(config, dtype=model.dtype))
+    return checkpoints.merge(graph, weights)

@@ -1,0 +1,219 @@
+"""What can draft or verify: whatever reads tokens after a state, gives logits, and can go back.
+
+Every state has a `length`, the tokens of each row that it stands for, and entries past it are never looked at, so
+that going back is `at(state, length)` and nothing else. A transformer's cache is such a state as it is. What is
+recurrent keeps its states after the last few tokens in a ring.
+"""
+
+import dataclasses
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, PyTree
+
+from icl_synth import bayes, checkpoints
+from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.lstm import LSTM, LSTMConfig, LSTMState
+from icl_synth.transformer import Cache, Transformer, TransformerConfig
+
+State = TypeVar("State")
+UNLIMITED = 1 << 30
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads tokens, row by row from wherever each row stands. Readers are pytrees, so that jit takes them as they are.
+
+    start: the state before any token, with room for `room` tokens a row, of which the last `window` may be taken back.
+    prefill: the state after the first lengths[b] tokens of each row, and the logits that follow (any for none).
+    read: T <= window further tokens for every row, and the logits after each.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def context(self) -> int: ...
+
+    def start(self, batch: int, room: int, window: int) -> Any: ...
+
+    def prefill(
+        self, tokens: Int[Array, "B L"], lengths: Int[Array, "B"], state: Any
+    ) -> tuple[Float[Array, "B V"], Any]: ...
+
+    def read(self, tokens: Int[Array, "B T"], state: Any) -> tuple[Float[Array, "B T V"], Any]: ...
+
+
+def at(state: State, length: Int[Array, "B"]) -> State:
+    """The state with each row taken back to `length` tokens."""
+    return dataclasses.replace(state, length=length)  # type: ignore[type-var]
+
+
+def as_reader(model: "checkpoints.Model | ConceptHMM | Reader") -> Reader:
+    """A transformer, an LSTM (pruned or in a number format too), a world's exact Bayes filter, or a reader as it is.
+
+    To generate many times, make the reader once: taking a model apart costs about a millisecond.
+    Raises TypeError for anything else.
+    """
+    if isinstance(model, Transformer):
+        return TransformerReader(model.config, *checkpoints.split(model))
+    if isinstance(model, LSTM):
+        return LSTMReader(model.config, *checkpoints.split(model))
+    if isinstance(model, ConceptHMM):
+        return BayesReader(model)
+    if isinstance(model, Reader):
+        return model
+    raise TypeError(f"{type(model).__name__} cannot read tokens: give a Transformer, an LSTM, a ConceptHMM or a Reader")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TransformerReader:
+    """A transformer behind its key/value cache."""
+
+    config: TransformerConfig = dataclasses.field(metadata={"static": True})
+    graph: nnx.GraphDef = dataclasses.field(metadata={"static": True})
+    weights: checkpoints.Weights
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def context(self) -> int:
+        return self.config.context
+
+    @property
+    def model(self) -> Transformer:
+        return cast(Transformer, checkpoints.merge(self.graph, self.weights))
+
+    def start(self, batch: int, room: int, window: int) -> Cache:
+        return self.model.init_state(batch, room, spare=window)
+
+    def prefill(self, tokens, lengths, state):
+        logits, state = self.read(tokens, state)
+        last = jnp.maximum(lengths - 1, 0)[:, None, None]
+        return jnp.take_along_axis(logits, last, axis=1)[:, 0], at(state, lengths)
+
+    def read(self, tokens, state):
+        return self.model.extend(tokens, state)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Ring:
+    """A recurrent reader's states, leaves [B R ...]: the one after t tokens lies at t modulo R."""
+
+    states: PyTree[Array]
+    length: Int[Array, "B"]
+
+    @property
+    def size(self) -> int:
+        return jax.tree.leaves(self.states)[0].shape[1]
+
+
+class Recurrent:
+    """A reader that carries a state from token to token; a subclass says how it begins and what a token does to it."""
+
+    def begin(self, batch: int) -> PyTree[Array]:
+        """The state before any token, batch axis first."""
+        raise NotImplementedError
+
+    def step(self, token: Int[Array, "B"], state: PyTree[Array]) -> tuple[Float[Array, "B V"], PyTree[Array]]:
+        """Logits after one more token, and the state after it."""
+        raise NotImplementedError
+
+    def start(self, batch: int, room: int, window: int) -> Ring:
+        slots = jax.tree.map(lambda x: jnp.repeat(x[:, None], window + 1, axis=1), self.begin(batch))
+        return Ring(slots, jnp.zeros(batch, jnp.int32))
+
+    def prefill(self, tokens, lengths, state):
+        rows = jnp.arange(len(tokens))
+
+        def step(carry, inputs):
+            index, token = inputs
+            return _where(index < lengths, self.step(token, carry[1]), carry), None
+
+        first = self.step(tokens[:, 0], self.begin(len(tokens)))[0], self.begin(len(tokens))
+        (logits, last), _ = jax.lax.scan(step, first, (jnp.arange(tokens.shape[1]), tokens.T))
+        slot = lengths % state.size
+        states = jax.tree.map(lambda ring, x: ring.at[rows, slot].set(x), state.states, last)
+        return logits, Ring(states, lengths)
+
+    def read(self, tokens, state):
+        rows, count = jnp.arange(len(tokens)), tokens.shape[1]
+
+        def step(carry, token):
+            logits, carry = self.step(token, carry)
+            return carry, (logits, carry)
+
+        now = jax.tree.map(lambda ring: ring[rows, state.length % state.size], state.states)
+        _, (logits, after) = jax.lax.scan(step, now, tokens.T)
+        slots = (state.length[:, None] + 1 + jnp.arange(count)) % state.size
+        states = jax.tree.map(lambda ring, x: ring.at[rows[:, None], slots].set(x.swapaxes(0, 1)), state.states, after)
+        return logits.swapaxes(0, 1), Ring(states, state.length + count)
+
+
+def _where(condition: Array, yes: PyTree[Array], no: PyTree[Array]) -> PyTree[Array]:
+    """Row by row one of two states."""
+    return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LSTMReader(Recurrent):
+    """An LSTM; it reads a window token by token, so that verifying five tokens costs five steps."""
+
+    config: LSTMConfig = dataclasses.field(metadata={"static": True})
+    graph: nnx.GraphDef = dataclasses.field(metadata={"static": True})
+    weights: checkpoints.Weights
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def context(self) -> int:
+        return UNLIMITED
+
+    @property
+    def model(self) -> LSTM:
+        return cast(LSTM, checkpoints.merge(self.graph, self.weights))
+
+    def begin(self, batch):
+        state = self.model.init_state(batch)
+        return state.hidden.swapaxes(0, 1), state.cell.swapaxes(0, 1)
+
+    def step(self, token, state):
+        hidden, cell = (x.swapaxes(0, 1) for x in state)
+        logits, after = self.model.extend(token[:, None], LSTMState(hidden, cell, jnp.zeros(len(token), jnp.int32)))
+        return logits[:, 0], (after.hidden.swapaxes(0, 1), after.cell.swapaxes(0, 1))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BayesReader(Recurrent):
+    """The exact predictor of a world's documents; after an impossible token it finds all tokens alike.
+
+    smoothing: as in `icl_synth.bayes`; above 0 no token is impossible.
+    """
+
+    hmm: ConceptHMM
+    smoothing: float = 0.0
+
+    @property
+    def vocab_size(self) -> int:
+        return self.hmm.vocab_size
+
+    @property
+    def context(self) -> int:
+        return UNLIMITED
+
+    def begin(self, batch):
+        return bayes.prior(self.hmm, batch)
+
+    def step(self, token, state):
+        belief = bayes.advance(self.hmm, bayes.observe(self.hmm, state, token)[0], self.smoothing)
+        return jnp.where(belief.possible[:, None], bayes.predict(self.hmm, belief), 0.0), belief

@@ -1,0 +1,108 @@
+"""From logits to tokens: temperature, top-k, top-p; and what both kinds of generation check first."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from decoding.readers import Reader
+
+PAD = -1  # where a row of the result has ended
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn. greedy and top_k decide what is compiled, the rest may change without compiling again."""
+
+    greedy: bool
+    top_k: int | None
+    truncated: bool
+    temperature: Float[Array, ""]
+    top_p: Float[Array, ""]
+
+
+jax.tree_util.register_pytree_node(
+    Sampling,
+    lambda s: ((s.temperature, s.top_p), (s.greedy, s.top_k, s.truncated)),
+    lambda static, leaves: Sampling(*static, *leaves),
+)
+
+
+def check_sampling(
+    temperature: float, top_k: int | None, top_p: float | None, key: Key[Array, ""] | None, vocab_size: int
+) -> Sampling:
+    """Raise ValueError for what makes no sense, before anything is compiled."""
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature must be 0 (greedy) or more, got {temperature}")
+    if temperature > 0 and key is None:
+        raise ValueError("sampling at a temperature above 0 needs a key: key=jax.random.key(seed)")
+    if top_k is not None and not 1 <= top_k <= vocab_size:
+        raise ValueError(f"top_k must be between 1 and the {vocab_size} tokens of the vocabulary, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    top = jnp.float32(1 if top_p is None else top_p)
+    return Sampling(temperature == 0, top_k, top_p is not None, jnp.float32(temperature), top)
+
+
+class Job(NamedTuple):
+    """A batch to continue: prompts filled up on the right, the length of each, and the length it is to reach."""
+
+    tokens: Int[Array, "B L"]
+    lengths: Int[Array, "B"]
+    ends: Int[Array, "B"]
+
+
+def check_job(
+    readers: dict[str, Reader], prompt: Int[Array | np.ndarray, "B L"], lengths, num_tokens: int, stop: int | None
+) -> Job:
+    """The prompts as arrays; ValueError, saying what would be right, where a reader cannot continue them."""
+    prompt = np.asarray(prompt)
+    if prompt.ndim != 2 or prompt.shape[1] < 1 or not np.issubdtype(prompt.dtype, np.integer):
+        raise ValueError(f"prompt must be integers of shape [batch, length >= 1], got {prompt.dtype}{prompt.shape}")
+    if num_tokens < 1:
+        raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
+    batch, longest = prompt.shape
+    lengths = np.full(batch, longest) if lengths is None else np.asarray(lengths)
+    if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
+        raise ValueError(f"lengths must be {batch} numbers between 1 and {longest}, got {lengths.tolist()}")
+    vocab_size = readers["model" if "model" in readers else "target"].vocab_size
+    inside = np.where(np.arange(longest) < lengths[:, None], prompt, 0)
+    if inside.min() < 0 or inside.max() >= vocab_size:
+        raise ValueError(f"prompt holds tokens from {inside.min()} to {inside.max()}, not 0 to {vocab_size - 1}")
+    if stop is not None and not 0 <= stop < vocab_size:
+        raise ValueError(f"stop must be a token from 0 to {vocab_size - 1}, got {stop}")
+    for name, reader in readers.items():
+        if longest + num_tokens > reader.context:
+            raise ValueError(
+                f"a prompt of {longest} tokens and {num_tokens} new ones are longer than the {name}'s context "
+                f"{reader.context}: shorten the prompt or ask for at most {max(0, reader.context - longest)}"
+            )
+    return Job(
+        jnp.asarray(inside, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(lengths + num_tokens, jnp.int32)
+    )
+
+
+def distribution(logits: Float[Array, "*B V"], how: Sampling) -> Float[Array, "*B V"]:
+    """The probabilities that tokens are drawn from: softmax at the temperature, cut to the top k, then to the top p.
+
+    top_p keeps the likeliest tokens until their sum reaches p (Holtzman et al. 2020); at least one.
+    """
+    probs = jax.nn.softmax(logits / how.temperature)
+    if how.top_k is not None:
+        least = jax.lax.top_k(probs, how.top_k)[0][..., -1:]
+        probs = jnp.where(probs >= least, probs, 0.0)
+        probs /= probs.sum(-1, keepdims=True)
+    if how.truncated:
+        order = jnp.argsort(-probs, axis=-1)
+        ordered = jnp.take_along_axis(probs, order, axis=-1)
+        before = jnp.cumsum(ordered, axis=-1) - ordered
+        kept = jnp.where(before < how.top_p, ordered, 0.0)
+        probs = jnp.put_along_axis(jnp.zeros_like(probs), order, kept, axis=-1, inplace=False)
+        probs /= probs.sum(-1, keepdims=True)
+    return probs
+
+
+def draw(key: Key[Array, ""], probs: Float[Array, "*B V"]) -> Int[Array, "*B"]:
+    """A token from each distribution."""
+    return jax.random.categorical(key, jnp.log(probs))

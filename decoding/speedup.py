@@ -1,0 +1,102 @@
+"""From acceptance and costs to speed: the model of Leviathan et al. 2023, with the costs that they leave out.
+
+A round that drafts gamma tokens commits E = (1 - alpha^(gamma + 1)) / (1 - alpha) tokens on average (their equation 1)
+and takes gamma c + v(gamma) + o of the time of one plain token: c for a draft's token, v for verifying gamma + 1
+tokens at once, o for everything else. They take v = 1 and o = 0.
+"""
+
+import dataclasses
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from decoding.readers import Reader, at
+
+MOST = 20  # proposals of a round, where a schedule chooses them
+WIDTHS = (2, 3, 5, 9, MOST + 1)  # verifying windows that are compiled for such a schedule
+READS = 20  # timed together
+REPEATS = 5
+
+
+def expected_tokens(alpha: float | np.ndarray, gamma: int | np.ndarray) -> np.ndarray:
+    """E: mean tokens that a round commits, each proposal accepted with probability alpha, 0 <= alpha <= 1."""
+    alpha, gamma = np.asarray(alpha, float), np.asarray(gamma)
+    if (alpha < 0).any() or (alpha > 1).any() or (gamma < 0).any():
+        raise ValueError(f"alpha must be between 0 and 1 and gamma at least 0, got {alpha} and {gamma}")
+    inside = np.minimum(alpha, 1 - 1e-12)
+    return (1 - inside ** (gamma + 1)) / (1 - inside)
+
+
+def predicted_speedup(alpha: float, gamma: int, draft: float, verify: float = 1.0, overhead: float = 0.0) -> float:
+    """E / (gamma c + v + o), all costs in plain tokens' time."""
+    return float(expected_tokens(alpha, gamma) / (gamma * draft + verify + overhead))
+
+
+def predicted_operations(alpha: float, gamma: int, draft: float) -> float:
+    """Arithmetic operations over plain decoding's (Leviathan et al. 2023, theorem 3.11), c counting operations."""
+    return float((gamma * draft + gamma + 1) / expected_tokens(alpha, gamma))
+
+
+def optimal_num_draft(alpha: float, draft: float, most: int = MOST) -> int:
+    """The gamma of the greatest predicted speed-up where verifying is free; 0 where plain decoding is faster."""
+    return int(np.argmax([predicted_speedup(alpha, gamma, draft) for gamma in range(most + 1)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Seconds, for a whole batch: of a draft's token, of verifying by the number of tokens, of the rest of a round."""
+
+    draft: float
+    verify: dict[int, float]
+    overhead: float = 0.0
+
+    def round(self, gamma: int) -> float:
+        """Seconds of a round that drafts gamma tokens, verified in the narrowest window that was measured."""
+        widths = [width for width in self.verify if width > gamma]
+        if not widths:
+            raise ValueError(f"no window for {gamma} proposals was measured, only {sorted(self.verify)} tokens")
+        return gamma * self.draft + self.verify[min(widths)] + self.overhead
+
+    def speedup(self, alpha: float, gamma: int, plain: float) -> float:
+        """Predicted, over `plain` seconds a token."""
+        return plain * float(expected_tokens(alpha, gamma)) / self.round(gamma)
+
+
+def measure(target: Reader, draft: Reader, batch: int, room: int, widths: tuple[int, ...] = WIDTHS) -> Costs:
+    """Time the draft's single steps and the target's windows in the middle of a text; overhead is left at 0.
+
+    Each is the minimum of several runs of a compiled loop. Windows are no wider than the room.
+    """
+    widths = tuple(width for width in widths if width < room) or (1,)
+    verify = {width: read_seconds(target, batch, room, width) for width in widths}
+    return Costs(read_seconds(draft, batch, room, 1), verify)
+
+
+def read_seconds(reader: Reader, batch: int, room: int, width: int) -> float:
+    """Seconds of reading `width` tokens for every row, with half the room behind them."""
+    start = jax.random.key(0)
+    _read_often(reader, start, batch, room, width).block_until_ready()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        _read_often(reader, start, batch, room, width).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds) / READS
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _read_often(reader: Reader, key: Array, batch: int, room: int, width: int) -> Array:
+    tokens = jax.random.randint(key, (batch, width), 0, reader.vocab_size)
+    place = jnp.full(batch, room // 2)
+    state = reader.start(batch, room, width)
+
+    def again(_: int, carry: tuple) -> tuple:
+        tokens, state = carry
+        logits, state = reader.read(tokens, at(state, place))
+        return logits.argmax(-1).astype(tokens.dtype), state
+
+    return jax.lax.fori_loop(0, READS, again, (tokens, state))[0]
