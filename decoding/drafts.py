@@ -41,7 +41,7 @@ class Remembering:
         count = tokens.shape[1]
         position = state.length[:, None] + jnp.arange(count)
         text = state.tokens.at[jnp.arange(len(tokens))[:, None], position].set(tokens, mode="drop")
-        logits = jnp.stack([self.predict(text, state.length + 1 + t) for t in range(count)], axis=1)
+        logits = jax.vmap(lambda read: self.predict(text, read), in_axes=1, out_axes=1)(position + 1)
         return logits, History(text, state.length + count)
 
 

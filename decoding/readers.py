@@ -197,15 +197,17 @@ class LSTMReader(Recurrent):
 class BayesReader(Recurrent):
     """The exact predictor of a world's documents; after an impossible token it finds all tokens alike.
 
-    smoothing: as in `icl_synth.bayes`; above 0 no token is impossible.
+    smoothing: as in `icl_synth.bayes`; above 0 no token is impossible. unused: how many more tokens than the world's
+    its partner knows; it never says them.
     """
 
     hmm: ConceptHMM
-    smoothing: float = 0.0
+    smoothing: bayes.Smoothing = 0.0
+    unused: int = dataclasses.field(default=0, metadata={"static": True})
 
     @property
     def vocab_size(self) -> int:
-        return self.hmm.vocab_size
+        return self.hmm.vocab_size + self.unused
 
     @property
     def context(self) -> int:
@@ -216,4 +218,5 @@ class BayesReader(Recurrent):
 
     def step(self, token, state):
         belief = bayes.advance(self.hmm, bayes.observe(self.hmm, state, token)[0], self.smoothing)
-        return jnp.where(belief.possible[:, None], bayes.predict(self.hmm, belief), 0.0), belief
+        logits = jnp.where(belief.possible[:, None], bayes.predict(self.hmm, belief), 0.0)
+        return jnp.pad(logits, ((0, 0), (0, self.unused)), constant_values=-jnp.inf), belief

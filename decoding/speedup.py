@@ -8,6 +8,7 @@ tokens at once, o for everything else. They take v = 1 and o = 0.
 import dataclasses
 import functools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ READS = 20  # timed together
 REPEATS = 5
 
 
-def expected_tokens(alpha: float | np.ndarray, gamma: int | np.ndarray) -> np.ndarray:
+def expected_tokens(alpha: float | np.ndarray, gamma: int | np.ndarray) -> np.ndarray | np.floating:
     """E: mean tokens that a round commits, each proposal accepted with probability alpha, 0 <= alpha <= 1."""
     alpha, gamma = np.asarray(alpha, float), np.asarray(gamma)
     if (alpha < 0).any() or (alpha > 1).any() or (gamma < 0).any():
@@ -94,7 +95,7 @@ def _read_often(reader: Reader, key: Array, batch: int, room: int, width: int) -
     place = jnp.full(batch, room // 2)
     state = reader.start(batch, room, width)
 
-    def again(_: int, carry: tuple) -> tuple:
+    def again(_: Any, carry: tuple) -> tuple:
         tokens, state = carry
         logits, state = reader.read(tokens, at(state, place))
         return logits.argmax(-1).astype(tokens.dtype), state

@@ -194,7 +194,7 @@ class Transformer(nnx.Module):
         config = self.config
         if length > config.context:
             raise ValueError(f"a cache of {length} tokens is longer than the model's context {config.context}")
-        room = jnp.zeros((batch_size, config.heads, length + spare, config.width // config.heads))
+        room = jnp.zeros((batch_size, config.heads, length + spare, config.width // config.heads), self.dtype)
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 
     def extend(self, tokens: Int[Array | np.ndarray, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
@@ -213,8 +213,8 @@ class Transformer(nnx.Module):
 
         def attend(index, qkv):
             query, new_keys, new_values = self._heads(self.blocks[index], qkv, position)
-            keys[index] = write(keys[index], new_keys, cache.length)
-            values[index] = write(values[index], new_values, cache.length)
+            keys[index] = write(keys[index], new_keys.astype(self.dtype), cache.length)
+            values[index] = write(values[index], new_values.astype(self.dtype), cache.length)
             return merge_heads(layers.attention(query, keys[index], values[index], seen, self.dtype))
 
         x = self._embed(tokens, position)

@@ -1,0 +1,139 @@
+"""Our generation, timed in a process of its own: `python -m benchmarks.our_decoding tiny FOLDER` or `large` or `batch`.
+
+The large pair has the pretrained models' functions at the shapes of the peer's: channels are repeated, so that every
+product costs what it costs at that width and every logit is the small model's.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from decoding import speedup
+from decoding.assisted import assisted_generate
+from decoding.compare import compare, timed
+from decoding.generate import generate
+from decoding.readers import as_reader
+from decoding.variants import in_bfloat16, in_int8, weight_bytes, widened
+from icl_synth import checkpoints, pretrained
+from icl_synth.concept_hmm import official_ginc
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
+from icl_synth.documents import sample_documents
+from icl_synth.train import train
+from icl_synth.transformer import Transformer, TransformerConfig
+
+PROMPT, NEW, LONG, REPEATS = 32, 192, 96, 7
+GAMMAS = (1, 2, 3, 5, 8, 12)
+
+
+def prompts(number: int) -> np.ndarray:
+    """Beginnings of documents, never trained on."""
+    return np.asarray(sample_documents(official_ginc()[0], jax.random.key(41), number, PROMPT)[0])
+
+
+def train_tiny(folder: Path) -> None:
+    """The peer's tiny pair as GPT-2s that transformers can read: 2 layers of 64 and 1 layer of 32."""
+    for name, depth, width in (("target", 2, 64), ("draft", 1, 32)):
+        config = TrainConfig(
+            steps=1500,
+            batch=8,
+            evaluate_every=1500,
+            precision="float32",
+            data=DataConfig(),
+            model=TransformerConfig(50, 256, depth, width, width // 32, style="gpt2"),
+            optimizer=OptimizerConfig(),
+        )
+        train(config, folder / name)
+
+
+def tiny(folder: Path) -> dict[str, Any]:
+    """Seconds of greedy generation with the tiny pair, compile time, and the tokens, for the peer to compare."""
+    target, draft = (as_reader(checkpoints.load(folder / name / "model")) for name in ("target", "draft"))
+    prompt = prompts(1)
+    began = time.perf_counter()
+    tokens = generate(target, prompt, NEW)
+    compile_plain = time.perf_counter() - began
+    began = time.perf_counter()
+    assisted = assisted_generate(target, draft, prompt, NEW)
+    compile_assisted = time.perf_counter() - began
+    assert (assisted.tokens == tokens).all()
+    return {
+        "plain": timed(lambda: generate(target, prompt, NEW), REPEATS),
+        "assisted": timed(lambda: assisted_generate(target, draft, prompt, NEW), REPEATS),
+        "compile": {"plain": compile_plain, "assisted": compile_assisted},
+        "alpha": assisted.acceptance,
+        "tokens": np.asarray(tokens).tolist(),
+    }
+
+
+def large_pair() -> tuple[Transformer, Transformer]:
+    """8 layers of 512 and 2 layers of 128: the pretrained transformer and draft, widened."""
+    target, draft = pretrained.load("transformer"), pretrained.load("draft")
+    return widened(target, 512 // target.config.width, 8), widened(draft, 128 // draft.config.width, 2)
+
+
+def large() -> dict[str, Any]:
+    """The large pair at batch 1: float32, bfloat16 and int8 targets, greedy and sampled."""
+    target, draft = large_pair()
+    assert np.allclose(target(prompts(1)), pretrained.load("transformer")(prompts(1)), atol=1e-3)
+    kinds = {"float32": target, "bfloat16": in_bfloat16(target), "int8": in_int8(target)}
+    probe, *texts = np.split(prompts(5), 5)
+    sampled = {"temperature": 1.0, "key": jax.random.key(5)}
+    found: dict[str, Any] = {"copy": copy_bandwidth()}
+    said: dict[str, np.ndarray] = {}
+    for name, model in kinds.items():
+        reader = as_reader(model)
+        said[name] = np.asarray(generate(reader, prompts(16), LONG))[:, PROMPT:]
+        found[name] = {
+            "bytes": weight_bytes(model),
+            "same tokens": float((said[name] == said["float32"]).mean()),
+            "same texts": float((said[name] == said["float32"]).all(1).mean()),
+            "one": speedup.read_seconds(reader, 1, PROMPT + LONG, 1),
+        }
+        for label, how in (("greedy", {}), ("sampled", sampled)):
+            result = compare(reader, as_reader(draft), texts, probe, LONG, GAMMAS, **how)
+            found[name][label] = {
+                "plain": result.plain,
+                "costs": dataclasses.asdict(result.costs),
+                "lines": [line._asdict() | {"speedup": result.speedup(line)} for line in result.lines],
+            }
+    return found
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second that a copy of 400 MB reads and writes."""
+    a = np.ones(50_000_000)
+    b = np.zeros_like(a)
+    return 2 * a.nbytes / min(timed(lambda: np.copyto(b, a), REPEATS))
+
+
+def batch() -> dict[str, Any]:
+    """Seconds by batch size with the pretrained transformer and its draft, all finishing at the same length."""
+    target, draft = (as_reader(pretrained.load(name)) for name in ("transformer", "draft"))
+    found = {}
+    for size in (1, 2, 4, 8, 16, 32, 64):
+        prompt = prompts(size)
+        assisted = assisted_generate(target, draft, prompt, NEW, num_draft=3)
+        found[str(size)] = {
+            "plain": timed(lambda prompt=prompt: generate(target, prompt, NEW), REPEATS),
+            "assisted": timed(
+                lambda prompt=prompt: assisted_generate(target, draft, prompt, NEW, num_draft=3), REPEATS
+            ),
+            "alpha": assisted.acceptance,
+            "mean rounds": float(assisted.rounds.mean()),
+            "rounds": int(assisted.rounds.max()),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:]
+    if what == "train":
+        train_tiny(Path(rest[0]))
+    else:
+        print(json.dumps(tiny(Path(rest[0])) if what == "tiny" else large() if what == "large" else batch()))

@@ -1,0 +1,103 @@
+"""The same model at another price: matrices in bfloat16 or int8, multiplied as they are stored, or wider layers.
+
+At batch 1 a plain token costs little but reading all weights once, which is why narrow ones are faster on hardware
+that multiplies them natively, and why verifying several tokens at once is cheap.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from icl_synth import checkpoints
+from icl_synth.transformer import Linear, Transformer
+
+
+def in_bfloat16(model: checkpoints.Model) -> checkpoints.Model:
+    """The same model with its matrices stored in bfloat16: operands of products are rounded, sums stay float32."""
+    graph, _ = checkpoints.split(checkpoints.create(model.config, dtype="bfloat16"))
+    weights = checkpoints.split(model)[1]
+    for name in weights:
+        if name.endswith(".kernel"):
+            weights[name] = jnp.asarray(weights[name], jnp.bfloat16)
+    return checkpoints.merge(graph, weights)
+
+
+def in_int8(model: checkpoints.Model) -> Transformer:
+    """The same model whose linear layers but the last hold int8 weights, a scale an output, and read int8 inputs.
+
+    Every row of inputs is scaled by its largest magnitude; products are summed in int32. Products inside attention
+    stay in float32. Not for training. Raises TypeError for other models than transformers.
+    """
+    if not isinstance(model, Transformer):
+        raise TypeError(f"int8 products are for transformers, got {type(model).__name__}")
+    copy = checkpoints.merge(*checkpoints.split(model))
+    assert isinstance(copy, Transformer)
+    for block in copy.blocks:
+        for part in ("qkv", "out", "up", "down"):
+            setattr(block, part, Int8Linear(getattr(block, part)))
+    return copy
+
+
+class Int8Linear(Linear):
+    """x @ kernel + bias in int8 with int32 sums."""
+
+    def __init__(self, linear: Linear):
+        self.name, self.dtype, self.bias = linear.name, linear.dtype, linear.bias
+        values, scale = to_int8(linear.kernel[...], 0)
+        self.kernel, self.scale = nnx.Param(values), nnx.Param(scale)
+
+    def __call__(self, x: Float[Array, "*B I"], record: dict[str, Array] | None = None) -> Float[Array, "*B O"]:
+        if record is not None:
+            record[self.name] = x
+        rows, row_scale = to_int8(x, -1)
+        sums = jnp.matmul(rows, self.kernel[...], preferred_element_type=jnp.int32)
+        y = sums.astype(jnp.float32) * row_scale * self.scale[...]
+        return y if self.bias is None else y + self.bias[...]
+
+
+def to_int8(x: Float[Array, "*S"], axis: int) -> tuple[Array, Array]:
+    """x as int8 times a scale along an axis, rounded to nearest even; a row of zeros has scale 1."""
+    largest = jnp.abs(x).max(axis, keepdims=True)
+    scale = jnp.where(largest > 0, largest / 127, 1.0)
+    return jnp.round(x / scale).astype(jnp.int8), scale
+
+
+def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
+    """The same function at `times` the width and with `depth` blocks: channels repeated, further blocks add nothing.
+
+    Every product costs what it costs at that width, every logit is the small model's up to rounding: for timing
+    shapes that would take long to train. Raises ValueError for less than the model's own width or depth, and for
+    models other than transformers of modern style (a tied head would be scaled with its repeated embedding).
+    """
+    if not isinstance(model, Transformer) or model.config.style != "modern" or times < 1 or depth < model.config.depth:
+        raise ValueError(f"only transformers of modern style grow, and never shrink: {model.config}, {times}, {depth}")
+    config = model.config
+    shape = dataclasses.replace(config, depth=depth, width=times * config.width, heads=times * config.heads)
+    graph, fresh = checkpoints.split(checkpoints.create(shape))
+    weights = dict(fresh)
+    for name, value in checkpoints.split(model)[1].items():
+        old = np.asarray(value)
+        if name.endswith("qkv.kernel"):
+            wide = np.concatenate([np.tile(part, (times, times)) / times for part in np.split(old, 3, axis=1)], axis=1)
+        elif name == "head.kernel":
+            wide = np.tile(old, (times, 1)) / times
+        elif name.endswith(".kernel"):
+            wide = np.tile(old, (times, times)) / times
+        elif "query_norm" in name or "key_norm" in name:
+            wide = old
+        else:
+            wide = np.tile(old, (1,) * (old.ndim - 1) + (times,))
+        weights[name] = jnp.asarray(wide)
+    wider = checkpoints.merge(graph, weights)
+    assert isinstance(wider, Transformer)
+    return wider
+
+
+def weight_bytes(model: checkpoints.Model) -> int:
+    """Bytes of all weights that a token reads: everything but the embedding, of which it reads a row."""
+    weights = checkpoints.split(model)[1]
+    tied = isinstance(model, Transformer) and model.head is None
+    return sum(int(np.asarray(w).nbytes) for name, w in weights.items() if tied or name != "embedding")

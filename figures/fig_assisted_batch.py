@@ -1,0 +1,155 @@
+"""When it stops paying: throughput by batch size, and what verifying costs by width and kind of weights."""
+
+import functools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from decoding import speedup
+from decoding.assisted import assisted_generate
+from decoding.compare import timed
+from decoding.generate import generate
+from decoding.readers import as_reader
+from decoding.variants import in_bfloat16, in_int8, weight_bytes
+from figures import decoding
+from figures.claims import Claim, judged
+from figures.decoding import COLOURS, PAPER, pair, published
+from figures.fig_assisted_speed import large_pair
+from figures.recipes import Recipe, Wanted, trained
+
+TITLE = "Where assistance stops paying: batch size, and what verifying costs in float32, bfloat16 and int8"
+DIFFERS = (
+    "Rows of a batch advance by themselves in one compiled loop, but the loop ends with its slowest row: the middle "
+    "panel shows the measured speed-up beside what it would be were all rows as fast as their mean, so the gap is what "
+    "waiting costs; the rest is that verifying grows dearer with the batch: plain decoding then wastes less. Greedy, "
+    "texts of one length, no stop token. The post's throughput is distilgpt2's on a GPU, vLLM reports speed-ups at low "
+    "load and slow-downs at high load. The right panel times single reads of the large target (8 layers of 512) by "
+    "width; the post says that decoding is bound by moving weights: dashed lines are the bytes of the weights over "
+    "the bandwidth of a large copy (read and written bytes), so that a product nearer to it than a factor of two is "
+    "bound so. A read may beat that line, since a copy writes too."
+)
+SOURCES = decoding.SOURCES
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+READ_WIDTHS = (1, 2, 3, 4, 6, 9, 13, 17)
+GAMMA, PROMPT, NEW, REPEATS = 3, 32, 128, 3
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    return decoding.wanted(recipe)
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy of 400 MB."""
+    a = np.ones(50_000_000)
+    b = np.zeros_like(a)
+    return 2 * a.nbytes / min(timed(lambda: np.copyto(b, a), REPEATS))
+
+
+def compute(recipe: Recipe) -> pd.DataFrame:
+    """Rows: quantity, kind, place, value.
+
+    By batch (place): plain and assisted (tokens a second), rounds_mean and rounds_max, acceptance. By width (place):
+    read_ms of each kind of weights; bytes of each kind, and bandwidth (bytes a second).
+    """
+    models = trained(wanted(recipe))
+    found = pair(models, recipe)
+    target, draft = as_reader(found.target.model), as_reader(found.draft.model)
+    length = min(PROMPT, found.target.config.model.context // 4)
+    new, rows = min(NEW, found.target.config.model.context - length), []
+    repeated = np.resize(found.documents[:, :length], (max(BATCHES), length))
+    for batch in tqdm(BATCHES, desc="batches"):
+        prompt = repeated[:batch]
+        run = assisted_generate(target, draft, prompt, new, num_draft=GAMMA)
+        plain = min(timed(functools.partial(generate, target, prompt, new), REPEATS))
+        work = functools.partial(assisted_generate, target, draft, prompt, new, num_draft=GAMMA)
+        rows += [
+            ("plain", "", batch, batch * new / plain),
+            ("assisted", "", batch, batch * new / min(timed(work, REPEATS))),
+            ("rounds_mean", "", batch, float(run.rounds.mean())),
+            ("rounds_max", "", batch, int(run.rounds.max())),
+            ("acceptance", "", batch, run.acceptance),
+        ]
+    large, _ = large_pair()
+    for kind, model in {"float32": large, "bfloat16": in_bfloat16(large), "int8": in_int8(large)}.items():
+        rows.append(("bytes", kind, 0, weight_bytes(model)))
+        for width in READ_WIDTHS:
+            rows.append(("read_ms", kind, width, 1e3 * speedup.read_seconds(as_reader(model), 1, PROMPT + NEW, width)))
+    rows.append(("bandwidth", "", 0, copy_bandwidth()))
+    table = pd.DataFrame(rows, columns=["quantity", "kind", "place", "value"])
+    table.attrs["models"] = [one.record() for one in models]
+    return table
+
+
+def curve(rows: pd.DataFrame, quantity: str, kind: str = "") -> pd.Series:
+    """Values by batch or width."""
+    chosen = rows[(rows.quantity == quantity) & (rows.kind.fillna("") == kind)]
+    return chosen.set_index("place").value
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6))
+    for name, colour, marker in (("plain", COLOURS[0], "o"), ("assisted", COLOURS[1], "D")):
+        line = curve(rows, name)
+        left.plot(
+            line.index / line * 1e3, line, color=colour, marker=marker, label=f"{name}, batch 1 to {max(BATCHES)}"
+        )
+    table = published()
+    post = table[table.what == "tokens a second"].value.to_numpy()
+    left.plot(
+        1e3 * np.array([1, 64]) / post, post, **(PAPER | {"ls": "--"}), label="distilgpt2, batch 1 and 64 (post, GPU)"
+    )
+    left.set(xscale="log", yscale="log", xlabel="ms until every row has a further token", ylabel="tokens a second")
+    left.legend(fontsize=8)
+    speed = curve(rows, "assisted") / curve(rows, "plain")
+    waiting = curve(rows, "rounds_max") / curve(rows, "rounds_mean")
+    middle.plot(speed, "D-", color=COLOURS[1], label="measured")
+    middle.plot(speed * waiting, "D:", mfc="white", color=COLOURS[1], label="if no row waited for the slowest")
+    middle.axhline(1, color="black", lw=0.8)
+    middle.set(xscale="log", xticks=BATCHES, xticklabels=BATCHES, xlabel="batch", ylabel="speed-up of assistance")
+    middle.minorticks_off()
+    middle.legend(fontsize=8)
+    for kind, colour, marker in zip(("float32", "bfloat16", "int8"), COLOURS, "os^", strict=False):
+        right.plot(curve(rows, "read_ms", kind), color=colour, marker=marker, label=kind)
+        floor = 1e3 * curve(rows, "bytes", kind)[0] / curve(rows, "bandwidth")[0]
+        right.axhline(floor, color=colour, ls="--", lw=1)
+    right.set(xlabel="tokens read at once", ylabel="ms a read, 8 layers of 512", ylim=(0, None))
+    right.legend(fontsize=8, title="dashed: bytes / copy bandwidth", title_fontsize=7)
+    return figure
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Throughput by batch, the batch at which assistance stops paying, and whether moving weights is the bound."""
+    plain, speed = curve(rows, "plain"), curve(rows, "assisted") / curve(rows, "plain")
+    losing = speed.index[speed < 1].to_list()
+    table = [
+        Claim(
+            "a batch multiplies throughput",
+            "418 → 16,266 tokens a second from batch 1 to 64, 39x (distilgpt2; post)",
+            f"{plain.iloc[0]:,.0f} → {plain.iloc[-1]:,.0f}, {plain.iloc[-1] / plain.iloc[0]:.1f}x",
+            judged(plain.iloc[-1] > 10 * plain.iloc[0], plain.iloc[-1] > 2 * plain.iloc[0]),
+        ),
+        Claim(
+            "assistance pays at small batches and loses at large ones",
+            "1.5 to 2.8x at low load, 1.4 to 1.8x slower at high load (vLLM)",
+            ", ".join(f"{value:.2f}x at {batch}" for batch, value in speed.items())
+            + (f"; loses from batch {min(losing)}" if losing else "; never loses"),
+            judged(speed.iloc[0] > 1 and speed.iloc[-1] < 1, bool(speed.iloc[0] > speed.iloc[-1])),
+        ),
+    ]
+    bandwidth = curve(rows, "bandwidth")[0]
+    for kind in ("float32", "bfloat16", "int8"):
+        read, size = curve(rows, "read_ms", kind), curve(rows, "bytes", kind)[0]
+        share = size / (read[1] / 1e3) / bandwidth
+        table.append(
+            Claim(
+                f"{kind}: decoding at batch 1 is bound by moving weights",
+                "said in the post, without a number",
+                f"{size / 1e6:.0f} MB a token in {read[1]:.2f} ms, {share:.2f} of a copy's {bandwidth / 1e9:.1f} GB/s; "
+                f"6 tokens at once {read[6]:.2f} ms",
+                judged(share >= 0.5, share >= 0.25),
+            )
+        )
+    return table

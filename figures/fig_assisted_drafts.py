@@ -1,0 +1,185 @@
+"""Which draft: acceptance against cost for small models, compressed copies of the target, tables and exact Bayes."""
+
+import functools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from compression.apply import Pruning
+from compression.block_model import in_format
+from compression.formats import FORMATS
+from decoding import speedup
+from decoding.assisted import Schedule, assisted_generate
+from decoding.compare import timed
+from decoding.drafts import PromptLookup, first_layers
+from decoding.generate import generate
+from decoding.readers import BayesReader, Reader, as_reader
+from figures import decoding, pruning
+from figures.blocks import SOURCES as BLOCK_SOURCES
+from figures.claims import Claim, judged
+from figures.decoding import COLOURS, Pair, acceptance, log_probs, ngrams, pair
+from figures.recipes import Recipe, Wanted, trained
+from icl_synth.evaluate import estimate
+
+TITLE = "Which draft: acceptance against cost, and the schedules of drafting"
+DIFFERS = (
+    "The target is the family's largest transformer, at batch 1. Acceptance is exact, the sum of min(p, q) at "
+    "temperature 1 over held-back documents; costs are seconds of a draft's single step over those of a plain token, "
+    "measured here. A pruned copy or one in a block floating point format costs here what the target costs or more, "
+    "since this CPU multiplies zeros and emulates formats; the hollow points put such drafts where their bytes would, "
+    "which is where hardware that skips zeros or multiplies short mantissas would have them at best: weights kept or "
+    "bits an element over 32. Lines are the greatest speed-up over gamma by Leviathan et al.'s formula, verifying "
+    "free; the measured speed-ups beside them pay for verifying. The right panel generates with each draft at its "
+    "optimal schedule, and with the first draft at every schedule, greedily. The paper's bigram draft accepts about "
+    "a fifth. *Holds* for compressed copies: acceptance above the smallest trained draft's, intervals apart."
+)
+SOURCES = (*decoding.SOURCES, *pruning.SOURCES, *BLOCK_SOURCES)
+PRUNINGS = {"target, 50 % pruned": Pruning(sparsity=0.5), "target, 2:4": Pruning(pattern=(2, 4)),
+            "target, 75 % pruned": Pruning(sparsity=0.75)}  # fmt: skip
+KEPT = {"target, 50 % pruned": 0.5, "target, 2:4": 0.5, "target, 75 % pruned": 0.25}
+DRAFT_FORMATS = ("msfp12", "msfp11", "mxfp4", "mx4")
+SCHEDULES: tuple[Schedule, ...] = ("constant", "heuristic", "confidence", "optimal")
+PROMPT, NEW, ROWS, REPEATS = 32, 192, 8, 3
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    return decoding.wanted(recipe)
+
+
+def candidates(found: Pair, models: list) -> dict[str, tuple[Reader, float]]:
+    """Drafts by name, each with the share of the target's bytes that it reads (NaN where it is no copy)."""
+    nothing = float("nan")
+    target = found.target.model
+    drafts: dict[str, tuple[Reader, float]] = {one.name: (as_reader(one.model), nothing) for one in models[:-1]}
+    for name, how in PRUNINGS.items():
+        drafts[name] = as_reader(pruning.pruned(found.target, how)), KEPT[name]
+    for format in DRAFT_FORMATS:
+        share = FORMATS[format].average_bits / 32
+        drafts[f"target in {format.upper()}"] = as_reader(in_format(target, format)), share
+    depth = max(1, target.config.depth // 2)
+    drafts[f"target's first {depth} blocks"] = as_reader(first_layers(target, depth)), depth / target.config.depth
+    drafts |= {
+        "trigrams": (ngrams(found, 3), nothing),
+        "bigrams": (ngrams(found, 2), nothing),
+        "prompt lookup": (PromptLookup(target.config.vocab_size), nothing),
+        "exact Bayes": (BayesReader(found.hmm, 1e-3, target.config.vocab_size - found.hmm.vocab_size), nothing),
+    }
+    return drafts
+
+
+def compute(recipe: Recipe) -> pd.DataFrame:
+    """Rows: draft, quantity, value, half_width (95 % over documents, acceptance only).
+
+    Quantities: acceptance, cost (of a step, in plain tokens), share (of the target's bytes), measured (speed-up at
+    the optimal schedule, greedy), run_acceptance (in that run); for the first draft schedule_NAME (speed-up).
+    """
+    models = trained(wanted(recipe))
+    found = pair(models, recipe)
+    target, vocabulary = as_reader(found.target.model), found.hmm.vocab_size
+    length = min(PROMPT, found.target.config.model.context // 4)
+    new = min(NEW, found.target.config.model.context - length)
+    room, prompts = length + new, found.documents[:ROWS, :length]
+    p = log_probs(target, found.documents)[..., :vocabulary]
+    plain = sum(min(timed(functools.partial(generate, target, row[None], new), REPEATS)) for row in prompts)
+    one = speedup.read_seconds(target, 1, room, 1)
+    verify = speedup.measure(target, target, 1, room).verify
+
+    def run(draft: Reader, costs: speedup.Costs, schedule: Schedule) -> tuple[float, float]:
+        runs, accepted, examined = 0.0, 0, 0
+        for row in prompts:
+            work = functools.partial(assisted_generate, target, draft, row[None], new, schedule=schedule, costs=costs)
+            result = work()
+            runs += min(timed(work, REPEATS))
+            accepted, examined = accepted + int(result.accepted.sum()), examined + int(result.examined.sum())
+        return plain / runs, accepted / max(1, examined)
+
+    rows = []
+    for index, (name, (draft, share)) in enumerate(tqdm(candidates(found, models).items(), desc="drafts")):
+        q = log_probs(draft, found.documents)[..., :vocabulary]
+        costs = speedup.Costs(speedup.read_seconds(draft, 1, room, 1), verify)
+        rows.append((name, "acceptance", *estimate(acceptance(p, q).mean(1))))
+        rows.append((name, "cost", costs.draft / one, 0.0))
+        if np.isfinite(share):
+            rows.append((name, "share", share, 0.0))
+        measured, alpha = run(draft, costs, "optimal")
+        rows += [(name, "measured", measured, 0.0), (name, "run_acceptance", alpha, 0.0)]
+        if index == 0:
+            rows += [(name, f"schedule_{schedule}", run(draft, costs, schedule)[0], 0.0) for schedule in SCHEDULES]
+    table = pd.DataFrame(rows, columns=["draft", "quantity", "value", "half_width"])
+    table.attrs["models"] = [one.record() for one in models]
+    return table
+
+
+def kind(name: str) -> int:
+    """Colour of a draft: trained, pruned, in a format, first layers, without a model."""
+    if name.startswith("target"):
+        return 1 if "pruned" in name or "2:4" in name else 3 if "first" in name else 2
+    return 4 if name in ("trigrams", "bigrams", "prompt lookup", "exact Bayes") else 0
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    table = rows.pivot_table(index="draft", columns="quantity", values="value", sort=False)
+    error = rows[rows.quantity == "acceptance"].set_index("draft").half_width
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.6), width_ratios=(1.3, 1))
+    costs, alphas = np.geomspace(0.005, 3, 60), np.linspace(0.02, 0.999, 60)
+    best = [[max(speedup.predicted_speedup(a, g, c) for g in range(41)) for c in costs] for a in alphas]
+    lines = left.contour(costs, alphas, best, levels=(1.01, 1.25, 1.5, 2, 3, 5, 8), colors="#bbbbbb", linewidths=0.9)
+    left.clabel(lines, fmt="%gx", fontsize=7)
+    for name, line in table.iterrows():
+        colour = COLOURS[kind(str(name))]
+        left.errorbar(line.cost, line.acceptance, error[str(name)], marker="o", color=colour, capsize=2)
+        if "share" in table and np.isfinite(line.share):
+            left.plot(line.share, line.acceptance, "o", mfc="white", color=colour)
+            left.plot([line.share, line.cost], [line.acceptance] * 2, ":", lw=0.8, color=colour)
+        left.annotate(str(name), (line.cost, line.acceptance), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    left.set(xscale="log", ylim=(0, 1.04))
+    left.set(xlabel="cost of a draft's token, in plain tokens of the target", ylabel="acceptance, temperature 1")
+    bars = [(str(name), line.measured, COLOURS[kind(str(name))]) for name, line in table.iterrows()]
+    first = table.iloc[0]
+    bars += [(f"{table.index[0]}, {s}", first[f"schedule_{s}"], "#777777") for s in SCHEDULES]
+    right.barh([b[0] for b in bars[::-1]], [b[1] for b in bars[::-1]], color=[b[2] for b in bars[::-1]])
+    right.axvline(1, color="black", lw=0.8)
+    right.set_xlabel("measured speed-up, greedy; grey: one draft by schedule")
+    right.tick_params(axis="y", labelsize=7)
+    return figure
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Compressed copies as drafts, the bigram table, and the schedules."""
+    found = rows.pivot_table(index="draft", columns="quantity", values="value", sort=False)
+    error = rows[rows.quantity == "acceptance"].set_index("draft").half_width
+    first, table = str(rows.draft.iloc[0]), []
+    low = found.acceptance[first] + error[first]
+    for name in (str(n) for n in found.index if str(n).startswith("target")):
+        mean, half = found.acceptance[name], error[name]
+        table.append(
+            Claim(
+                f"{name}: a compressed copy is accepted more often than the smallest trained draft",
+                "no claim of a paper's",
+                f"{mean:.3f} ± {half:.3f} against {found.acceptance[first]:.3f} ± {error[first]:.3f}; "
+                f"{found.measured[name]:.2f}x here",
+                judged(mean - half > low, mean > found.acceptance[first]),
+            )
+        )
+    table.append(
+        Claim(
+            "a bigram table is a draft that pays",
+            "1.25x at gamma = 3, alpha about .2 (Leviathan et al.)",
+            f"{found.measured['bigrams']:.2f}x, alpha {found.acceptance['bigrams']:.2f} at temperature 1",
+            judged(found.measured["bigrams"] >= 1.1, found.measured["bigrams"] > 1),
+        )
+    )
+    speeds = {s: found[f"schedule_{s}"][first] for s in SCHEDULES}
+    others = max(value for name, value in speeds.items() if name != "optimal")
+    table.append(
+        Claim(
+            f"{first}: gamma chosen from measured costs and acceptance is the fastest schedule",
+            "no claim of a paper's; the post offers constant and heuristic",
+            ", ".join(f"{name} {value:.2f}x" for name, value in speeds.items()),
+            judged(speeds["optimal"] >= others, speeds["optimal"] >= 0.95 * others),
+        )
+    )
+    return table

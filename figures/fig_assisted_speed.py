@@ -1,0 +1,197 @@
+"""How much faster: speed-up by gamma, measured and predicted, beside Leviathan et al. 2023 and the post."""
+
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from decoding.compare import compare
+from decoding.readers import as_reader
+from decoding.speedup import predicted_speedup
+from decoding.variants import in_bfloat16, in_int8, widened
+from figures import decoding
+from figures.claims import Claim, judged
+from figures.decoding import COLOURS, pair, published
+from figures.recipes import Recipe, Wanted, trained
+from icl_synth import checkpoints, pretrained
+from icl_synth.transformer import Transformer
+
+TITLE = "Speed-up of assisted generation by tokens drafted: measured, predicted, published (Leviathan et al. 2023)"
+DIFFERS = (
+    "Batch 1 on this machine's CPU, in one compiled program; the papers' are accelerators. Verifying is not free "
+    "here: on a CPU without matrix units a product of two rows takes about twice as long as one of a single row, and "
+    "little more for twelve, so the prediction uses measured costs: c of a draft's token, v of verifying by the "
+    "number of tokens, o of the rest of a round; c and v are timed alone, o is fitted at gamma = 2 on another prompt. "
+    "The dotted line is the papers' formula with v = 1 and o = 0. The large pair has the functions of the shipped "
+    "models at 8 layers of 512 and 2 of 128 (channels repeated, so that its cost is that of such a model and its text "
+    "is the small one's); bfloat16 and int8 round the target, so their text may differ from float32's, and their "
+    "speed-ups are over plain generation in float32. Texts are four prompts of 32 tokens, one "
+    "after another, and the 96 tokens that follow; acceptance is that of these texts. *Holds* where every gamma is "
+    "within 10 % of the prediction, *partly* where half of them are."
+)
+SOURCES = decoding.SOURCES
+GAMMAS = (1, 2, 3, 5, 8, 12)
+PROMPTS, PROMPT, NEW, REPEATS = 4, 32, 96, 3
+LARGE = 512, 8, 128  # width and depth of the large target, width of its draft
+WITHIN = 0.1
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    return decoding.wanted(recipe)
+
+
+def large_pair() -> tuple[Transformer, Transformer]:
+    width, depth, draft_width = LARGE
+    target, draft = pretrained.load("transformer"), pretrained.load("draft")
+    return (
+        widened(target, width // target.config.width, depth),
+        widened(draft, draft_width // draft.config.width, draft.config.depth),
+    )
+
+
+def compute(recipe: Recipe) -> pd.DataFrame:
+    """Rows: pair, mode, gamma, quantity, value. gamma 0 holds what is not of a gamma.
+
+    Quantities: speedup, predicted, predicted_from_rounds, simple (v = 1, o = 0), acceptance; plain_ms (a token), c and
+    o (in plain tokens), verify (in plain tokens, by gamma).
+    """
+    models = trained(wanted(recipe))
+    found = pair(models, recipe)
+    large, small = large_pair()
+    pairs: dict[str, tuple[checkpoints.Model, checkpoints.Model]] = {
+        f"trained: {found.target.name}, drafted by {found.draft.name}": (found.target.model, found.draft.model),
+        f"large: {large.config.depth} x {large.config.width}, float32": (large, small),
+        f"large: {large.config.depth} x {large.config.width}, bfloat16": (in_bfloat16(large), small),
+        f"large: {large.config.depth} x {large.config.width}, int8": (in_int8(large), small),
+    }
+    modes: dict[str, dict[str, Any]] = {"greedy": {}, "sampled": {"temperature": 1.0, "key": jax.random.key(5)}}
+    rows: list[tuple[str, str, int, str, float]] = []
+    exact: dict[tuple[str, str], float] = {}
+    for name, (target, draft) in tqdm(pairs.items(), desc="pairs", unit="pair"):
+        length = min(PROMPT, target.config.context // 4)
+        new = min(NEW, target.config.context - length)
+        probe, *prompts = found.documents[: 1 + PROMPTS, None, :length]
+        for mode, how in modes.items():
+            result = compare(as_reader(target), as_reader(draft), prompts, probe, new, GAMMAS, REPEATS, **how)
+            plain = min(result.plain)
+            base = exact.setdefault((name.split(",")[0], mode), plain)  # float32 of the same pair comes first
+            token, costs = plain / (PROMPTS * new), result.costs
+            rows += [(name, mode, 0, "plain_ms", 1e3 * token), (name, mode, 0, "c", costs.draft / token)]
+            rows.append((name, mode, 0, "o", costs.overhead / token))
+            for line in result.lines:
+                simple = predicted_speedup(line.acceptance, line.gamma, costs.draft / token)
+                rows += [
+                    (name, mode, line.gamma, "speedup", base / min(line.seconds)),
+                    (name, mode, line.gamma, "predicted", base / plain * line.predicted),
+                    (name, mode, line.gamma, "predicted_from_rounds", base / plain * line.predicted_from_rounds),
+                    (name, mode, line.gamma, "simple", base / plain * simple),
+                    (name, mode, line.gamma, "acceptance", line.acceptance),
+                    (name, mode, line.gamma, "verify", costs.verify[line.gamma + 1] / token),
+                ]
+    table = pd.DataFrame(rows, columns=["pair", "mode", "gamma", "quantity", "value"])
+    table.attrs["models"] = [one.record() for one in models]
+    return table
+
+
+def pick(rows: pd.DataFrame, pair: str, mode: str, quantity: str) -> pd.Series:
+    """Values by gamma."""
+    chosen = rows[(rows.pair == pair) & (rows["mode"] == mode) & (rows.quantity == quantity)]
+    return chosen.set_index("gamma").value
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    names = list(rows.pair.unique())
+    figure, grid = plt.subplots(2, 3, figsize=(13, 8.2))
+    for panel, name in zip(grid.flat, names, strict=False):
+        for (mode, marker), colour in zip({"greedy": "o", "sampled": "D"}.items(), COLOURS, strict=False):
+            measured = pick(rows, name, mode, "speedup")
+            mean = pick(rows, name, mode, "acceptance").mean()
+            panel.plot(measured, marker, color=colour, label=f"{mode}, measured")
+            panel.plot(pick(rows, name, mode, "predicted"), "-", color=colour, lw=1.2, label=f"{mode}, predicted")
+            panel.plot(pick(rows, name, mode, "simple"), ":", color=colour, lw=1.0, label=f"{mode}, v = 1, o = 0")
+            panel.annotate(f"$\\alpha$ = {mean:.2f}", (measured.index[-1], measured.iloc[-1]), xytext=(0, 7),
+                           textcoords="offset points", ha="right", color=colour)  # fmt: skip
+        panel.axhline(1, color="black", lw=0.8)
+        panel.set(title=name.replace(", drafted", "\ndrafted"), xlabel="tokens drafted a round, $\\gamma$")
+        panel.set_ylim(0, None)
+    for panel in grid[:, 0]:
+        panel.set_ylabel("speed-up over plain float32")
+    draw_published(grid[1, 1], rows)
+    draw_post(grid[1, 2], rows)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def draw_published(panel: Axes, rows: pd.DataFrame) -> None:
+    """Speed-up by acceptance, best gamma of each of our pairs beside the paper's."""
+    table = published()
+    theory = table[(table.what == "speedup") & (table.setting == "theory")]
+    measured = table[(table.what == "speedup") & (table.setting != "theory")]
+    panel.plot(theory.alpha, theory.value, **(decoding.PAPER | {"marker": "_", "ms": 12}), label="paper, Table 1")
+    panel.plot(measured.alpha, measured.value, **decoding.PAPER, label="paper, measured (T5)")
+    for name, colour in zip(rows.pair.unique(), COLOURS[2:], strict=False):
+        for mode, marker in {"greedy": "o", "sampled": "D"}.items():
+            speed = pick(rows, name, mode, "speedup")
+            best = speed.index[int(speed.argmax())]
+            at = pick(rows, name, mode, "acceptance")[best]
+            label = name.split(":")[0] + ", " + name.split(", ")[-1] if mode == "greedy" else None
+            panel.plot(at, speed[best], marker, color=colour, label=label)
+    panel.axhline(1, color="black", lw=0.8)
+    panel.set(xlabel="acceptance $\\alpha$", ylabel="speed-up at its best $\\gamma$", title="beside Leviathan et al.")
+    panel.legend(fontsize=7)
+
+
+def draw_post(panel: Axes, rows: pd.DataFrame) -> None:
+    """Milliseconds a token, plain to assisted, of the post and of ours."""
+    table = published().pivot_table(index="setting", columns="what", values="value", sort=False)
+    table = table[["plain ms", "assisted ms"]].dropna()
+    lines = [(str(s), p, a, "#777777") for s, p, a in zip(table.index, *(table[c] for c in table), strict=True)]
+    for name, colour in zip(rows.pair.unique(), COLOURS[2:], strict=False):
+        base = name if name.startswith("trained") else next(n for n in rows.pair.unique() if n.endswith("float32"))
+        plain = pick(rows, base, "greedy", "plain_ms")[0]
+        label = "ours, " + (name.split(":")[0] if name.startswith("trained") else "large, " + name.split(", ")[-1])
+        lines.append((label, plain, plain / pick(rows, name, "greedy", "speedup").max(), colour))
+    for place, (_, plain, assisted, colour) in enumerate(lines[::-1]):
+        panel.annotate("", (assisted, place), (plain, place), arrowprops={"arrowstyle": "->", "color": colour})
+        panel.text(plain * 1.15, place, f"{plain / assisted:.1f}x", va="center", size=7, color=colour)
+    panel.set(xscale="log", yticks=range(len(lines)), yticklabels=[line[0] for line in lines[::-1]],
+              xlabel="ms a token, plain → assisted, greedy", title="beside the post (grey)")  # fmt: skip
+    values = np.array([line[1:3] for line in lines])
+    panel.set_xlim(values.min() / 2, values.max() * 4)
+    panel.set_ylim(-0.7, len(lines) - 0.3)
+    panel.tick_params(axis="y", labelsize=7)
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Prediction against measurement, and how much faster each pair is."""
+    table, theory = [], published()
+    first = theory[(theory.what == "speedup") & (theory.alpha == 0.8) & (theory.gamma == 5)].value.iloc[0]
+    for name in rows.pair.unique():
+        for mode in ("greedy", "sampled"):
+            measured, known = pick(rows, name, mode, "speedup"), pick(rows, name, mode, "predicted_from_rounds")
+            formula = pick(rows, name, mode, "predicted")
+            off, off_formula = (np.abs(measured / other - 1) for other in (known, formula))
+            table.append(
+                Claim(
+                    f"{name}, {mode}: the speed-up is predicted by acceptance and costs",
+                    f"E / (gamma c + 1), {first} at alpha = .8, gamma = 5 and c → 0 (Table 1)",
+                    f"measured within {100 * off.max():.0f} % of the prediction from counted rounds, within "
+                    f"{100 * off_formula.max():.0f} % of that from alpha, over {len(off)} values of gamma",
+                    judged(bool((off_formula <= WITHIN).all()), bool((off_formula <= WITHIN).mean() >= 0.5)),
+                )
+            )
+            best, alpha = measured.index[int(measured.argmax())], pick(rows, name, mode, "acceptance")
+            table.append(
+                Claim(
+                    f"{name}, {mode}: assisted generation is faster",
+                    "2 to 3.4x (Leviathan et al., T5), up to 2x, 3x in int8 (post)",
+                    f"{measured[best]:.2f}x at gamma = {best}, alpha = {alpha[best]:.2f}",
+                    judged(measured[best] >= 1.5, measured[best] > 1),
+                )
+            )
+    return table
