@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bench_blocks, bench_documents, bench_prompts, bench_pruning
+from benchmarks import bench_blocks, bench_decoding, bench_documents, bench_prompts, bench_pruning
 from icl_synth.checkpoints import write_text
 from icl_synth.provenance import commit, device
 
@@ -63,7 +63,7 @@ def table() -> str:
         lines.append(f"| {row['what']} | {middle:,.0f} | {best:,.0f} | {ratios} |")
     lines += ["", "## Sampling 175,000 prompts (k = 3, 5, 8, 10; n = 0 to 64)", "", "| pass | seconds |", "|---|---:|"]
     lines += [f"| {label} | {seconds:.1f} |" for label, seconds in bench_prompts.run().items()]
-    lines += ["", *bench_pruning.report(), *bench_blocks.report()]
+    lines += ["", *bench_pruning.report(), *bench_blocks.report(), *bench_decoding.report()]
     return "\n".join(lines)
 
 

@@ -25,12 +25,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    """The family, of which the largest is the target and the smallest its draft."""
-    return recipe.sizes
+    """Drafts and their target, with one seed."""
+    return recipe.pair
 
 
 class Pair(NamedTuple):
-    """A target and its draft, with the world they were trained on and documents of it that neither has seen."""
+    """A target and its smallest draft, the world they were trained on, and documents of it that neither has seen."""
 
     target: Trained
     draft: Trained

@@ -73,10 +73,11 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             ("acceptance", "", batch, run.acceptance),
         ]
     large, _ = large_pair()
+    room = min(PROMPT + NEW, large.config.context)
     for kind, model in {"float32": large, "bfloat16": in_bfloat16(large), "int8": in_int8(large)}.items():
         rows.append(("bytes", kind, 0, weight_bytes(model)))
         for width in READ_WIDTHS:
-            rows.append(("read_ms", kind, width, 1e3 * speedup.read_seconds(as_reader(model), 1, PROMPT + NEW, width)))
+            rows.append(("read_ms", kind, width, 1e3 * speedup.read_seconds(as_reader(model), 1, room, width)))
     rows.append(("bandwidth", "", 0, copy_bandwidth()))
     table = pd.DataFrame(rows, columns=["quantity", "kind", "place", "value"])
     table.attrs["models"] = [one.record() for one in models]

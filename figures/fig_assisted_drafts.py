@@ -26,7 +26,7 @@ from icl_synth.evaluate import estimate
 
 TITLE = "Which draft: acceptance against cost, and the schedules of drafting"
 DIFFERS = (
-    "The target is the family's largest transformer, at batch 1. Acceptance is exact, the sum of min(p, q) at "
+    "The target is the largest transformer, at batch 1. Acceptance is exact, the sum of min(p, q) at "
     "temperature 1 over held-back documents; costs are seconds of a draft's single step over those of a plain token, "
     "measured here. A pruned copy or one in a block floating point format costs here what the target costs or more, "
     "since this CPU multiplies zeros and emulates formats; the hollow points put such drafts where their bytes would, "

@@ -27,6 +27,7 @@ class Recipe:
     prompts: int
     documents: int
     formats: tuple[str, ...]  # number formats that models are put in
+    drafting: dict[str, str]  # drafts, the smallest first, and last the target they draft for
 
     @property
     def kinds(self) -> Wanted:
@@ -37,6 +38,11 @@ class Recipe:
     def sizes(self) -> Wanted:
         """The family, with one seed."""
         return Wanted(self.family, self.seeds[:1])
+
+    @property
+    def pair(self) -> Wanted:
+        """Drafts and their target, with one seed."""
+        return Wanted(self.drafting, self.seeds[:1])
 
 
 FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4")
@@ -51,6 +57,7 @@ RECIPES = {
         500,
         128,
         FEW_FORMATS,
+        {"2 blocks of 32": "quick-draft", "LSTM": "quick-lstm", "6 blocks of 64": "quick"},
     ),
     "small": Recipe(
         "small",
@@ -60,6 +67,13 @@ RECIPES = {
         2500,
         512,
         MANY_FORMATS,
+        {
+            "2 blocks of 32": "quick-draft",
+            "4 blocks of 32": "small-w32",
+            "6 blocks of 64": "small",
+            "LSTM": "small-lstm",
+            "6 blocks of 256": "small-w256",
+        },
     ),
     "paper": Recipe(
         "paper",
@@ -69,6 +83,7 @@ RECIPES = {
         2500,
         100,
         MANY_FORMATS,
+        PAPER_TRANSFORMERS,
     ),
 }
 

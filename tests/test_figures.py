@@ -49,16 +49,18 @@ def toy(tmp_path_factory):
         large = tuple(checkpoints.create(TransformerConfig(50, 32, 1, width, 1)) for width in (16, 8))
         for name in ("fig_assisted_speed", "fig_assisted_batch"):
             patch.setattr(f"figures.{name}.large_pair", lambda: large)
-        patch.setattr("figures.fig_assisted_speed.GAMMAS", (1, 2))
+        patch.setattr("figures.fig_assisted_speed.GAMMAS", (2,))
+        patch.setattr("decoding.speedup.WIDTHS", (2, 21))
         patch.setattr("figures.fig_assisted_speed.PROMPTS", 1)
         patch.setattr("figures.fig_assisted_batch.BATCHES", (1, 2))
         patch.setattr("figures.fig_assisted_batch.READ_WIDTHS", (1, 6))
-        patch.setattr("figures.fig_assisted_drafts.DRAFT_FORMATS", ("msfp12",))
+        patch.setattr("figures.fig_assisted_drafts.DRAFT_FORMATS", ())
         patch.setattr("figures.fig_assisted_drafts.PRUNINGS", {})
         patch.setattr("figures.fig_assisted_drafts.SCHEDULES", ("constant", "optimal"))
         patch.setattr("figures.fig_assisted_drafts.ROWS", 2)
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
-        yield Recipe("toy", kinds, family, (0, 1), 12, 16, ("msfp16", "msfp12", "msfp11", "mx9", "mxint8"))
+        formats = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8")
+        yield Recipe("toy", kinds, family, (0, 1), 12, 16, formats, family)
 
 
 @pytest.mark.parametrize("name", command.MODULES)
