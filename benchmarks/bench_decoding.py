@@ -78,7 +78,7 @@ def large() -> list[str]:
     gammas = [line["gamma"] for line in base["lines"]]
     lines += [
         "",
-        "| target, mode | acceptance | " + " | ".join(f"γ = {gamma}" for gamma in gammas) + " |",
+        "| target, mode | acceptance | " + " | ".join(f"gamma = {gamma}" for gamma in gammas) + " |",
         "|---|---:|" + "---:|" * len(gammas),
     ]
     for name, one in found.items():
