@@ -97,8 +97,8 @@ def batch() -> list[str]:
     found = run("benchmarks.our_decoding", "batch")
     lines = [
         "",
-        f"The pretrained transformer and its draft by batch, {NEW} greedy tokens after 32, three drafted a round. Tokens "
-        "a second, best (median). Rounds: the mean row's and the slowest one's, which sets the time.",
+        f"The pretrained transformer and its draft by batch, {NEW} greedy tokens after 32, three drafted a round. "
+        "Tokens a second, best (median). Rounds: the mean row's and the slowest one's, which sets the time.",
         "",
         "| batch | plain | assisted | speed-up | rounds, mean and most |",
         "|---:|---:|---:|---:|---:|",
