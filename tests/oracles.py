@@ -4,6 +4,7 @@ import itertools
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
 from icl_synth.concept_hmm import ConceptHMM
 
@@ -84,3 +85,33 @@ def prompt_label_probs(hmm: ConceptHMM, prompt, example_length: int) -> np.ndarr
             context = np.prod([probability(hmm, piece, concept, start) for piece in pieces[:-1]])
             joint += context * label_probs(hmm, pieces[-1], concept, start)
     return joint / joint.sum()
+
+
+def greedy(read, context, text, count):
+    """The likeliest token, `count` times, by reading the whole text, filled up to the context, for each."""
+    for _ in range(count):
+        room = np.zeros((1, context), np.int32)
+        room[0, : len(text)] = text
+        text = np.append(text, int(np.asarray(read(room))[0, len(text) - 1].argmax()))
+    return text
+
+
+def continuations(model, text, count, distribution):
+    """Probabilities of all continuations of `count` tokens, the first token the slowest to change."""
+    if not count:
+        return np.ones(1)
+    probs = np.asarray(distribution(model(np.asarray(text)[None])[0, -1]), np.float64)
+    rest = [continuations(model, np.append(text, token), count - 1, distribution) for token in range(len(probs))]
+    return np.concatenate([p * r for p, r in zip(probs, rest, strict=True)])
+
+
+def chi_square(counts, probs):
+    """p-value of counts under probabilities; cells that expect fewer than five are put together."""
+    expected = counts.sum() * probs
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    if expected[-1] == 0:
+        assert observed[-1] == 0
+        observed, expected = observed[:-1], expected[:-1]
+    return scipy.stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue

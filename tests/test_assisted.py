@@ -1,0 +1,197 @@
+"""Assisted generation: the target's own text, greedily token by token, sampled in distribution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compression.block_model import in_format
+from decoding import assisted
+from decoding.assisted import assisted_generate, keep_likely
+from decoding.drafts import PromptLookup, first_layers, fit_ngram
+from decoding.generate import generate
+from decoding.readers import BayesReader, as_reader, at
+from decoding.sampling import PAD
+from decoding.speedup import Costs
+from decoding.variants import in_bfloat16, in_int8, widened
+from icl_synth import bayes, pretrained
+from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
+from icl_synth.lstm import LSTMConfig
+from icl_synth.transformer import TransformerConfig
+from tests import oracles
+from tests.test_generate import MODELS, random_model
+
+RNG = np.random.default_rng(3)
+PROMPT = RNG.integers(0, 12, (6, 5))
+LENGTHS = np.array([5, 1, 3, 5, 2, 4])
+TARGET = random_model(MODELS["modern"])
+WORLD = sample_concept_hmm(jax.random.key(2), WorldConfig(concepts=2, entities=3, properties=4, vocab_size=12))
+DRAFTS = {
+    "transformer": random_model(TransformerConfig(12, 24, 1, 8, 1), 5),
+    "like the target": random_model(MODELS["modern"], scale=0.59),
+    "LSTM": random_model(LSTMConfig(12, 24, 1, 8), 6),
+    "n-grams": fit_ngram(RNG.integers(0, 12, (20, 30)), 12, 3),
+    "prompt lookup": PromptLookup(12),
+    "first layer": first_layers(TARGET, 1),
+    "exact Bayes": BayesReader(WORLD, 0.01),
+    "in a format": in_format(TARGET, "msfp12"),
+}
+
+
+@pytest.mark.parametrize("name", DRAFTS)
+def test_greedy_text_is_the_targets_own_whatever_drafts(name):
+    plain = generate(TARGET, PROMPT, 19, lengths=LENGTHS)
+    run = assisted_generate(TARGET, DRAFTS[name], PROMPT, 19, num_draft=3, lengths=LENGTHS)
+    assert (run.tokens == plain).all()
+    check_history(run, 19)
+
+
+@pytest.mark.parametrize("num_draft", [1, 2, 7])
+@pytest.mark.parametrize("schedule", ["constant", "heuristic", "confidence", "optimal"])
+def test_greedy_text_is_the_targets_own_in_every_schedule(schedule, num_draft):
+    costs = Costs(0.1, {width: 1.0 for width in (2, 3, 5, 9, 21)})
+    plain = generate(TARGET, PROMPT, 19, lengths=LENGTHS)
+    draft = DRAFTS["like the target"]
+    run = assisted_generate(
+        TARGET, draft, PROMPT, 19, lengths=LENGTHS, schedule=schedule, num_draft=num_draft, costs=costs
+    )
+    assert (run.tokens == plain).all()
+    check_history(run, 19)
+
+
+def check_history(run, new):
+    """Rounds, drafted and accepted tell one story; no row was cut short."""
+    drafted, turn, rounds = np.asarray(run.drafted), np.asarray(run.round), np.asarray(run.rounds)
+    accepted, examined = np.asarray(run.accepted), np.asarray(run.examined)
+    assert (drafted.sum(1) + rounds + 1 >= new).all() and (turn.max(1) == rounds).all()
+    assert (drafted.sum(1) <= accepted.sum(1)).all() and (accepted <= examined).all()
+    assert (np.diff(accepted, axis=1) <= 0).all() and 0 <= run.acceptance <= 1
+    for row in range(len(rounds)):
+        assert all(((turn[row] == r) & ~drafted[row]).sum() <= 1 for r in range(1, rounds[row] + 1))
+
+
+def test_hundreds_of_prompts_of_the_shipped_models():
+    target, draft = as_reader(pretrained.load("transformer")), as_reader(pretrained.load("draft"))
+    prompts = np.random.default_rng(1).integers(0, 50, (256, 12))
+    for batch in (1, 31, 224):
+        rows, prompts = prompts[:batch], prompts[batch:]
+        plain = generate(target, rows, 24)
+        assert (assisted_generate(target, draft, rows, 24, num_draft=4).tokens == plain).all()
+
+
+def test_a_recurrent_target():
+    target = random_model(MODELS["lstm"])
+    plain = generate(target, PROMPT, 19, lengths=LENGTHS)
+    assert (assisted_generate(target, TARGET, PROMPT, 19, num_draft=3, lengths=LENGTHS).tokens == plain).all()
+
+
+def test_full_acceptance_takes_the_fewest_rounds_and_none_takes_one_a_token():
+    run = assisted_generate(TARGET, TARGET, PROMPT, 19, num_draft=5)
+    assert run.acceptance == 1 and (run.rounds == 3).all()
+    plain = np.asarray(generate(TARGET, PROMPT, 19))
+    wrong = fit_ngram(np.zeros((1, 40), int) + np.setdiff1d(np.arange(12), plain[:, 5:])[0], 12, 1)
+    run = assisted_generate(TARGET, wrong, PROMPT, 19, num_draft=5)
+    assert run.acceptance == 0 and (run.rounds == 18).all() and (run.tokens == plain).all()
+
+
+def test_a_stop_token_inside_a_draft_ends_the_row():
+    stop = int(np.asarray(generate(TARGET, PROMPT, 19))[0, 8])
+    plain = generate(TARGET, PROMPT, 19, stop=stop)
+    run = assisted_generate(TARGET, TARGET, PROMPT, 19, num_draft=5, stop=stop)
+    assert (run.tokens == plain).all() and (np.asarray(run.tokens)[0] == PAD).any()
+    assert not np.asarray(run.drafted)[np.asarray(run.tokens) == PAD].any()
+
+
+SMALL = random_model(TransformerConfig(4, 16, 1, 8, 1), scale=0.4)
+FAR = random_model(TransformerConfig(4, 16, 1, 8, 1), seed=9, scale=0.4)
+ROWS = 8192
+
+
+def sampled_counts(**how):
+    prompt = np.repeat(np.array([[1, 2]]), ROWS, 0)
+    run = assisted_generate(SMALL, FAR, prompt, 3, temperature=1.0, key=jax.random.key(4), **how)
+    return run, np.bincount(np.asarray(run.tokens)[:, 2:] @ [16, 4, 1], minlength=64)
+
+
+@pytest.mark.parametrize("how", [{"num_draft": 2}, {"schedule": "confidence", "confidence": 0.6}, {"top_k": 3}])
+def test_sampled_text_has_the_targets_distribution(how):
+    top_k = how.get("top_k", 4)
+
+    def distribution(logits):
+        kept = np.sort(np.asarray(logits))[-top_k:].min()
+        return jax.nn.softmax(jnp.where(logits >= kept, logits, -jnp.inf))
+
+    exact = oracles.continuations(SMALL, [1, 2], 3, distribution)
+    run, counts = sampled_counts(**how)
+    assert oracles.chi_square(counts, exact) > 1e-3
+    assert 0.2 < run.acceptance < 0.9  # the draft is far from the target
+    drafts = oracles.continuations(FAR, [1, 2], 3, distribution)
+    assert oracles.chi_square(counts, drafts) < 1e-6
+
+
+def test_a_wrong_q_is_caught(monkeypatch):
+    monkeypatch.setattr(
+        assisted, "keep_likely", lambda x, n, p, q, *keys: keep_likely(x, n, p, jnp.full_like(q, 0.25), *keys)
+    )
+    jax.clear_caches()
+    _, counts = sampled_counts(num_draft=2)
+    jax.clear_caches()
+    exact = oracles.continuations(SMALL, [1, 2], 3, jax.nn.softmax)
+    assert oracles.chi_square(counts, exact) < 1e-6
+
+
+def test_equal_distributions_accept_everything_and_leave_no_nan():
+    p = jnp.broadcast_to(jnp.array([0.2, 0.5, 0.3, 0.0]), (64, 3, 4))
+    proposals = jax.random.categorical(jax.random.key(1), jnp.log(p[:, :2]))
+    kept, own = keep_likely(
+        proposals.astype(jnp.int32), jnp.full(64, 2), p, p[:, :2], jax.random.key(2), jax.random.key(3)
+    )
+    assert (kept == 2).all() and (own < 3).all()
+
+
+@pytest.mark.parametrize("name", [*DRAFTS, "target"])
+def test_going_back_is_as_if_nothing_had_been_read(name):
+    reader = as_reader(TARGET if name == "target" else DRAFTS[name])
+    first, other = (jnp.asarray(RNG.integers(0, 12, (6, 3)), jnp.int32) for _ in range(2))
+    lengths = jnp.asarray(LENGTHS, jnp.int32)
+    _, state = reader.prefill(jnp.asarray(PROMPT, jnp.int32), lengths, reader.start(6, 20, 4))
+    straight = reader.read(other, state)[0]
+    back = at(reader.read(first, state)[1], lengths)
+    np.testing.assert_allclose(reader.read(other, back)[0], straight, atol=1e-5)
+
+
+def test_the_bayes_reader_is_exact_and_survives_what_is_impossible():
+    tokens = jnp.asarray(RNG.integers(0, 12, (4, 9)), jnp.int32)
+    reader = BayesReader(WORLD)
+    logits, _ = reader.read(tokens, reader.start(4, 9, 9))
+    exact = np.asarray(bayes.next_token_log_probs(WORLD, tokens))
+    possible = np.isfinite(exact[:, 1:]).any(-1)
+    np.testing.assert_allclose(np.asarray(logits)[:, :-1][possible], exact[:, 1:][possible], atol=1e-4)
+    assert not np.isnan(logits).any() and (np.asarray(logits)[:, :-1][~possible] == 0).all()
+
+
+def test_narrow_weights_stay_close_and_wide_layers_say_the_same():
+    model, tokens = pretrained.load("draft"), RNG.integers(0, 50, (4, 40))
+    exact = np.asarray(model(tokens))
+    np.testing.assert_allclose(widened(model, 2, 3)(tokens), exact, atol=1e-3)
+    for narrow in (in_bfloat16(model), in_int8(model)):
+        found = np.asarray(narrow(tokens))
+        assert 0 < np.abs(found - exact).max() < 1 and (found.argmax(-1) == exact.argmax(-1)).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"draft": SMALL}, "the target has 12 tokens, the draft 4"),
+        ({"draft": random_model(TransformerConfig(12, 20, 1, 8, 1))}, "longer than the draft's context 20"),
+        ({"num_draft": 0}, "num_draft must be at least 1"),
+        ({"confidence": 1.5}, "confidence must be between 0 and 1"),
+        ({"temperature": 1.0}, "needs a key"),
+        ({"temperature": -0.1}, "temperature must be 0"),
+        ({"num_tokens": 20}, "longer than the target's context 24"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(change, message):
+    arguments = {"target": TARGET, "draft": TARGET, "prompt": PROMPT, "num_tokens": 19} | change
+    with pytest.raises(ValueError, match=message):
+        assisted_generate(**arguments)
