@@ -59,7 +59,8 @@ class NGram(Remembering):
     def predict(self, text, length):
         before = length[:, None] + jnp.arange(1 - self.table.ndim, 0)
         tokens = jnp.take_along_axis(text, jnp.maximum(before, 0), axis=1)
-        return self.table[tuple(jnp.where(before >= 0, tokens, 0).T)]
+        found = self.table[tuple(jnp.where(before >= 0, tokens, 0).T)]
+        return jnp.broadcast_to(found, (len(text), self.vocab_size))  # without context all rows are the same
 
 
 def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order: int = 2, weight: float = 1.0) -> NGram:

@@ -28,8 +28,12 @@ def test_expected_tokens_is_the_mean_of_simulated_rounds():
 @pytest.mark.parametrize(
     ("draft", "best"), [(0.02, (4, 5, 7, 11, 19)), (0.05, (3, 4, 5, 8, 13)), (0.1, (2, 3, 4, 6, 9))]
 )
-def test_optimal_numbers_are_the_facts(draft, best):
-    assert tuple(optimal_num_draft(alpha, draft) for alpha in (0.5, 0.6, 0.7, 0.8, 0.9)) == best
+def test_optimal_numbers_against_a_published_table(draft, best):
+    """The table's numbers differ by one in flat places: there they promise less than a percent less than ours."""
+    for alpha, published in zip((0.5, 0.6, 0.7, 0.8, 0.9), best, strict=True):
+        ours = optimal_num_draft(alpha, draft)
+        assert abs(ours - published) <= 1
+        assert 0.99 < predicted_speedup(alpha, published, draft) / predicted_speedup(alpha, ours, draft) <= 1
 
 
 def test_a_draft_that_costs_too_much_is_not_used():
