@@ -24,9 +24,10 @@ TITLE = "Easy tokens are fast: acceptance along a text, and by the uncertainty o
 DIFFERS = (
     "A post on assisted generation guesses that its latency follows how difficult a text is, without a measurement. "
     "Here difficulty is known: the entropy of the exact Bayes predictor before each token. Acceptance is exact, the "
-    "sum of min(p, q) over the vocabulary at temperature 1, on held-back documents; the correlation is Spearman's "
-    "over the tokens of a document, averaged over documents. It is also computed where it counts, in texts that the "
-    "target generated: entropy before a round's first proposal against how many proposals were accepted in it. A "
+    "sum of min(p, q) over the vocabulary at temperature 1, or whether both find the same token likeliest (greedy, "
+    "which is what the post times), on held-back documents; the correlation is Spearman's over the tokens of a "
+    "document, averaged over documents. It is also computed where it counts, in texts that the target generated at "
+    "temperature 1: entropy before a round's first proposal against how many proposals were accepted in it. A "
     "token that exact Bayes rules out, which a model may still say, ends a text's part in that. *Holds* where the "
     "correlation is at most -.3 with its interval, *partly* where it is below zero with its interval."
 )
@@ -60,19 +61,12 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     target = as_reader(found.target.model)
     exact = np.asarray(bayes.next_token_log_probs(found.hmm, found.documents))[:, 1:]
     entropy = entropies(exact)
-    p, rows = log_probs(target, found.documents[:, :-1])[..., : exact.shape[-1]], []
+    p = log_probs(target, found.documents[:, :-1])[..., : exact.shape[-1]]
+    rows: list[tuple] = []
     for name, draft in drafts.items():
-        alpha = acceptance(p, log_probs(draft, found.documents[:, :-1])[..., : exact.shape[-1]])
-        for low, high in itertools.pairwise(BINS):
-            inside = (entropy >= low) & (entropy < high)
-            seen = inside.any(1)
-            if seen.sum() > 1:
-                means = np.where(inside, alpha, 0).sum(1)[seen] / inside.sum(1)[seen]
-                rows.append(("by_entropy", name, (low + high) / 2, *estimate(means), inside.mean()))
-        for position in range(alpha.shape[1]):
-            rows.append(("by_position", name, position + 1, *estimate(alpha[:, position]), 0.0))
-        each = [scipy.stats.spearmanr(a, e).statistic for a, e in zip(alpha, entropy, strict=True)]
-        rows.append(("correlation", name, 0, *estimate(np.nan_to_num(each)), 0.0))
+        q = log_probs(draft, found.documents[:, :-1])[..., : exact.shape[-1]]
+        for label, temperature in ((name, 1.0), (f"{name}, greedy", 0.0)):
+            rows += measure(label, acceptance(p, q, temperature), entropy)
     length = found.documents.shape[1] // 8
     prompt = found.documents[:ROWS, :length]
     new = found.target.config.model.context - length
@@ -100,6 +94,21 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     return table
 
 
+def measure(label: str, alpha: np.ndarray, entropy: np.ndarray) -> list[tuple]:
+    """Rows of one draft: acceptance of every token of the documents against its difficulty and its position."""
+    rows: list[tuple] = []
+    for low, high in itertools.pairwise(BINS):
+        inside = (entropy >= low) & (entropy < high)
+        seen = inside.any(1)
+        if seen.sum() > 1:
+            means = np.where(inside, alpha, 0).sum(1)[seen] / inside.sum(1)[seen]
+            rows.append(("by_entropy", label, (low + high) / 2, *estimate(means), inside.mean()))
+    for position in range(alpha.shape[1]):
+        rows.append(("by_position", label, position + 1, *estimate(alpha[:, position]), 0.0))
+    each = [scipy.stats.spearmanr(a, e).statistic for a, e in zip(alpha, entropy, strict=True)]
+    return [*rows, ("correlation", label, 0, *estimate(np.nan_to_num(each)), 0.0)]
+
+
 def plot(rows: pd.DataFrame) -> Figure:
     figure = plt.figure(figsize=(12, 7.6))
     grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
@@ -112,7 +121,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             panel.plot(line.place, line.value, "o-" if quantity == "by_entropy" else "-", color=colour, label=name)
             low, high = line.value - line.half_width, line.value + line.half_width
             panel.fill_between(line.place, low, high, color=colour, alpha=0.2, lw=0)
-        panel.set(ylabel="acceptance, sum of min(p, q)", ylim=(0, 1))
+        panel.set(ylabel="acceptance", ylim=(0, 1))
     by_entropy.set_xlabel("entropy of exact Bayes before the token, nats")
     by_position.set(xlabel="tokens read", xscale="log")
     by_entropy.legend(title="draft")
@@ -145,7 +154,7 @@ def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
     rows_shown = -(-len(text) // columns)
     panel.set(xlim=(0, columns), ylim=(1 - rows_shown, 1))
     panel.axis("off")
-    panel.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=4, frameon=False)
+    panel.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=4, frameon=False)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
