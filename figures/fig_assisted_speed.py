@@ -62,13 +62,17 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     """
     models = trained(wanted(recipe))
     found = pair(models, recipe)
-    large, small = large_pair()
     pairs: dict[str, tuple[checkpoints.Model, checkpoints.Model]] = {
-        f"trained: {found.target.name}, drafted by {found.draft.name}": (found.target.model, found.draft.model),
-        f"large: {large.config.depth} x {large.config.width}, float32": (large, small),
-        f"large: {large.config.depth} x {large.config.width}, bfloat16": (in_bfloat16(large), small),
-        f"large: {large.config.depth} x {large.config.width}, int8": (in_int8(large), small),
+        f"trained: {found.target.name}, drafted by {found.draft.name}": (found.target.model, found.draft.model)
     }
+    if recipe.name != "quick":  # some ten minutes
+        large, small = large_pair()
+        shape = f"large: {large.config.depth} x {large.config.width}"
+        pairs |= {
+            f"{shape}, float32": (large, small),
+            f"{shape}, bfloat16": (in_bfloat16(large), small),
+            f"{shape}, int8": (in_int8(large), small),
+        }
     modes: dict[str, dict[str, Any]] = {"greedy": {}, "sampled": {"temperature": 1.0, "key": jax.random.key(5)}}
     rows: list[tuple[str, str, int, str, float]] = []
     exact: dict[tuple[str, str], float] = {}
