@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,37 +16,38 @@ from decoding.readers import Reader
 
 
 class Measured(NamedTuple):
-    """One gamma: seconds of several runs, and what the costs predict from its acceptance."""
+    """One gamma: seconds of plain and of assisted generation, and what the costs of the same minute predict."""
 
     gamma: int
-    seconds: list[float]
+    plain: float
+    assisted: float
     acceptance: float
     tokens_a_round: float  # of the row with most rounds, which sets the time
-    predicted: float  # speed-up, E from the acceptance alone
-    predicted_from_rounds: float  # speed-up, E as counted
-
-
-class Comparison(NamedTuple):
-    """Plain seconds of several runs, the costs of a round, and a line for each gamma."""
-
-    plain: list[float]
     costs: speedup.Costs
-    lines: list[Measured]
 
-    def speedup(self, line: Measured) -> float:
-        """Of the fastest runs."""
-        return min(self.plain) / min(line.seconds)
+    @property
+    def speedup(self) -> float:
+        return self.plain / self.assisted
+
+    def predicted(self, token: float) -> float:
+        """Speed-up, E from the acceptance alone; `token` is the seconds of a plain one."""
+        return self.costs.speedup(self.acceptance, self.gamma, token)
+
+    def predicted_from_rounds(self, token: float) -> float:
+        """Speed-up, E as counted."""
+        return token * self.tokens_a_round / self.costs.round(self.gamma)
 
 
 def timed(work: Callable[[], Any], repeats: int) -> list[float]:
     """Seconds of several calls after the first."""
     jax.block_until_ready(work())
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(work())
-        seconds.append(time.perf_counter() - began)
-    return seconds
+    return [_seconds(work) for _ in range(repeats)]
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - began
 
 
 def compare(
@@ -58,43 +59,51 @@ def compare(
     gammas: Sequence[int],
     repeats: int = 3,
     **how: Any,
-) -> Comparison:
+) -> list[Measured]:
     """Time `generate` and, for each gamma, `assisted_generate` on the same prompts; `how` is passed to both.
 
-    Each of `prompts` is a batch that runs by itself, all of one shape; their fastest times are added up. c and v are
-    timed alone; o, the rest of a round, is what is left of a round at gamma = 2 on the batch `probe`, and then
-    predicts all gammas on the others.
+    Each of `prompts` is a batch that runs by itself, all of one shape; the fastest of several times of each is added
+    up. A machine's speed drifts over minutes, so all that is compared takes turns: for each gamma the plain runs, the
+    assisted ones, the draft's steps (c) and the target's windows (v). o, the rest of a round, is what is left of a
+    round at gamma = 2 on the batch `probe`, and then predicts all gammas on the others.
     """
-    plain = _add(timed(functools.partial(generate, target, prompt, num_tokens, **how), repeats) for prompt in prompts)
-    batch, length = prompts[0].shape
-    widths = tuple(sorted({gamma + 1 for gamma in (2, *gammas)}))
-    alone = speedup.measure(target, draft, batch, length + num_tokens, widths)
-    rounds, _, seconds = _assist(target, draft, [probe], num_tokens, 2, repeats, how)
-    costs = speedup.Costs(alone.draft, alone.verify, min(seconds) / rounds - alone.round(2))
-    token = min(plain) / (len(prompts) * num_tokens)
-    lines = []
-    for gamma in gammas:
-        rounds, accepted, seconds = _assist(target, draft, prompts, num_tokens, gamma, repeats, how)
-        tokens = len(prompts) * (num_tokens - 1) / rounds
-        predicted = costs.speedup(accepted, gamma, token), token * tokens / costs.round(gamma)
-        lines.append(Measured(gamma, seconds, accepted, tokens, *predicted))
-    return Comparison(plain, costs, lines)
+    costs = _measure(target, draft, [probe], num_tokens, 2, repeats, how, 0.0)
+    rounds = (num_tokens - 1) / costs.tokens_a_round
+    rest = costs.assisted / rounds - costs.costs.round(2)
+    return [_measure(target, draft, prompts, num_tokens, gamma, repeats, how, rest) for gamma in gammas]
 
 
-def _assist(
-    target: Reader, draft: Reader, prompts: Sequence, num_tokens: int, gamma: int, repeats: int, how: dict[str, Any]
-) -> tuple[int, float, list[float]]:
-    """Rounds of the slowest rows, acceptance, and seconds, over all prompts."""
-    runs = [
+def _measure(
+    target: Reader,
+    draft: Reader,
+    prompts: Sequence,
+    num_tokens: int,
+    gamma: int,
+    repeats: int,
+    how: dict[str, Any],
+    rest: float,
+) -> Measured:
+    plain = [functools.partial(generate, target, prompt, num_tokens, **how) for prompt in prompts]
+    drafted = [
         functools.partial(assisted_generate, target, draft, prompt, num_tokens, num_draft=gamma, **how)
         for prompt in prompts
     ]
-    found = [run() for run in runs]
+    batch, length = prompts[0].shape
+    reads = [
+        functools.partial(speedup.read_often, reader, batch, length + num_tokens, width)
+        for reader, width in ((draft, 1), (target, gamma + 1))
+    ]
+    works: list[Callable[[], Any]] = [*plain, *drafted, *reads]
+    found = [work() for work in works][len(plain) : len(plain) + len(drafted)]
+    jax.block_until_ready(found)
+    fastest = [min(turns) for turns in zip(*([_seconds(work) for work in works] for _ in range(repeats)), strict=True)]
+    *texts, step, window = fastest
     accepted, examined = (sum(int(getattr(one, name).sum()) for one in found) for name in ("accepted", "examined"))
-    seconds = _add(timed(run, repeats) for run in runs)
-    return sum(int(one.rounds.max()) for one in found), accepted / max(1, examined), seconds
-
-
-def _add(timings: Iterable[list[float]]) -> list[float]:
-    """Sums over prompts: of the fastest runs, of the second fastest, ..."""
-    return [sum(ranked) for ranked in zip(*(sorted(timing) for timing in timings), strict=True)]
+    return Measured(
+        gamma,
+        sum(texts[: len(plain)]),
+        sum(texts[len(plain) :]),
+        accepted / max(1, examined),
+        len(prompts) * (num_tokens - 1) / sum(int(one.rounds.max()) for one in found),
+        speedup.Costs(step / speedup.READS, {gamma + 1: window / speedup.READS}, rest),
+    )

@@ -29,14 +29,14 @@ DIFFERS = (
     "number of tokens, o of the rest of a round; c and v are timed alone, o is fitted at gamma = 2 on another prompt. "
     "The dotted line is the papers' formula with v = 1 and o = 0. The large pair has the functions of the shipped "
     "models at 8 layers of 512 and 2 of 128 (channels repeated, so that its cost is that of such a model and its text "
-    "is the small one's); bfloat16 and int8 round the target, so their text may differ from float32's, and their "
-    "speed-ups are over plain generation in float32. Texts are four prompts of 32 tokens, one "
+    "is the small one's); bfloat16 and int8 round the target, so their text may differ from float32's; speed-ups "
+    "are over plain generation of the same model. Texts are two prompts of 32 tokens, one "
     "after another, and the 96 tokens that follow; acceptance is that of these texts. *Holds* where every gamma is "
     "within 10 % of the prediction, *partly* where half of them are."
 )
 SOURCES = decoding.SOURCES
-GAMMAS = (1, 2, 3, 5, 8, 12)
-PROMPTS, PROMPT, NEW, REPEATS = 4, 32, 96, 3
+GAMMAS = (1, 3, 5, 8)
+PROMPTS, PROMPT, NEW, REPEATS = 2, 32, 96, 5
 LARGE = 512, 8, 128  # width and depth of the large target, width of its draft
 WITHIN = 0.1
 
@@ -57,8 +57,8 @@ def large_pair() -> tuple[Transformer, Transformer]:
 def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: pair, mode, gamma, quantity, value. gamma 0 holds what is not of a gamma.
 
-    Quantities: speedup, predicted, predicted_from_rounds, simple (v = 1, o = 0), acceptance; plain_ms (a token), c and
-    o (in plain tokens), verify (in plain tokens, by gamma).
+    Quantities: speedup, predicted, predicted_from_rounds, simple (v = 1, o = 0), acceptance, c, v and o (in plain
+    tokens), all beside the same model's plain generation; plain_ms (a token), more (plain speed over float32's).
     """
     models = trained(wanted(recipe))
     found = pair(models, recipe)
@@ -81,21 +81,23 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         new = min(NEW, target.config.context - length)
         probe, *prompts = found.documents[: 1 + PROMPTS, None, :length]
         for mode, how in modes.items():
-            result = compare(as_reader(target), as_reader(draft), prompts, probe, new, GAMMAS, REPEATS, **how)
-            plain = min(result.plain)
-            base = exact.setdefault((name.split(",")[0], mode), plain)  # float32 of the same pair comes first
-            token, costs = plain / (PROMPTS * new), result.costs
-            rows += [(name, mode, 0, "plain_ms", 1e3 * token), (name, mode, 0, "c", costs.draft / token)]
-            rows.append((name, mode, 0, "o", costs.overhead / token))
-            for line in result.lines:
-                simple = predicted_speedup(line.acceptance, line.gamma, costs.draft / token)
+            lines = compare(as_reader(target), as_reader(draft), prompts, probe, new, GAMMAS, REPEATS, **how)
+            fastest = min(line.plain for line in lines) / (PROMPTS * new)
+            base = exact.setdefault((name.split(",")[0], mode), fastest)  # float32 of the same pair comes first
+            rows += [(name, mode, 0, "plain_ms", 1e3 * fastest), (name, mode, 0, "more", base / fastest)]
+            rows.append((name, mode, 0, "o", lines[0].costs.overhead / fastest))
+            for line in lines:
+                token = line.plain / (PROMPTS * new)
+                c, v = line.costs.draft / token, line.costs.verify[line.gamma + 1] / token
+                simple = predicted_speedup(line.acceptance, line.gamma, c)
                 rows += [
-                    (name, mode, line.gamma, "speedup", base / min(line.seconds)),
-                    (name, mode, line.gamma, "predicted", base / plain * line.predicted),
-                    (name, mode, line.gamma, "predicted_from_rounds", base / plain * line.predicted_from_rounds),
-                    (name, mode, line.gamma, "simple", base / plain * simple),
+                    (name, mode, line.gamma, "speedup", line.speedup),
+                    (name, mode, line.gamma, "predicted", line.predicted(token)),
+                    (name, mode, line.gamma, "predicted_from_rounds", line.predicted_from_rounds(token)),
+                    (name, mode, line.gamma, "simple", simple),
                     (name, mode, line.gamma, "acceptance", line.acceptance),
-                    (name, mode, line.gamma, "verify", costs.verify[line.gamma + 1] / token),
+                    (name, mode, line.gamma, "c", c),
+                    (name, mode, line.gamma, "v", v),
                 ]
     table = pd.DataFrame(rows, columns=["pair", "mode", "gamma", "quantity", "value"])
     table.attrs["models"] = [one.record() for one in models]
@@ -124,7 +126,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.set(title=name.replace(", drafted", "\ndrafted"), xlabel="tokens drafted a round, $\\gamma$")
         panel.set_ylim(0, None)
     for panel in grid[:, 0]:
-        panel.set_ylabel("speed-up over plain float32")
+        panel.set_ylabel("speed-up over plain generation")
     draw_published(grid[1, 1], rows)
     draw_post(grid[1, 2], rows)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -156,8 +158,7 @@ def draw_post(panel: Axes, rows: pd.DataFrame) -> None:
     table = table[["plain ms", "assisted ms"]].dropna()
     lines = [(str(s), p, a, "#777777") for s, p, a in zip(table.index, *(table[c] for c in table), strict=True)]
     for name, colour in zip(rows.pair.unique(), COLOURS[2:], strict=False):
-        base = name if name.startswith("trained") else next(n for n in rows.pair.unique() if n.endswith("float32"))
-        plain = pick(rows, base, "greedy", "plain_ms")[0]
+        plain = pick(rows, name, "greedy", "plain_ms")[0]
         label = "ours, " + (name.split(":")[0] if name.startswith("trained") else "large, " + name.split(", ")[-1])
         lines.append((label, plain, plain / pick(rows, name, "greedy", "speedup").max(), colour))
     for place, (_, plain, assisted, colour) in enumerate(lines[::-1]):
@@ -194,7 +195,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 Claim(
                     f"{name}, {mode}: assisted generation is faster",
                     "2 to 3.4x (Leviathan et al., T5), up to 2x, 3x in int8 (post)",
-                    f"{measured[best]:.2f}x at gamma = {best}, alpha = {alpha[best]:.2f}",
+                    f"{measured[best]:.2f}x at gamma = {best}, alpha = {alpha[best]:.2f}; over plain float32 "
+                    f"{measured[best] * pick(rows, name, mode, 'more')[0]:.2f}x",
                     judged(measured[best] >= 1.5, measured[best] > 1),
                 )
             )
