@@ -44,6 +44,12 @@ def timed(work: Callable[[], Any], repeats: int) -> list[float]:
     return [_seconds(work) for _ in range(repeats)]
 
 
+def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Seconds of the fastest of several calls of each, after a first one, every work once before any is repeated."""
+    jax.block_until_ready([work() for work in works])
+    return [min(turns) for turns in zip(*([_seconds(work) for work in works] for _ in range(repeats)), strict=True)]
+
+
 def _seconds(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(work())
@@ -93,11 +99,8 @@ def _measure(
         functools.partial(speedup.read_often, reader, batch, length + num_tokens, width)
         for reader, width in ((draft, 1), (target, gamma + 1))
     ]
-    works: list[Callable[[], Any]] = [*plain, *drafted, *reads]
-    found = [work() for work in works][len(plain) : len(plain) + len(drafted)]
-    jax.block_until_ready(found)
-    fastest = [min(turns) for turns in zip(*([_seconds(work) for work in works] for _ in range(repeats)), strict=True)]
-    *texts, step, window = fastest
+    found = [run() for run in drafted]
+    *texts, step, window = in_turns([*plain, *drafted, *reads], repeats)
     accepted, examined = (sum(int(getattr(one, name).sum()) for one in found) for name in ("accepted", "examined"))
     return Measured(
         gamma,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from decoding import speedup
 from decoding.assisted import assisted_generate
-from decoding.compare import timed
+from decoding.compare import in_turns, timed
 from decoding.generate import generate
 from decoding.readers import as_reader
 from decoding.variants import in_bfloat16, in_int8, weight_bytes
@@ -34,7 +34,7 @@ DIFFERS = (
 SOURCES = decoding.SOURCES
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 READ_WIDTHS = (1, 2, 3, 4, 6, 9, 13, 17)
-GAMMA, PROMPT, NEW, REPEATS = 3, 32, 128, 3
+GAMMA, PROMPT, NEW, REPEATS = 3, 32, 128, 5
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -63,21 +63,29 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     for batch in tqdm(BATCHES, desc="batches"):
         prompt = repeated[:batch]
         run = assisted_generate(target, draft, prompt, new, num_draft=GAMMA)
-        plain = min(timed(functools.partial(generate, target, prompt, new), REPEATS))
-        work = functools.partial(assisted_generate, target, draft, prompt, new, num_draft=GAMMA)
+        plain, assisted = in_turns(
+            [
+                functools.partial(generate, target, prompt, new),
+                functools.partial(assisted_generate, target, draft, prompt, new, num_draft=GAMMA),
+            ],
+            REPEATS,
+        )
         rows += [
             ("plain", "", batch, batch * new / plain),
-            ("assisted", "", batch, batch * new / min(timed(work, REPEATS))),
+            ("assisted", "", batch, batch * new / assisted),
             ("rounds_mean", "", batch, float(run.rounds.mean())),
             ("rounds_max", "", batch, int(run.rounds.max())),
             ("acceptance", "", batch, run.acceptance),
         ]
     large, _ = large_pair()
     room = min(PROMPT + NEW, large.config.context)
-    for kind, model in {"float32": large, "bfloat16": in_bfloat16(large), "int8": in_int8(large)}.items():
-        rows.append(("bytes", kind, 0, weight_bytes(model)))
-        for width in READ_WIDTHS:
-            rows.append(("read_ms", kind, width, 1e3 * speedup.read_seconds(as_reader(model), 1, room, width)))
+    kinds = {"float32": large, "bfloat16": in_bfloat16(large), "int8": in_int8(large)}
+    rows += [("bytes", kind, 0, weight_bytes(model)) for kind, model in kinds.items()]
+    readers = [as_reader(model) for model in kinds.values()]
+    for width in READ_WIDTHS:
+        works = [functools.partial(speedup.read_often, reader, 1, room, width) for reader in readers]
+        seconds = in_turns(works, REPEATS)
+        rows += [("read_ms", kind, width, 1e3 * s / speedup.READS) for kind, s in zip(kinds, seconds, strict=True)]
     rows.append(("bandwidth", "", 0, copy_bandwidth()))
     table = pd.DataFrame(rows, columns=["quantity", "kind", "place", "value"])
     table.attrs["models"] = [one.record() for one in models]

@@ -13,7 +13,7 @@ from compression.block_model import in_format
 from compression.formats import FORMATS
 from decoding import speedup
 from decoding.assisted import Schedule, assisted_generate
-from decoding.compare import timed
+from decoding.compare import in_turns
 from decoding.drafts import PromptLookup, first_layers
 from decoding.generate import generate
 from decoding.readers import BayesReader, Reader, as_reader
@@ -93,8 +93,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             alone = functools.partial(generate, target, row[None], new)
             helped = functools.partial(assisted_generate, target, draft, row[None], new, schedule=schedule, costs=costs)
             result = helped()
-            turns = [(timed(alone, 1)[0], timed(helped, 1)[0]) for _ in range(REPEATS)]
-            plain, assisted = plain + min(t[0] for t in turns), assisted + min(t[1] for t in turns)
+            slow, fast = in_turns([alone, helped], REPEATS)
+            plain, assisted = plain + slow, assisted + fast
             accepted, examined = accepted + int(result.accepted.sum()), examined + int(result.examined.sum())
         return plain / assisted, accepted / max(1, examined)
 
