@@ -5,15 +5,15 @@ import importlib
 import math
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
 from figures import claims, record
-from figures.recipes import RECIPES
+from figures.recipes import RECIPES, Recipe
 from icl_synth import devices
 from icl_synth.checkpoints import write_text
 from icl_synth.config import preset
-from icl_synth.train import TrainingError
 
 MODULES = sorted(path.stem for path in Path(__file__).parent.glob("fig_*.py"))
 
@@ -41,35 +41,69 @@ def summary(modules: dict[str, ModuleType], preset_name: str) -> str:
     return "\n".join(lines)
 
 
+def listing(modules: dict[str, ModuleType]) -> str:
+    """Every figure: its presets with their state and minutes, its title and its claims."""
+    lines = []
+    for name, module in modules.items():
+        lines += ["", f"{name}: {module.TITLE}"]
+        shown = None
+        for preset_name, recipe in RECIPES.items():
+            known = record.read_provenance(name, preset_name)
+            minutes = f"{claims.minutes(known):.0f} minutes with training when it was made" if known else ""
+            lines.append(f"  {preset_name:6}  {record.state(name, module, recipe):11}  {minutes}".rstrip())
+            shown = preset_name if known else shown
+        if shown:
+            lines += [f"    {claim.claim}" for claim in module.claims(record.read_rows(name, shown))]
+    return "\n".join(lines[1:])
+
+
+def bring_up_to_date(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
+    """Compute and draw what is not recorded from today's code."""
+    state = record.state(name, module, recipe)
+    if state == "to be drawn":
+        record.redraw(name, module, recipe.name)
+    if state in ("fresh", "to be drawn"):
+        print(f"{name}: up to date", file=sys.stderr)
+    else:
+        record.make(name, module, recipe, command)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"figures to make: {', '.join(MODULES)} (default all)")
     parser.add_argument("--preset", choices=RECIPES, default="quick", help="size of the models and of the evaluation")
+    parser.add_argument("--list", action="store_true", help="show every figure, its claims, presets, minutes and state")
     parser.add_argument("--redraw", action="store_true", help="draw recorded rows again without computing")
     parser.add_argument("--results", action="store_true", help="only write RESULTS.md from the recorded rows")
     arguments = parser.parse_args()
     modules, recipe = load(arguments.names), RECIPES[arguments.preset]
+    if arguments.list:
+        print(listing(modules))
+        return
     if arguments.results:
         write_text(record.HERE.parent / "RESULTS.md", claims.results(load([])))
+        return
+    if arguments.redraw:
+        for name, module in modules.items():
+            if not record.read_provenance(name, recipe.name):
+                sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
+            record.redraw(name, module, recipe.name)
         return
     batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).models.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")
+    failed = {}
     for name, module in modules.items():
-        if arguments.redraw:
-            if not record.read_provenance(name, recipe.name):
-                sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
-            record.draw(name, module, recipe.name)
-        elif record.is_fresh(name, module, recipe):
-            print(f"{name}: up to date", file=sys.stderr)
-        else:
-            try:
-                record.make(name, module, recipe, command)
-            except (TrainingError, OSError) as error:
-                sys.exit(f"error: {name}: {error}")
-            except KeyboardInterrupt:
-                sys.exit(f"stopped in {name}; the same command goes on from there")
-    print(summary(modules, recipe.name))
+        try:
+            bring_up_to_date(name, module, recipe, command)
+        except KeyboardInterrupt:
+            sys.exit(f"stopped in {name}; the same command goes on from there")
+        except Exception as error:  # the other figures can still be made
+            traceback.print_exc()
+            failed[name] = f"{type(error).__name__}: {error}"
+    print(summary({name: module for name, module in modules.items() if name not in failed}, recipe.name))
+    if failed:
+        sys.exit("\n".join(["", "failed:", *(f"  {name}: {why}" for name, why in failed.items())]))
 
 
 if __name__ == "__main__":

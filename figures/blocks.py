@@ -8,15 +8,9 @@ from matplotlib.figure import Figure
 from compression.block_float import quantize
 from compression.block_model import qsnr
 from compression.formats import Format, Integer, find
-from figures.record import HERE
+from figures.sources import PAPER_VALUES
 
-PARTS = ("block_float", "block_model", "block_packing", "blocks", "datapath", "formats", "rounding")
-SOURCES = (
-    "icl_synth/*.py",
-    *(f"compression/{part}.py" for part in PARTS),
-    "figures/blocks.py",
-    "figures/paper_values/block_float.csv",
-)
+PUBLISHED = ("block_float.csv",)
 FAMILIES = {
     "MSFP": ("#0072B2", "o", ("msfp16", "msfp15", "msfp14", "msfp13", "msfp12", "msfp11")),
     "SMX": ("#D55E00", "D", ("mx9", "mx6", "mx4")),
@@ -41,7 +35,7 @@ def family(name: str) -> str:
 
 def published(quantity: str) -> pd.Series:
     """Values of a quantity by format."""
-    table = pd.read_csv(HERE / "paper_values" / "block_float.csv")
+    table = pd.read_csv(PAPER_VALUES / "block_float.csv")
     return table[table.quantity == quantity].set_index("format").value
 
 

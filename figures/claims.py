@@ -56,7 +56,11 @@ def recorded_claims(name: str, module: ModuleType, preset_name: str) -> list[Cla
     return module.claims(record.read_rows(name, preset_name))
 
 
+def minutes(known: dict[str, Any]) -> float:
+    """Of a figure, with the training of its models."""
+    return known["minutes"] + sum(one["minutes"] for one in known["models"])
+
+
 def where(known: dict[str, Any]) -> str:
-    minutes = known["minutes"] + sum(one["minutes"] for one in known["models"])
     seeds = f"{len(known['seeds'])} seed{'s' * (len(known['seeds']) > 1)}, " if known["seeds"] else ""
-    return f"{known['preset']}, {seeds}{minutes:.0f} min, {known['device']}"
+    return f"{known['preset']}, {seeds}{minutes(known):.0f} min, {known['device']}"

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, Int
 from decoding.drafts import fit_ngram
 from decoding.readers import Reader, as_reader
 from figures.recipes import Recipe, Trained, Wanted
-from figures.record import HERE
+from figures.sources import PAPER_VALUES
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
 
-SOURCES = ("icl_synth/*.py", "decoding/*.py", "figures/decoding.py", "figures/paper_values/assisted.csv")
+PUBLISHED = ("assisted.csv",)
 DOCUMENT_SEED = 31  # of the documents that acceptance is measured on
 COUNTED = (37, 500, 1000)  # seed, documents and length of what n-grams are counted in
 ROWS_AT_ONCE = 32
@@ -82,4 +82,4 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def published() -> pd.DataFrame:
-    return pd.read_csv(HERE / "paper_values" / "assisted.csv")
+    return pd.read_csv(PAPER_VALUES / "assisted.csv")

@@ -31,7 +31,7 @@ DIFFERS = (
     "the bandwidth of a large copy (read and written bytes), so that a product nearer to it than a factor of two is "
     "bound so. A read may beat that line, since a copy writes too."
 )
-SOURCES = decoding.SOURCES
+PUBLISHED = decoding.PUBLISHED
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 READ_WIDTHS = (1, 2, 3, 4, 6, 9, 13, 17)
 GAMMA, PROMPT, NEW, REPEATS = 3, 32, 128, 5

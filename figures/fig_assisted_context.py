@@ -25,7 +25,7 @@ DIFFERS = (
     "than the interval of their paired difference. The right panel reads held-back documents; the paper's models are "
     "T5 on text, where temperature 0 accepts more than temperature 1."
 )
-SOURCES = decoding.SOURCES
+PUBLISHED = decoding.PUBLISHED
 PROMPT_SEED, EXAMPLE, SMOOTHING = 53, 10, 1e-3
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 

@@ -18,7 +18,6 @@ from decoding.drafts import PromptLookup, first_layers
 from decoding.generate import generate
 from decoding.readers import BayesReader, Reader, as_reader
 from figures import decoding, pruning
-from figures.blocks import SOURCES as BLOCK_SOURCES
 from figures.claims import Claim, judged
 from figures.decoding import COLOURS, Pair, acceptance, log_probs, ngrams, pair
 from figures.recipes import Recipe, Wanted, trained
@@ -36,7 +35,7 @@ DIFFERS = (
     "optimal schedule, and with the first draft at every schedule, greedily. The paper's bigram draft accepts about "
     "a fifth. *Holds* for compressed copies: acceptance above the smallest trained draft's, intervals apart."
 )
-SOURCES = (*decoding.SOURCES, *pruning.SOURCES, *BLOCK_SOURCES)
+PUBLISHED = decoding.PUBLISHED
 PRUNINGS = {"target, 50 % pruned": Pruning(sparsity=0.5), "target, 2:4": Pruning(pattern=(2, 4)),
             "target, 75 % pruned": Pruning(sparsity=0.75)}  # fmt: skip
 KEPT = {"target, 50 % pruned": 0.5, "target, 2:4": 0.5, "target, 75 % pruned": 0.25}

@@ -34,7 +34,7 @@ DIFFERS = (
     "after another, and the 96 tokens that follow; acceptance is that of these texts. *Holds* where every gamma is "
     "within 10 % of the prediction, *partly* where half of them are."
 )
-SOURCES = decoding.SOURCES
+PUBLISHED = decoding.PUBLISHED
 GAMMAS = (1, 3, 5, 8)
 PROMPTS, PROMPT, NEW, REPEATS = 2, 32, 96, 5
 LARGE = 512, 8, 128  # width and depth of the large target, width of its draft

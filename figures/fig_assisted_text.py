@@ -31,7 +31,7 @@ DIFFERS = (
     "token that exact Bayes rules out, which a model may still say, ends a text's part in that. *Holds* where the "
     "correlation is at most -.3 with its interval, *partly* where it is below zero with its interval."
 )
-SOURCES = decoding.SOURCES
+PUBLISHED = decoding.PUBLISHED
 GAMMA, ROWS = 5, 64
 SHOWN = 96  # tokens of the text that is drawn
 BINS = np.linspace(0, 3, 13)

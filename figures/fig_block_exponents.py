@@ -23,7 +23,7 @@ DIFFERS = (
     "'mostly of one order' would mean at least; *partly* where that is so of those that are not zero, since a zero "
     "costs a block nothing. The transformer's zeros are what its squared ReLU passes on to the layer after it."
 )
-SOURCES = blocks.SOURCES
+PUBLISHED = blocks.PUBLISHED
 BLOCK, DEEPEST = 16, 12
 DOCUMENTS = 32
 DOCUMENT_SEED = 41

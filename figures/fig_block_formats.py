@@ -21,7 +21,7 @@ DIFFERS = (
     "built. A float32 multiplication adds exponents itself, so what is saved is that one addition of exponents serves "
     "a whole block, and that products and sums inside it are of small integers."
 )
-SOURCES = blocks.SOURCES
+PUBLISHED = blocks.PUBLISHED
 NUMBERS = 2**16
 BLOCK = 16
 WIDTHS = (64, 256, 64)  # rows, inner, columns of the counted product

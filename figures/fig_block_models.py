@@ -29,7 +29,7 @@ DIFFERS = (
     "included, *partly* where only the mean does. Fine-tuning is 200 steps at a tenth of the rates of training, "
     "forwards and backwards in the format, with fresh documents. Areas are those of the MSFP paper's table."
 )
-SOURCES = (*blocks.SOURCES, "figures/pruning.py")
+PUBLISHED = blocks.PUBLISHED
 TUNED = ("msfp12", "msfp11")
 TUNING_STEPS = 200
 PROMPT_SEED = 2302

@@ -24,7 +24,7 @@ DIFFERS = (
     "scale for each vector here. The hardware cost is the area that the MSFP paper's table gives its own formats; it "
     "gives none for the others, and no cost was found that is measured alike for all, so that panel has MSFP only."
 )
-SOURCES = blocks.SOURCES
+PUBLISHED = blocks.PUBLISHED
 VECTORS, LENGTH = 2000, 1024
 BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256)
 BITS = (8, 6, 4)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from figures.claims import Claim, judged
 from figures.fig_icl_accuracy import COLOURS
 from figures.recipes import Recipe, Wanted, trained
-from figures.record import HERE
+from figures.sources import PAPER_VALUES
 from icl_synth import bayes
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import compare_with_bayes, estimate
@@ -28,7 +28,7 @@ DIFFERS = (
 DOCUMENT_SEED = 7
 PAPER_BAYES = 1.3203  # first tokens left out; tests/test_bayes.py computes it
 
-SOURCES = ("icl_synth/*.py", "figures/paper_values/xie2022*.csv")
+PUBLISHED = ("xie2022*.csv",)
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -100,7 +100,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             judged(0 < first <= 10, bool(first)),
         )
     ]
-    published = pd.read_csv(HERE / "paper_values" / "xie2022_loss.csv").query("vocab_size == 50").set_index("model")
+    published = pd.read_csv(PAPER_VALUES / "xie2022_loss.csv").query("vocab_size == 50").set_index("model")
     for name in rows[rows.quantity == "mean_excess"].model:
         theirs = name if name in published.index else "transformer, 12 layers"
         loss = published.validation_loss[theirs]

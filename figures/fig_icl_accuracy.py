@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from figures.claims import Claim, Verdict, judged
 from figures.recipes import Recipe, Wanted, trained
-from figures.record import HERE
+from figures.sources import PAPER_VALUES
 from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.evaluate import (
@@ -54,7 +54,7 @@ PAPER = {
     "LSTM": "#E69F00",
 }
 
-SOURCES = ("icl_synth/*.py", "figures/paper_values/xie2022*.csv")
+PUBLISHED = ("xie2022*.csv",)
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -106,7 +106,7 @@ def _likeliest(hmm, tokens):
 
 
 def paper_values() -> pd.DataFrame:
-    return pd.read_csv(HERE / "paper_values" / "xie2022_accuracy.csv").query("vocab_size == 50")
+    return pd.read_csv(PAPER_VALUES / "xie2022_accuracy.csv").query("vocab_size == 50")
 
 
 def plot(rows: pd.DataFrame) -> Figure:

@@ -24,7 +24,7 @@ DIFFERS = (
     "claimed ones are above their interval, *partly* where the means have the claimed order; 'hardly' and 'alike' mean "
     "less than a quarter of the difference beside it, in the last claim less than a tenth of the loss."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 SETTINGS: dict[str, tuple[float, ...]] = {
     "calibration documents": (1, 2, 8, 32, 64, 128, 256),
     "damping": (0.0001, 0.001, 0.01, 0.1, 1.0),

@@ -21,7 +21,7 @@ DIFFERS = (
     "are whole bits only, so 50 % at 3 bits (2.5 a weight) has no partner here. Ours are models of 0.3 M parameters, "
     "the paper's is OPT-175B. Verdicts from differences paired on documents and seeds."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 JOINT, ALONE = (2, 3, 4, 6, 8), (2, 3, 4, 5)  # bits of what stays
 STYLES = {"50 % and quantised": ("#0072B2", "o"), "quantised alone": ("#D55E00", "s")}
 

@@ -26,7 +26,7 @@ DIFFERS = (
     "only how often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt still "
     "answers some."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 PRUNINGS = {
     "dense": None,
     "SparseGPT 30 %": Pruning(sparsity=0.3),

@@ -29,7 +29,7 @@ DIFFERS = (
     "judged on the difference between the halves, paired by seed and document. Where the average is far above the "
     "median, a few layers make it; why just these was not looked into."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}
 PAPER_DENSE = 8.35
 

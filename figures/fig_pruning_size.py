@@ -28,7 +28,7 @@ DIFFERS = (
     "the ends' intervals are apart, *partly* where the largest loses less than the smallest; an order *holds* where "
     "neighbours' intervals are apart; against a dense model of as many weights, where the interval lies below its line."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 PRUNINGS = {
     "magnitude 50 %": Pruning("magnitude", 0.5),
     "SparseGPT 50 %": Pruning("sparsegpt", 0.5),

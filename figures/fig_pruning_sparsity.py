@@ -25,7 +25,7 @@ DIFFERS = (
     "documents and seeds: *holds* where the 95 % interval is on the claimed side. Wanda and ALPS are not in the paper "
     "(Sun et al. 2023, Meng et al. 2024); Wanda drops whole numbers of weights a row, 38 of 64 at 60 %."
 )
-SOURCES = pruning.SOURCES
+PUBLISHED = pruning.PUBLISHED
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 HOLDS = 0.05
 

@@ -10,18 +10,12 @@ from jaxtyping import Float, Int
 from compression.apply import Method, Pruning, prune_model
 from compression.calibrate import calibration_documents
 from figures.recipes import Recipe, Trained
-from figures.record import HERE
+from figures.sources import PAPER_VALUES
 from icl_synth import bayes, checkpoints
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import Estimate, estimate, token_losses
 
-PARTS = ("alps", "apply", "baselines", "calibrate", "grids", "problem", "selection", "sparsegpt", "triangular")
-SOURCES = (
-    "icl_synth/*.py",
-    *(f"compression/{part}.py" for part in PARTS),
-    "figures/pruning.py",
-    "figures/paper_values/frantar2023*.csv",
-)
+PUBLISHED = ("frantar2023*.csv",)
 DOCUMENT_SEED = 23  # of the documents that losses are measured on; calibration draws others
 CALIBRATION = 128  # documents, as many as the paper's sequences
 NAMES: dict[Method, str] = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "alps": "ALPS"}
@@ -67,7 +61,7 @@ def gain(worse: list[np.ndarray], better: list[np.ndarray]) -> Estimate:
 
 def published(table: str, quantity: str = "") -> pd.DataFrame:
     """Rows of a CSV of the paper's values, with `nats`, the logarithm of the perplexity."""
-    values = pd.read_csv(HERE / "paper_values" / f"frantar2023_{table}.csv")
+    values = pd.read_csv(PAPER_VALUES / f"frantar2023_{table}.csv")
     values["nats"] = np.log(values.perplexity)
     return values[values.quantity == quantity] if quantity else values
 

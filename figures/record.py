@@ -1,14 +1,12 @@
 """A figure on disk: NAME.csv (rows), NAME.png, NAME.pdf and NAME.json (where the rows come from), whole or absent."""
 
-import ast
 import dataclasses
-import hashlib
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import matplotlib.pyplot as plt
@@ -16,48 +14,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.recipes import Recipe, trained
+from figures.sources import HERE, STYLE, drawing_hash, rows_hash
 from icl_synth.checkpoints import write_atomically, write_text
 from icl_synth.config import preset
 from icl_synth.provenance import commit, device
 
-HERE = Path(__file__).parent
 OUT = HERE / "out"
-STYLE = HERE / "house.mplstyle"
+State = Literal["missing", "stale", "to be drawn", "fresh"]
 
 
 def directory(preset_name: str) -> Path:
     return OUT / preset_name
-
-
-def sources_hash(module: ModuleType, recipe: Recipe) -> str:
-    """Changes when the recipe, a training preset of it, the figure's code, published values or the library changes.
-
-    Prose changes nothing: docstrings, comments, and what a figure says in TITLE and DIFFERS.
-    """
-    assert module.__file__
-    used = [file for pattern in module.SOURCES for file in HERE.parent.glob(pattern)]
-    files = [Path(module.__file__), HERE / "recipes.py", STYLE, *sorted(used)]
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
-    for training in module.wanted(recipe).models.values():
-        digest.update(json.dumps(dataclasses.asdict(preset(training)), sort_keys=True).encode())
-    for file in files:
-        digest.update(code(file.read_text()).encode() if file.suffix == ".py" else file.read_bytes())
-    return digest.hexdigest()
-
-
-def code(text: str) -> str:
-    """A Python file without its prose."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [part for part in node.body if not _is_prose(part)]
-    return ast.dump(tree)
-
-
-def _is_prose(part: ast.stmt) -> bool:
-    if isinstance(part, ast.Assign):
-        return [getattr(target, "id", "") for target in part.targets] in (["TITLE"], ["DIFFERS"])
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str)
 
 
 def read_provenance(name: str, preset_name: str) -> dict[str, Any] | None:
@@ -69,11 +36,15 @@ def read_rows(name: str, preset_name: str) -> pd.DataFrame:
     return pd.read_csv(directory(preset_name) / f"{name}.csv")
 
 
-def is_fresh(name: str, module: ModuleType, recipe: Recipe) -> bool:
-    """Whether the recorded rows come from today's sources."""
+def state(name: str, module: ModuleType, recipe: Recipe) -> State:
+    """Whether rows are there and come from today's code, and whether today's code drew them."""
     known = read_provenance(name, recipe.name)
-    whole = all((directory(recipe.name) / f"{name}{suffix}").exists() for suffix in (".csv", ".png", ".pdf"))
-    return whole and known is not None and known["sources"] == sources_hash(module, recipe)
+    if known is None or not (directory(recipe.name) / f"{name}.csv").exists():
+        return "missing"
+    if known["sources"] != rows_hash(module, recipe):
+        return "stale"
+    pictures = all((directory(recipe.name) / f"{name}{suffix}").exists() for suffix in (".png", ".pdf"))
+    return "fresh" if pictures and known["drawing"] == drawing_hash(module) else "to be drawn"
 
 
 def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
@@ -97,13 +68,25 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
         "jax": jax.__version__,
-        "sources": sources_hash(module, recipe),
+        "sources": rows_hash(module, recipe),
+        "drawing": drawing_hash(module),
     }
-    write_text(directory(recipe.name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
+    write(name, recipe.name, provenance)
+
+
+def write(name: str, preset_name: str, provenance: dict[str, Any]) -> None:
+    write_text(directory(preset_name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
+
+
+def redraw(name: str, module: ModuleType, preset_name: str) -> None:
+    """Draw the recorded rows again: no computation."""
+    known = read_provenance(name, preset_name)
+    assert known
+    draw(name, module, preset_name)
+    write(name, preset_name, known | {"drawing": drawing_hash(module)})
 
 
 def draw(name: str, module: ModuleType, preset_name: str) -> None:
-    """Draw the recorded rows again: no computation."""
     with plt.style.context(STYLE):
         figure = module.plot(read_rows(name, preset_name))
         save(figure, directory(preset_name) / name)

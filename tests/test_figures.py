@@ -76,8 +76,8 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     known = json.loads((record.OUT / "toy" / f"{name}.json").read_text())
     assert known["seeds"] == list(module.wanted(toy).seeds)
     assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
-    assert record.is_fresh(name, module, toy)
-    assert not record.is_fresh(name, module, dataclasses.replace(toy, prompts=13))
+    assert record.state(name, module, toy) == "fresh"
+    assert record.state(name, module, dataclasses.replace(toy, prompts=13)) == "stale"
     monkeypatch.setattr("figures.recipes.train", None)  # a second time nothing is trained or computed
     monkeypatch.setattr(module, "compute", None)
     monkeypatch.setattr(command.devices, "start", lambda *_: None)
@@ -93,24 +93,24 @@ def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
     assert 0.4 < told[3, 0] < 0.75 and told[3, 4] > 0.97
 
 
-def test_prose_does_not_make_a_figure_stale():
-    text = """'''A figure.'''
-TITLE = "Old"
-LIMIT = 3  # why
-
-
-def compute():
-    '''Rows.'''
-    return LIMIT
-"""
-    prose = text.replace("A figure", "Another").replace("Old", "New").replace("# why", "").replace("Rows", "More rows")
-    assert record.code(text) == record.code(prose) != record.code(text.replace("LIMIT = 3", "LIMIT = 4"))
-    assert record.code(text) != record.code(text.replace("return LIMIT", "return -LIMIT"))
-
-
 def test_an_unknown_figure_names_the_choices():
-    with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_block_exponents"):
+    with pytest.raises(SystemExit, match="unknown figure 'fig_nine': choose from fig_assisted_batch, fig_"):
         command.load(["fig_nine"])
+
+
+def test_the_list_tells_every_figure_and_one_that_fails_does_not_stop_the_others(toy, monkeypatch, capsys):
+    monkeypatch.setitem(command.RECIPES, "toy", toy)
+    monkeypatch.setattr("sys.argv", ["figures", "--list"])
+    command.main()
+    said = capsys.readouterr().out
+    assert all(name in said for name in command.MODULES) and "missing" in said
+    monkeypatch.setattr(command.devices, "start", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["figures", "fig_block_formats", "fig_block_noise", "--preset", "toy"])
+    monkeypatch.setattr("figures.fig_block_formats.compute", lambda recipe: 1 / 0)
+    with pytest.raises(SystemExit, match="fig_block_formats: ZeroDivisionError"):
+        command.main()
+    assert record.state("fig_block_noise", importlib.import_module("figures.fig_block_noise"), toy) == "fresh"
+    assert record.read_provenance("fig_block_formats", "toy") is None
 
 
 def test_results_are_those_of_the_recorded_rows(monkeypatch):
