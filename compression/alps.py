@@ -40,14 +40,17 @@ def alps(
     """The pruned weight; exactly round(sparsity * O * I) weights are 0, or all but n of every m (pattern (n, m)).
 
     Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, damping
-    that is not above 0.
+    that is not above 0, and a Hessian that is not positive definite with it.
     """
-    check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     if not damping > 0:
         raise ValueError(f"damping must be above 0, got {damping}")
     if pattern is None and round(sparsity * weight.size) == 0:
         return jnp.asarray(weight)
-    return _alps(weight, hessian, round(sparsity * weight.size), damping, pattern)
+    pruned = _alps(weight, hessian, round(sparsity * weight.size), damping, pattern)
+    if not bool(jnp.isfinite(pruned).all()):
+        raise ValueError(f"the Hessian is not positive definite with damping {damping}: raise damping")
+    return pruned
 
 
 @functools.partial(jax.jit, static_argnames="pattern")

@@ -24,7 +24,7 @@ from compression import packing, selection
 from compression.alps import alps
 from compression.baselines import magnitude, ria, wanda
 from compression.calibrate import calibrate, calibration_documents, embed, run
-from compression.problem import output_error
+from compression.problem import check, check_target, check_weight, output_error
 from compression.sparsegpt import factorise, prune
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc
@@ -60,6 +60,11 @@ class Pruning:
             raise ValueError(f"damping belongs to methods sparsegpt and alps, not {self.method}")
         if self.first_blocks is not None and self.first_blocks < 1:
             raise ValueError(f"first_blocks must be at least 1, got {self.first_blocks}")
+        if self.bits is not None and self.bits not in range(2, 9):
+            raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {self.bits}")
+        if self.mask_block_size is not None and self.mask_block_size < 1:
+            raise ValueError(f"mask_block_size must be at least 1, got {self.mask_block_size}")
+        check_target(self.sparsity, self.pattern)
 
 
 class LayerReport(NamedTuple):
@@ -86,6 +91,7 @@ def prune_layer(
     weight: Float[Array, "O I"], hessian: Float[Array, "I I"], how: Pruning
 ) -> tuple[Float[Array, "O I"], Bool[Array, "O I"], float | None]:
     """The pruned weight, its mask, and the damping used (None for methods that report none)."""
+    weight, hessian = check(weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     if how.method == "sparsegpt":
         factor = factorise(hessian, how.damping)
         result = prune(
@@ -121,12 +127,15 @@ def prune_model(
     if how.first_blocks is not None and how.first_blocks > depth:
         raise ValueError(f"first_blocks is {how.first_blocks}, but the model has {depth} blocks")
     graph, weights = checkpoints.split(model)
+    hidden = embed(model, tokens)
+    for name, weight in weights.items():
+        if how.pattern and name.startswith(("blocks.", "layers.")) and name.endswith(".kernel"):
+            check_weight(np.asarray(weight).T, pattern=how.pattern)
     kept = _Folder(out, how, weights, tokens) if out else None
     if kept and (whole := kept.finished()):
         return whole
     masks: checkpoints.Masks = {}
     report: list[LayerReport] = []
-    hidden = embed(model, tokens)
     bar = tqdm(range(how.first_blocks or depth), desc=f"pruning ({how.method})", unit="block", leave=out is not None)
     for index in bar:
         done = kept.read(index) if kept else None
@@ -272,10 +281,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def table(report: list[LayerReport]) -> str:
     """The report as lines of text."""
-    lines = [f"{'layer':<22}{'shape':>12}{'output lost':>13}{'sparsity':>10}{'seconds':>9}"]
+    lines = [f"{'layer':<22}{'shape':>12}{'output lost':>13}{'sparsity':>10}{'damping':>9}{'seconds':>9}"]
     for layer in report:
         shape = f"{layer.outputs} x {layer.inputs}"
-        lines.append(f"{layer.name:<22}{shape:>12}{layer.error:>13.4f}{layer.sparsity:>10.3f}{layer.seconds:>9.2f}")
+        damping = "" if layer.damping is None else f"{layer.damping:g}"
+        numbers = f"{layer.error:>13.4f}{layer.sparsity:>10.3f}{damping:>9}{layer.seconds:>9.2f}"
+        lines.append(f"{layer.name:<22}{shape:>12}{numbers}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from compression.problem import Matrix, check, damped, without_dead
+from compression.problem import Matrix, check, check_weight, damped, without_dead
 from compression.selection import in_groups, smallest, up_to_threshold
 
 ROWS_AT_ONCE = 8
@@ -16,10 +16,11 @@ def magnitude(
     """Drop the smallest weights of the whole layer, or keep the n largest of every m along the inputs.
 
     As in the public code of SparseGPT, everything up to and including the int(sparsity * O * I)-th in order of size
-    (from 0) goes, which is one weight more than asked for; a sparsity of 0 leaves the weight as it is.
+    (from 0) goes, and all that are as large as that one: a weight more than asked for, or many where sizes are equal.
+    A sparsity of 0 leaves the weight as it is.
     Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide.
     """
-    check(weight, sparsity=sparsity, pattern=pattern)
+    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
     return _drop(weight, jnp.abs(weight), sparsity, pattern)
 
 
@@ -34,7 +35,7 @@ def wanda(
 
     Errors as for `magnitude`.
     """
-    check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     scores = jnp.abs(weight) * jnp.sqrt(jnp.diagonal(hessian))
     if pattern:
         return _drop(weight, scores, sparsity, pattern)
@@ -54,7 +55,7 @@ def ria(
     The score is (|w| / row sum + |w| / column sum) * sqrt(norm of the input); without the paper's permutation of
     channels for n:m. Counts and errors as for `magnitude`.
     """
-    check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     size = jnp.abs(weight)
     rows, columns = size.sum(1, keepdims=True), size.sum(0, keepdims=True)
     relative = jnp.where(size > 0, size / rows + size / columns, 0.0)
@@ -84,7 +85,7 @@ def least_squares(
     reference. With a mask of `magnitude` this is what AdaPrune (Hubara et al. 2021) approaches by gradient descent.
     Raises ValueError for wrong shapes, NaN or Inf, and a Hessian that is not positive definite with this damping.
     """
-    check(weight, hessian)
+    weight, hessian = check(weight, hessian)
     if mask.shape != weight.shape:
         raise ValueError(f"mask must have the weight's shape {weight.shape}, got {mask.shape}")
     solved = _least_squares(weight, hessian, mask, damping)

@@ -2,7 +2,9 @@
 
 A block is `format.block` neighbours along one axis, the last one filled up with zeros. With a power-of-two scale (MSFP,
 SMX, MX) the shared exponent is that of the block's largest element less the exponent of the format's largest element.
-NaN or infinity in a block makes all of it NaN. Numbers below 2^-126 are taken as, and become, zero.
+NaN or infinity in a block makes all of it NaN. Arrays are read as float32, float64 is rounded to it first. Numbers
+below 2^-126 are taken as, and become, zero; where a tensor has one float32 scale, so does a tensor whose largest
+number over its largest element is below that.
 """
 
 import dataclasses
@@ -14,9 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key, Shaped, UInt8
 
 from compression import blocks, formats, rounding
-from compression.blocks import ScaleRule
-from compression.formats import Format
-from compression.rounding import Rounding
+from compression.formats import Format, Rounding, ScaleRule
 from icl_synth import layers
 
 
@@ -46,20 +46,20 @@ def quantize(
     format: str | Format,
     *,
     axis: int = -1,
-    rounding: Rounding = "even",
-    scale_rule: ScaleRule = "floor",
+    rounding: Rounding | None = None,
+    scale_rule: ScaleRule | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Float[Array, "*S"]:
     """The float32 values that an array has in a format, blocks lying along `axis`.
 
-    rounding: "even" (nearest, ties to even), "away" (nearest, ties away from 0), "truncate" (towards 0: MSFP in its
-    paper) or "stochastic", which needs `key`. scale_rule: how log2 of a block's largest element becomes the shared
-    exponent; "floor" is MSFP's, SMX's and OCP's, the largest elements may then saturate.
-    Raises ValueError for an unknown format, rounding or scale rule, an axis that x lacks, stochastic rounding without
-    key, and a scale rule other than floor for a format without power-of-two scales.
+    rounding and scale_rule replace the format's own, "even" and "floor" for all named ones: "even" (nearest, ties to
+    even), "away" (nearest, ties away from 0), "truncate" (towards 0: MSFP in its paper) or "stochastic", which needs
+    `key`; "floor", "ceil" or "nearest" makes log2 of a block's largest element whole.
+    Raises ValueError for an unknown format, rounding or scale rule, an axis that x lacks, an empty array, stochastic
+    rounding without key, and a scale rule other than floor for a format without power-of-two scales.
     """
     format, axis = _check(x, format, axis, rounding, scale_rule, key)
-    return _quantize(jnp.asarray(x, jnp.float32), format, axis, rounding, scale_rule, key)
+    return _quantize(jnp.asarray(x, jnp.float32), format, axis, key)
 
 
 def encode(
@@ -67,8 +67,8 @@ def encode(
     format: str | Format,
     *,
     axis: int = -1,
-    rounding: Rounding = "even",
-    scale_rule: ScaleRule = "floor",
+    rounding: Rounding | None = None,
+    scale_rule: ScaleRule | None = None,
     key: Key[Array, ""] | None = None,
 ) -> BlockFloat:
     """The integers that are stored; `decode` gives back what `quantize` gives. Arguments and errors are quantize's.
@@ -78,7 +78,7 @@ def encode(
     format, axis = _check(x, format, axis, rounding, scale_rule, key)
     if format.scale == "none":
         raise ValueError(f"{format.name} has no shared scale to encode: use x.astype")
-    return _encode(jnp.asarray(x, jnp.float32), format, axis, rounding, scale_rule, key)
+    return _encode(jnp.asarray(x, jnp.float32), format, axis, key)
 
 
 @jax.jit
@@ -104,34 +104,35 @@ def decode(encoded: BlockFloat) -> Float[Array, "*S"]:
 
 def _check(x, format, axis, mode, scale_rule, key) -> tuple[Format, int]:
     format = formats.find(format)
-    if mode not in rounding.ROUNDINGS:
-        raise ValueError(f"unknown rounding {mode!r}: choose one of {', '.join(rounding.ROUNDINGS)}")
-    if scale_rule not in blocks.SCALE_RULES:
-        raise ValueError(f"unknown scale rule {scale_rule!r}: choose one of {', '.join(blocks.SCALE_RULES)}")
-    if mode == "stochastic" and key is None:
+    changes = {"rounding": mode or format.rounding, "scale_rule": scale_rule or format.scale_rule}
+    format = dataclasses.replace(format, **changes)
+    if format.rounding == "stochastic" and key is None:
         raise ValueError("stochastic rounding needs a key: key=jax.random.key(seed)")
-    if scale_rule != "floor" and format.scale != "power":
-        raise ValueError(f"{format.name} has no power-of-two scale, so scale_rule must be floor, got {scale_rule!r}")
-    if not -np.ndim(x) <= axis < np.ndim(x):
+    if not isinstance(axis, int) or not -np.ndim(x) <= axis < np.ndim(x):
         raise ValueError(f"axis {axis} is not one of an array of shape {np.shape(x)}")
+    if np.size(x) == 0:
+        raise ValueError(f"an array of shape {np.shape(x)} is empty: there is nothing to quantise")
     return format, axis % np.ndim(x)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _quantize(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule, key: Array | None) -> Array:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _quantize(x: Array, format: Format, axis: int, key: Array | None) -> Array:
     if format.scale == "none":
-        return rounding.to_element(x, format.element, mode, key)
+        return rounding.to_element(x, format.element, format.rounding, key)
     parts = blocks.to_blocks(x, format, axis)
-    shared = blocks.share(parts, format, rule)
-    values = blocks.to_values(blocks.to_elements(parts, shared, format, mode, key), shared, format)
+    shared = blocks.share(parts, format)
+    if format.scale == "power":
+        values = blocks.rounded(parts, shared, format, key)
+    else:
+        values = blocks.to_values(blocks.to_elements(parts, shared, format, key), shared, format)
     return blocks.from_blocks(values, x.shape, axis)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _encode(x: Array, format: Format, axis: int, mode: Rounding, rule: ScaleRule, key: Array | None) -> BlockFloat:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _encode(x: Array, format: Format, axis: int, key: Array | None) -> BlockFloat:
     parts, element = blocks.to_blocks(x, format, axis), format.element
-    shared = blocks.share(parts, format, rule)
-    elements = blocks.to_elements(parts, shared, format, mode, key)
+    shared = blocks.share(parts, format)
+    elements = blocks.to_elements(parts, shared, format, key)
     if isinstance(element, formats.Integer):
         codes = (elements * 2.0**-element.smallest_step).astype(jnp.int8 if element.bits <= 8 else jnp.int16)
     else:
@@ -155,13 +156,18 @@ def matmul(
     """a @ b with both operands quantised in blocks along the contraction axis I; sums and result in float32.
 
     Quantised values go through one ordinary product: in bfloat16, where that holds every value and the machine has
-    matrix units for it, else in float32. Products of two elements are exact either way; only the order of the float32
-    sums is not that of `datapath.integer_matmul`. So results differ by at most I 2^-23 sum_i |a_i b_i|, and not at
-    all where every partial sum is a whole multiple, below 2^24 times, of one power of two.
+    matrix units for it, else in float32. Where scales are powers of two and elements have at most 12 digits, products
+    of two elements are exact either way, and only the order of the float32 sums is not that of
+    `datapath.integer_matmul`: any order of adding I numbers is off by at most I 2^-24 times the sum of their
+    magnitudes, so both differ by at most I 2^-23 sum_i |a_i b_i| (and by what float32 cannot hold, below 2^-126 for
+    each product), and not at all where every partial sum is a whole multiple, below 2^24 times, of one power of two.
+    Other formats round each product once more, which doubles that bound.
     Gradients are straight-through, and each of the two products that make them quantises its operands anew along its
     own contraction axis: the backward pass is in the format too.
-    Raises ValueError for an unknown format.
+    Raises ValueError for an unknown format, one that rounds stochastically, and shapes that do not multiply.
     """
+    if np.ndim(a) < 1 or np.ndim(b) != 2 or np.shape(a)[-1] != np.shape(b)[0]:
+        raise ValueError(f"need a [..., I] and b [I, O], got {np.shape(a)} and {np.shape(b)}")
     return _product(a, b, formats.find(format))
 
 

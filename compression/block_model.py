@@ -3,11 +3,13 @@
 Products of queries with keys and of attention weights with values stay as they are, and so do embeddings and sums.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, Int
 from tqdm import trange
 
@@ -37,7 +39,7 @@ class FormatLinear(Linear):
 
 
 class FormatLayer(Layer):
-    """An LSTM layer with both its products in a format; inside the recurrence gradients are straight-through."""
+    """An LSTM layer with both its products in a format."""
 
     def __init__(self, layer: Layer, format: Format):
         self.dtype, self.recurrent, self.format = layer.dtype, layer.recurrent, format
@@ -45,11 +47,15 @@ class FormatLayer(Layer):
 
     def __call__(self, x: Float[Array, "T B D"], hidden, cell, record: dict[str, Array] | None):
         assert self.recurrent.bias is not None
-        weight = straight_through(self.recurrent.kernel[...], self.format, 0)
+        kernel = self.recurrent.kernel[...]
+        # the same for all steps: the kernel as forward products read it, and as backward ones do
+        forward, backward = (
+            jax.lax.stop_gradient(quantize(weight, self.format, axis=0)) for weight in (kernel, kernel.T)
+        )
 
         def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
             hidden, cell = carry
-            read = layers.product(straight_through(hidden, self.format, -1), weight, "float32")
+            read = recurrent_product(hidden, kernel, forward, backward, self.format)
             i, f, g, o = jnp.split(gates + read, 4, axis=-1)
             cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
@@ -62,9 +68,29 @@ class FormatLayer(Layer):
         return outputs, hidden_after, cell_after
 
 
-def straight_through(x: Float[Array, "*S"], format: Format, axis: int) -> Float[Array, "*S"]:
-    """x in a format; its gradient passes unchanged."""
-    return jax.lax.stop_gradient(quantize(x, format, axis=axis)) + (x - jax.lax.stop_gradient(x))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def recurrent_product(
+    hidden: Float[Array, "B D"],
+    kernel: Float[Array, "D O"],
+    forward: Float[Array, "D O"],
+    backward: Float[Array, "O D"],
+    format: Format,
+) -> Float[Array, "B O"]:
+    """block_float.matmul(hidden, kernel, format) with the kernel already quantised for both directions."""
+    return layers.product(quantize(hidden, format), forward, "float32")
+
+
+def _recurrent_forward(hidden, kernel, forward, backward, format):
+    return recurrent_product(hidden, kernel, forward, backward, format), (hidden, forward, backward)
+
+
+def _recurrent_backward(format, saved, gradient):
+    hidden, forward, backward = saved
+    to_hidden = layers.product(quantize(gradient, format), backward, "float32")
+    return to_hidden, matmul(hidden.T, gradient, format), jnp.zeros_like(forward), jnp.zeros_like(backward)
+
+
+recurrent_product.defvjp(_recurrent_forward, _recurrent_backward)
 
 
 def in_format(
@@ -74,7 +100,9 @@ def in_format(
 
     activations: quantise the inputs of each product too, not only its weights. keep: names of layers that stay in
     float32, as in the papers the last one, `head`; or a part such as `blocks.0`, for all that lie in it.
-    Raises ValueError for an unknown format and for a name in `keep` that is no layer.
+    `checkpoints.export` writes the weights alone: of weights-only models as quantised, of others in float32, without
+    the format. Raises ValueError for an unknown format, for a name in `keep` that is no layer, and where a head that
+    is tied to the embedding should not be kept.
     """
     format = find(format)
     graph, weights = checkpoints.split(model)
@@ -82,6 +110,9 @@ def in_format(
     for name in keep:
         if name not in kernels and not any(kernel.startswith(f"{name}.") for kernel in kernels) and name not in LAST:
             raise ValueError(f"keep names {name!r}, which is no layer of this model: {', '.join(kernels)}")
+
+    if "head" not in keep and "head.kernel" not in weights:
+        raise ValueError("the head is the embedding itself and stays in float32: leave head in keep")
 
     def kept(name: str) -> bool:
         return any(name == one or name.startswith(f"{one}.") for one in keep)
@@ -138,8 +169,11 @@ def qsnr(exact: Array | np.ndarray, quantised: Array | np.ndarray) -> float:
 def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Model:
     """Train a model of `in_format` further, forwards and backwards in its format; its weights stay float32.
 
-    config: steps, rates and documents; its seed should not be the one the model was trained with.
+    config: steps, rates and documents; its seed should not be the one the model was trained with. Raises ValueError
+    for a model whose products are in no format, as those of weights-only models are.
     """
+    if not any(isinstance(part, FormatLinear) for _, part in nnx.iter_modules(model)):
+        raise ValueError("no product of this model is in a format: make it by in_format with activations")
     mesh = devices.mesh()
     graph, weights = checkpoints.split(model)
     optimizer = make_optimizer(config.optimizer, config.steps)

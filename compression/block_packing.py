@@ -42,14 +42,21 @@ def pack(x: BlockFloat) -> dict[str, np.ndarray]:
 
 
 def unpack(parts: dict[str, np.ndarray], format: formats.Format, shape: tuple[int, ...], axis: int) -> BlockFloat:
-    """What `pack` packed. Raises ValueError where the bytes are not those of such an array."""
+    """What `pack` packed. Raises ValueError where the parts or their bytes are not those of such an array."""
     element, (*outer, length) = format.element, np.moveaxis(np.empty(shape, np.void), axis, -1).shape
     block = format.block or length
     cells = (*outer, -(-length // block))
     count = int(np.prod(cells)) * block
-    expected = -(-count * element.bits // 8)
-    if parts["elements"].size != expected:
-        raise ValueError(f"an array {shape} in {format.name} has {expected} bytes, got {parts['elements'].size}")
+    halves = block // format.sub_block if format.sub_block else 0
+    expected = {
+        "elements": -(-count * element.bits // 8),
+        "exponents": count // block if format.scale in ("power", "e4m3") else 0,
+        "halved": -(-count // block * halves // 8),
+        "tensor_scale": 1 if format.scale in ("float", "e4m3") else 0,
+    }
+    found = {name: parts[name].size for name in parts}
+    if found != {name: size for name, size in expected.items() if size}:
+        raise ValueError(f"an array {tuple(shape)} in {format.name} has parts of sizes {expected}, got {found}")
     codes = unpack_bits(parts["elements"], element.bits, count)
     if isinstance(element, formats.Integer):
         magnitude = codes & (2**element.magnitude - 1)
@@ -58,7 +65,6 @@ def unpack(parts: dict[str, np.ndarray], format: formats.Format, shape: tuple[in
     else:
         codes = codes.astype(np.uint8)
     empty = np.zeros(0, np.uint8)
-    halves = block // format.sub_block if format.sub_block else 0
     return BlockFloat(
         jnp.asarray(codes.reshape(*cells, block)),
         jnp.asarray(parts.get("exponents", empty).reshape(*cells, -1 if "exponents" in parts else 0)),

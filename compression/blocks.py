@@ -5,19 +5,16 @@ one taken together, N blocks of B numbers, and the axes after it.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from compression import formats, rounding
-from compression.formats import Format
-from compression.rounding import Rounding
+from compression.formats import Format, ScaleRule
 
-ScaleRule = Literal["floor", "ceil", "nearest"]
-SCALE_RULES = ("floor", "ceil", "nearest")
-ROOT_TWO = 0x3504F3  # mantissa of the square root of 2: from it on, log2 is nearer to the next whole number
+ROOT_TWO = 0x3504F4  # mantissa of the square root of 2: from it on, log2 is nearer to the next whole number
 LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
 
 
@@ -65,18 +62,18 @@ def unshared(blocks: Array, format: Format) -> Shared:
     )
 
 
-def share(blocks: Float[Array, "A N B C"], format: Format, rule: ScaleRule) -> Shared:
+def share(blocks: Float[Array, "A N B C"], format: Format) -> Shared:
     """The scales that a format gives to these blocks."""
     shared, bits = unshared(blocks, format), rounding.magnitude_bits(blocks)
-    largest = bits.max(2, keepdims=True)
+    pairs = bits.reshape(*bits.shape[:2], -1, format.sub_block or bits.shape[2], bits.shape[3]).max(3)
+    largest = pairs.max(2, keepdims=True)
     broken = rounding.exponent(largest) > HIGHEST
     if format.scale == "power":
-        top = whole_log2(largest, rule)
+        top = whole_log2(largest, format.scale_rule)
         exponents = jnp.clip(top - format.element.top_exponent, LOWEST, HIGHEST)
         shared = shared._replace(exponents=exponents, broken=broken)
         if format.sub_block:
-            pairs = bits.reshape(*bits.shape[:2], -1, format.sub_block, bits.shape[3]).max(3)
-            shared = shared._replace(halved=jnp.clip(top - rounding.exponent(pairs), 0, 1))
+            shared = shared._replace(halved=jnp.clip(top - whole_log2(pairs, format.scale_rule), 0, 1))
         return shared
     whole = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
     whole = jnp.where(whole < 2.0**-126, 1.0, whole)
@@ -90,15 +87,15 @@ def share(blocks: Float[Array, "A N B C"], format: Format, rule: ScaleRule) -> S
     return shared._replace(broken=jnp.broadcast_to(broken.any(), broken.shape))
 
 
-def whole_log2(largest: Int[Array, "A N 1 C"], rule: ScaleRule) -> Int[Array, "A N 1 C"]:
-    """log2 of the largest element from its bits, made whole by the rule."""
+def whole_log2(largest: Int[Array, "A N K C"], rule: ScaleRule) -> Int[Array, "A N K C"]:
+    """log2 of the largest elements from their bits, made whole by the rule."""
     mantissa = largest & ((1 << rounding.MANTISSA) - 1)
     up = {"floor": False, "ceil": mantissa > 0, "nearest": mantissa >= ROOT_TWO}[rule]
     return rounding.exponent(largest) + jnp.asarray(up, jnp.int32)
 
 
 def to_elements(
-    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, mode: Rounding, key: Array | None
+    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
 ) -> Float[Array, "A N B C"]:
     """The elements in their own units."""
     units = rounding.scaled(blocks, -exponents_of(shared, format))
@@ -107,7 +104,7 @@ def to_elements(
         # by its exponent first: the reciprocal that XLA makes of a huge scale would be subnormal
         octave = rounding.exponent(rounding.magnitude_bits(scale))
         units = jnp.where(scale > 0, rounding.scaled(units, -octave) / rounding.scaled(scale, -octave), 0.0)
-    return jnp.where(shared.broken, 0.0, rounding.to_element(units, format.element, mode, key))
+    return jnp.where(shared.broken, 0.0, rounding.to_element(units, format.element, format.rounding, key))
 
 
 def exponents_of(shared: Shared, format: Format) -> Int[Array, "A N #B C"]:
@@ -120,3 +117,23 @@ def to_values(elements: Float[Array, "A N B C"], shared: Shared, format: Format)
     """What the elements stand for."""
     values = rounding.scaled(elements, exponents_of(shared, format)) * (shared.fraction * shared.tensor)
     return jnp.where(shared.broken, jnp.nan, values)
+
+
+def rounded(
+    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
+) -> Float[Array, "A N B C"]:
+    """to_values(to_elements(...)) of a format with power-of-two scales, in fewer steps: numbers are rounded where they
+    stand, without going through the elements' own units."""
+    element, exponents = format.element, exponents_of(shared, format)
+    if isinstance(element, formats.Integer):
+        step = exponents + element.smallest_step
+    else:
+        octave = jnp.maximum(rounding.exponent(rounding.magnitude_bits(blocks)), exponents + element.bottom_exponent)
+        step = jnp.minimum(octave, HIGHEST) - element.mantissa
+    steps = rounding.to_integer(rounding.times(blocks, -step), format.rounding, key)
+    intact = jnp.where(shared.broken, jnp.nan, 1.0)
+    if isinstance(element, formats.Integer):
+        most = 2.0**element.magnitude - 1
+        return rounding.without_subnormals(rounding.times(jnp.clip(steps, -most, most), step, intact))
+    largest = rounding.times(intact, exponents, element.largest)
+    return rounding.without_subnormals(jnp.clip(rounding.times(steps, step), -largest, largest))

@@ -28,11 +28,18 @@ def calibration_documents(
 
 
 def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-    """What the first block reads. Raises ValueError for documents longer than the model's context."""
+    """What the first block reads. Raises ValueError for documents longer than the model's context, and for what are
+    not tokens of its vocabulary."""
+    tokens = np.asarray(tokens)
     if tokens.ndim != 2 or not len(tokens):
         raise ValueError(f"calibration documents must be a [documents length] array, got shape {tokens.shape}")
     if tokens.shape[1] > model.config.context:
         raise ValueError(f"documents of {tokens.shape[1]} tokens, but the model's context is {model.config.context}")
+    if not np.issubdtype(tokens.dtype, np.integer) or tokens.min() < 0 or tokens.max() >= model.config.vocab_size:
+        raise ValueError(
+            f"calibration documents hold {tokens.dtype} from {tokens.min()} to {tokens.max()}, not tokens from 0 to "
+            f"{model.config.vocab_size - 1}"
+        )
     return model.embed(jnp.asarray(tokens))
 
 

@@ -7,7 +7,7 @@ or a small float; times its scale it is a float32 number.
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Float:
 
 
 Scale = Literal["power", "float", "e4m3", "fixed", "none"]
+ScaleRule = Literal["floor", "ceil", "nearest"]
+Rounding = Literal["even", "away", "truncate", "stochastic"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Format:
     scale: "power", a power of two for each block, 8 bits; "e4m3", a small float for each block and one float32 for the
     tensor (NVFP4); "float", one float32 for the tensor; "fixed", a power of two that is part of the format; "none",
     the elements are the numbers. sub_block: neighbours that share one further bit, which halves their step.
+    scale_rule: how log2 of a block's largest element becomes the shared exponent; "floor" is MSFP's, SMX's and OCP's,
+    and the largest elements may then saturate. rounding: "even" (nearest, ties to even), "away" (nearest, ties away
+    from 0), "truncate" (towards 0, as MSFP in its paper) or "stochastic".
+
+    Raises ValueError for an unknown rounding or scale rule, a rule other than floor without power-of-two scales, and
+    sub-blocks that do not divide the block.
     """
 
     name: str
@@ -95,6 +103,20 @@ class Format:
     block: int | None = None
     sub_block: int | None = None
     fixed_exponent: int = 0
+    scale_rule: ScaleRule = "floor"
+    rounding: Rounding = "even"
+
+    def __post_init__(self):
+        if self.rounding not in get_args(Rounding):
+            raise ValueError(f"unknown rounding {self.rounding!r}: choose one of {', '.join(get_args(Rounding))}")
+        if self.scale_rule not in get_args(ScaleRule):
+            raise ValueError(f"unknown scale rule {self.scale_rule!r}: choose one of {', '.join(get_args(ScaleRule))}")
+        if self.scale_rule != "floor" and self.scale != "power":
+            raise ValueError(
+                f"{self.name} has no power-of-two scale, so scale_rule must be floor, got {self.scale_rule!r}"
+            )
+        if self.sub_block and (self.block or 0) % self.sub_block:
+            raise ValueError(f"sub-blocks of {self.sub_block} do not divide a block of {self.block}")
 
     @property
     def average_bits(self) -> float:
@@ -163,12 +185,22 @@ FORMATS = {
 
 
 def find(format: str | Format) -> Format:
-    """The format of that name; "bfp5_16" is 5 bits an element in blocks of 16. Raises ValueError naming the choices."""
+    """The format of that name; "bfp5_16" is 5 bits an element in blocks of 16, "q3.4" 3 bits before the binary point
+    and 4 after it; "msfp12:truncate" is MSFP12 with that rounding. Raises ValueError naming the choices."""
     if isinstance(format, Format):
         return format
-    if format in FORMATS:
-        return FORMATS[format]
-    bits, separator, block = format.removeprefix("bfp").partition("_")
-    if format.startswith("bfp") and separator and bits.isdigit() and block.isdigit():
-        return bfp(int(block), int(bits))
-    raise ValueError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}, or bfpBITS_BLOCK such as bfp5_16")
+    name, _, mode = str(format).partition(":")
+    bits, separator, block = name.removeprefix("bfp").partition("_")
+    before, point, after = name.removeprefix("q").partition(".")
+    if name in FORMATS:
+        found = FORMATS[name]
+    elif name.startswith("bfp") and separator and bits.isdigit() and block.isdigit():
+        found = bfp(int(block), int(bits))
+    elif name.startswith("q") and point and before.isdigit() and after.isdigit():
+        found = fixed_point(int(before), int(after))
+    else:
+        raise ValueError(
+            f"unknown format {format!r}: choose one of {', '.join(FORMATS)}, bfpBITS_BLOCK such as bfp5_16, or "
+            "qBEFORE.AFTER such as q2.5"
+        )
+    return dataclasses.replace(found, name=str(format), rounding=mode) if mode else found  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ def row_grid(weight: Float[Array | np.ndarray, "O I"], bits: int) -> Grid:
 
     Raises ValueError for bits outside 2..8.
     """
-    if not 2 <= bits <= 8:
+    if bits not in range(2, 9):
         raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {bits}")
     low, high = jnp.minimum(weight.min(1), 0.0), jnp.maximum(weight.max(1), 0.0)
     empty = low == high

@@ -5,16 +5,13 @@ and XLA's CPU backend flushes subnormals to zero while others keep them. So expo
 scales are made from bits and applied in two halves, and what is smaller than 2^-126 is zero everywhere.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from compression import formats
+from compression.formats import Rounding
 
-Rounding = Literal["even", "away", "truncate", "stochastic"]
-ROUNDINGS = ("even", "away", "truncate", "stochastic")
 BIAS, MANTISSA = 127, 23  # of float32
 NOT_FINITE = 255  # exponent field of infinities and NaN
 
@@ -34,11 +31,22 @@ def power_of_two(k: Int[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.lax.bitcast_convert_type((k + BIAS) << MANTISSA, jnp.float32)
 
 
-def scaled(x: Float[Array, "*S"], k: Int[Array, "*#S"]) -> Float[Array, "*S"]:
-    """x 2^k, -252 <= k <= 254, exact where it is neither subnormal nor too large; subnormals become zero."""
+def times(
+    x: Float[Array, "*#S"], k: Int[Array, "*#S"], factor: Float[Array, "*#S"] | float = 1.0
+) -> Float[Array, "*S"]:
+    """x 2^k factor, -252 <= k <= 254, exact for factor 1 where it is neither subnormal nor too large."""
     half = k >> 1
-    y = x * power_of_two(half) * power_of_two(k - half)
-    return jnp.where(magnitude_bits(y) >> MANTISSA == 0, 0.0, y)
+    return x * power_of_two(half) * (power_of_two(k - half) * factor)
+
+
+def without_subnormals(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """What is below 2^-126 becomes zero."""
+    return jnp.where(magnitude_bits(x) >> MANTISSA == 0, 0.0, x)
+
+
+def scaled(x: Float[Array, "*S"], k: Int[Array, "*#S"]) -> Float[Array, "*S"]:
+    """x 2^k, -252 <= k <= 254, subnormals zero."""
+    return without_subnormals(times(x, k))
 
 
 def to_integer(x: Float[Array, "*S"], rounding: Rounding, key: Key[Array, ""] | None) -> Float[Array, "*S"]:
@@ -72,7 +80,7 @@ def to_element(
     octave = jnp.clip(exponent(magnitude_bits(x)), element.bottom_exponent, element.top_exponent)
     step = octave - element.mantissa
     rounded = scaled(to_integer(scaled(x, -step), rounding, key), step)
-    if element.overflows:
+    if element.overflows and rounding != "truncate":
         return jnp.where(jnp.abs(rounded) > element.largest, jnp.sign(rounded) * jnp.inf, rounded)
     return jnp.clip(rounded, -element.largest, element.largest)
 

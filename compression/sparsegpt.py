@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from compression import selection, triangular
 from compression.grids import Grid, row_grid
-from compression.problem import Matrix, check
+from compression.problem import Matrix, check, check_weight, finite
 
 LARGER_DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # tried in turn where H is not positive definite with the one asked for
 COLUMNS = 16  # pruned one by one before the others of their block hear of them, in one product
@@ -82,11 +82,11 @@ def sparsegpt(
     compatible: choose the mask by the public code's threshold: in each mask block everything up to and including
         the int(sparsity * size)-th score (from 0) is dropped, so one weight more than asked for, and all its ties.
 
-    Inputs that were never active lose their weights first, within the sparsity asked for.
+    Weights of inputs that were never active become 0; they are the first to be dropped, and use up the sparsity.
     Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, block
     sizes below 1, bits outside 2..8, negative damping, and a Hessian that no damping makes positive definite.
     """
-    check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     factor = factorise(hessian, damping)
     return prune(
         weight,
@@ -101,13 +101,17 @@ def sparsegpt(
 
 
 def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
-    """The one factorisation that pruning needs; it serves any number of weights and patterns.
+    """The one factorisation that pruning needs; it serves any number of weights and patterns. Of the Hessian, which is
+    symmetric, only the lower triangle is read.
 
     Raises ValueError for NaN or Inf, a matrix that is not square, negative damping, and a Hessian that is not
     positive definite with the largest of LARGER_DAMPINGS; warns when one of them was needed.
     """
     if damping < 0:
         raise ValueError(f"damping must be 0 or more, got {damping}")
+    if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1]:
+        raise ValueError(f"a Hessian is square, got shape {hessian.shape}")
+    hessian = jnp.asarray(hessian, jnp.float32)
     for tried in (damping, *(larger for larger in LARGER_DAMPINGS if larger > damping)):
         tiles, alive = _factorise(hessian, tried)
         # what is no number in one tile is none in the first, which is made last
@@ -117,6 +121,7 @@ def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
                     f"the Hessian is not positive definite with damping {damping}: pruned with {tried}", stacklevel=2
                 )
             return Factor(tiles, alive, tried)
+        finite("hessian", hessian)
     raise ValueError(
         f"the Hessian is not positive definite even with damping {tried}: "
         "is it a sum of x x^T over inputs, symmetric, with no negative diagonal entry?"
@@ -159,7 +164,7 @@ def prune(
     compatible: bool = False,
 ) -> PruneResult:
     """`sparsegpt` with the factorisation done. Rows are independent: a weight sharded by rows stays so."""
-    check(weight, sparsity=sparsity, pattern=pattern)
+    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
     if weight.shape[1] != len(factor.alive):
         raise ValueError(f"a weight with {weight.shape[1]} inputs needs the factor of as many, got {len(factor.alive)}")
     for name, size in (("block_size", block_size), ("mask_block_size", mask_block_size)):
@@ -193,7 +198,8 @@ def _block_widths(block_size: int, mask_width: int) -> tuple[int, ...]:
     few = max(
         d
         for d in range(step, max(COLUMNS, step) + 1, step)
-        if max(block_size, mask_width) % d == 0 and (mask_width % d == 0 or d % mask_width == 0)
+        if all(width % d == 0 or d % width == 0 for width in (block_size, mask_width))
+        and max(block_size, mask_width) % d == 0
     )
     return tuple(sorted({block_size, mask_width, few}, reverse=True))
 

@@ -18,6 +18,7 @@ FAMILIES = {
     "NVFP4": ("#CC79A7", "P", ("nvfp4",)),
     "whole tensor": ("#777777", "x", ("int8", "int4", "fp8_e4m3", "fp8_e5m2")),
 }
+SINGLE = ("bf16", "fp16", "q3.4")  # numbers that share nothing, or only what the format says
 NAMED = [name for _, _, names in FAMILIES.values() for name in names]
 FIELDS = {
     "sign": "#000000",

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from figures import record
 from figures.recipes import RECIPES
 
-Verdict = Literal["holds", "partly", "fails", "not run"]
+Verdict = Literal["holds", "partly", "fails", "not found", "not run"]
 COLUMNS = ("claim", "paper: number and place", "ours", "verdict", "preset, minutes, device", "command")
 
 
@@ -36,24 +36,16 @@ def results(modules: dict[str, ModuleType]) -> str:
         lines += ["", f"## {module.TITLE}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
         for preset_name in ("small", "paper") if module.wanted(RECIPES["paper"]).models else ("small",):
             known = record.read_provenance(name, preset_name)
-            for claim in recorded_claims(name, module, preset_name if known else "small"):
-                if known:
-                    cells = [*claim, where(known), f"`{known['command']}`"]
-                else:
-                    command = f"`python -m figures {name} --preset {preset_name}`"
-                    cells = [claim.claim, claim.paper, "", "not run", preset_name, command]
-                lines.append("| " + " | ".join(cells) + " |")
+            if known:
+                for claim in module.claims(record.read_rows(name, preset_name)):
+                    lines.append("| " + " | ".join([*claim, where(known), f"`{known['command']}`"]) + " |")
+            else:
+                command = f"`python -m figures {name} --preset {preset_name}`"
+                lines.append(f"| all claims of this figure | | | not run | {preset_name} | {command} |")
         if record.read_provenance(name, "small"):
             lines += ["", f"![{module.TITLE}](figures/out/small/{name}.png)"]
         lines += ["", f"**What differs.** {module.DIFFERS}"]
     return "\n".join(lines) + "\n"
-
-
-def recorded_claims(name: str, module: ModuleType, preset_name: str) -> list[Claim]:
-    """The claims of recorded rows; without rows, one line that says so."""
-    if record.read_provenance(name, preset_name) is None:
-        return [Claim("all claims of this figure", "", "", "not run")]
-    return module.claims(record.read_rows(name, preset_name))
 
 
 def minutes(known: dict[str, Any]) -> float:

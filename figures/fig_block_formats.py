@@ -7,24 +7,24 @@ from matplotlib.figure import Figure
 
 from compression import block_packing
 from compression.block_float import encode
-from compression.datapath import Operations, count_operations
-from compression.formats import FORMATS
+from compression.datapath import Operations, count_operations, integer_matmul
+from compression.formats import FORMATS, Float, Format
 from figures import blocks
-from figures.blocks import FIELDS, NAMED, fields
+from figures.blocks import FIELDS, NAMED, SINGLE, fields
 from figures.claims import Claim, judged
 from figures.recipes import Recipe, Wanted
 
 TITLE = "Block floating point formats, bit by bit, and the product of two blocks"
 DIFFERS = (
     "Bits an element are computed from the format's parts and, as a check, measured: 2^16 numbers are encoded, packed "
-    "to bytes and counted. The papers' figures are of hardware; here the operations of a product are counted, not "
-    "built. A float32 multiplication adds exponents itself, so what is saved is that one addition of exponents serves "
-    "a whole block, and that products and sums inside it are of small integers."
+    "to bytes and counted. The papers' figures are of hardware; here the operations of a product are counted as the "
+    "integer product makes them, not built. A float32 multiplication adds exponents itself, so what is saved is that "
+    "one addition of exponents serves a whole block, and that products and sums inside it are of small integers."
 )
 PUBLISHED = blocks.PUBLISHED
 NUMBERS = 2**16
-BLOCK = 16
 WIDTHS = (64, 256, 64)  # rows, inner, columns of the counted product
+FLOAT32 = Format("float32", Float(8, 23, float(np.finfo(np.float32).max)), scale="none")
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -41,8 +41,11 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         size = sum(part.nbytes for part in block_packing.pack(encode(x, format)).values())
         rows += [(name, "field", part, bits) for part, bits in fields(format).items()]
         rows += [(name, "computed", "all", format.average_bits), (name, "packed", "all", 8 * size / NUMBERS)]
-    for name, block in (("msfp12", BLOCK), ("float32", None)):
-        counted = count_operations(*WIDTHS, block)
+    for format in (FLOAT32, *(FORMATS[name] for name in SINGLE)):
+        rows += [(format.name, "field", part, bits) for part, bits in fields(format).items()]
+    a, b = x[: WIDTHS[0], : WIDTHS[1]], x[-WIDTHS[2] :, : WIDTHS[1]].T
+    in_blocks = integer_matmul(encode(a, "msfp12"), encode(b, "msfp12", axis=0)).operations
+    for name, counted in (("msfp12", in_blocks), ("float32", count_operations(*WIDTHS))):
         rows += [(name, "operations", part, float(n)) for part, n in zip(Operations._fields, counted, strict=True)]
     table = pd.DataFrame(rows, columns=["format", "quantity", "part", "value"])
     table.attrs["models"] = []
@@ -50,8 +53,9 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (bits, work) = plt.subplots(1, 2, figsize=(12, 5.2), width_ratios=(1.7, 1))
-    names = list(rows.format[rows.quantity == "field"].unique())[::-1]
+    figure, (bits, work) = plt.subplots(1, 2, figsize=(12, 5.2), width_ratios=(1.9, 1))
+    names = list(rows.format[rows.quantity == "field"].unique())
+    names = [*names[len(NAMED) :], *names[: len(NAMED)]][::-1]  # floating and fixed point first, then what shares
     left = np.zeros(len(names))
     for part, colour in FIELDS.items():
         chosen = rows[(rows.quantity == "field") & (rows.part == part)].set_index("format").value[names]
@@ -59,7 +63,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         left += chosen.to_numpy()
     for height, total in enumerate(left):
         bits.text(total + 0.1, height, f"{total:g}", va="center", size=9)
-    bits.set(xlabel="bits an element", xlim=(0, 10.2))
+    bits.set(xlabel="bits an element", xlim=(0, 35))
     bits.grid(axis="y", visible=False)
     figure.legend(*bits.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     parts = Operations._fields

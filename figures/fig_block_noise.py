@@ -1,11 +1,13 @@
 """Signal to noise by bits, by block size and by hardware cost (Rouhani et al. 2020 and 2023)."""
 
+import dataclasses
 import functools
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compression.block_float import quantize
@@ -21,13 +23,15 @@ DIFFERS = (
     "Numbers are normal, their scale itself drawn for each vector of 1,024 as |N(0, 1)|, as in Rouhani et al. 2023. "
     "Rounding is to nearest even; MSFP's paper truncates, which costs about 6 dB at 7 bits. The lower bound is Rouhani "
     "et al.'s for formats with integer elements, of whatever distribution. Formats of a whole tensor are given one "
-    "scale for each vector here. The hardware cost is the area that the MSFP paper's table gives its own formats; it "
-    "gives none for the others, and no cost was found that is measured alike for all, so that panel has MSFP only."
+    "scale for each vector here. The hardware cost of MSFP is the area that its paper's table gives; filled points. "
+    "The hollow ones are a model: a parabola in the digits of an element, fitted to the reciprocals of those six "
+    "densities, gives other formats with integer elements a cost by their digits alone, without what microexponents "
+    "add. It has nothing to say of elements with exponents of their own, which are left out."
 )
 PUBLISHED = blocks.PUBLISHED
 VECTORS, LENGTH = 2000, 1024
 BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256)
-BITS = (8, 6, 4)
+SIZED = ("mx9", "msfp16", "mxfp8_e4m3", "msfp14", "mx6", "mxfp4", "msfp12", "mx4")
 SUB_BLOCKS = (8, 4, 2)
 
 
@@ -47,8 +51,8 @@ def bound(format: Format, length: int) -> float:
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: quantity, format, x, value (dB). Quantities: qsnr and truncated (x: bits an element), bound, block size
-    (x: elements in a block, format: sign and digits) and sub-block (x: elements in one, format mx9's but for that)."""
+    """Rows: quantity, format, x, value (dB). Quantities: qsnr and truncated (x: bits an element), bound, block size and
+    its bound (x: elements in a block, format's but for that) and sub-block (x: elements in one, mx9's but for that)."""
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(VECTORS, LENGTH)) * np.abs(rng.normal(size=(VECTORS, 1)))).astype(np.float32)
     rows: list[tuple[str, str, float, float]] = []
@@ -61,8 +65,12 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             rows.append(("bound", name, format.average_bits, bound(format, LENGTH)))
         if family(name) == "MSFP":
             rows.append(("truncated", name, format.average_bits, qsnr(x, quantize(x, format, rounding="truncate"))))
-    for bits in BITS:
-        rows += [("block size", f"{bits} bits", float(n), qsnr(x, quantize(x, f"bfp{bits}_{n}"))) for n in BLOCK_SIZES]
+    for name in SIZED:
+        for n in BLOCK_SIZES:
+            format = dataclasses.replace(FORMATS[name], block=n)
+            rows.append(("block size", name, float(n), qsnr(x, quantize(x, format))))
+            if isinstance(format.element, Integer):
+                rows.append(("bound by block size", name, float(n), bound(format, LENGTH)))
     for n in SUB_BLOCKS:
         rows.append(
             ("sub-block", "mx9", float(n), qsnr(x, quantize(x, Format("mx9", Integer(7), block=16, sub_block=n))))
@@ -73,42 +81,80 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (bits, sizes, cost) = plt.subplots(1, 3, figsize=(14, 4.6), width_ratios=(1.5, 1, 1))
+    figure, (bits, sizes, cost) = plt.subplots(1, 3, figsize=(15, 5.2), width_ratios=(1.4, 1.1, 1))
     for label, (colour, marker, names) in FAMILIES.items():
         for quantity, style in (("qsnr", {"marker": marker, "ls": "-" if label in ("MSFP", "SMX") else ""}),
                                 ("bound", {"marker": "_", "ls": "", "ms": 9})):  # fmt: skip
             line = rows[(rows.quantity == quantity) & rows.format.isin(names)]
             bits.plot(line.x, line.value, color=colour, label=label if quantity == "qsnr" else None, **style)
             for _, row in line[line.quantity == "qsnr"].iterrows():
-                side, at = ("right", (-6, -3)) if label == "whole tensor" else ("left", (6, -8))
+                below = label in ("MSFP", "SMX") or (label == "OCP MX" and row.x > 7)
+                side, at = ("left", (6, -8)) if below else ("right", (-6, 2))
                 short = row.format.removeprefix("msfp").removeprefix("mx").removeprefix("fp8_").removeprefix("fp6_")
                 bits.annotate(short, (row.x, row.value), at, textcoords="offset points", size=7, color=colour, ha=side)
     bits.plot([], [], "_", color="black", ms=9, label="least possible, in theory")
     theory = np.array([3.5, 9.0])
     start = float(rows[(rows.quantity == "qsnr") & (rows.format == "msfp11")].value.iloc[0])
     bits.plot(theory, start + 6.02 * (theory - 3.5), ":", color="#777777", lw=1, label="6.02 dB a bit")
+    measured = rows[rows.quantity == "qsnr"]
+    front = measured.sort_values("x")[lambda line: line.value == line.value.cummax()]
+    bits.step(front.x, front.value, where="post", color="#777777", lw=0.8, zorder=0, label="best for its bits")
+    known = measured.set_index("format").value
+    above = [known[other] + blocks.published(f"qsnr above {other}")["mx9"] for other in ("msfp16", "fp8_e4m3")]
+    bits.plot([9, 9], above, "s", mfc="white", color="#777777", label="MX9 by its published distances")
     bits.set(xlabel="bits an element", ylabel="signal to noise, dB", title="all formats")
-    bits.legend(loc="upper left")
-    for n, colour in zip(BITS, ("#0072B2", "#009E73", "#D55E00"), strict=True):
-        line = rows[(rows.quantity == "block size") & (rows.format == f"{n} bits")]
-        sizes.plot(line.x, line.value, "o-", color=colour, label=f"{n} bits, sign included")
-    sizes.set(xscale="log", xlabel="elements in a block", ylabel="signal to noise, dB", title="block size")
-    sizes.set_xticks(BLOCK_SIZES, labels=map(str, BLOCK_SIZES))
-    sizes.minorticks_off()
-    sizes.legend(loc="center right", bbox_to_anchor=(1, 0.62))
-    area, memory = blocks.published("mac density"), blocks.published("memory density")
-    noise = rows[(rows.quantity == "qsnr") & rows.format.isin(area.index)].set_index("format").value
-    cost.plot(area[noise.index], noise, "o-", color="#0072B2", label="multiply-accumulate")
-    cost.plot(memory[noise.index], noise, "s--", color="#E69F00", label="memory")
-    for name in map(str, noise.index):
-        place = (area[name], noise[name])
-        cost.annotate(name.removeprefix("msfp"), place, (5, 3), textcoords="offset points", size=8)
-    cost.set(xscale="log", xlabel="density, float32 = 1 (Rouhani et al. 2020)", title="MSFP: what is gained in area")
-    cost.set_ylabel("signal to noise (ours), dB")
-    cost.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
-    cost.minorticks_off()
-    cost.legend(loc="upper right")
+    bits.legend(loc="upper left", fontsize=8)
+    draw_block_sizes(sizes, rows)
+    draw_cost(cost, known)
     return figure
+
+
+def draw_block_sizes(panel: Axes, rows: pd.DataFrame) -> None:
+    """Each format with other block sizes, named at its line's end, and the least that theory allows."""
+    for name in SIZED:
+        colour, marker, _ = FAMILIES[family(name)]
+        line, least = (
+            rows[(rows.quantity == q) & (rows.format == name)] for q in ("block size", "bound by block size")
+        )
+        panel.plot(line.x, line.value, marker=marker, ms=4, color=colour)
+        panel.plot(least.x, least.value, ":", lw=0.8, color=colour)
+        panel.annotate(name, (line.x.iloc[-1], line.value.iloc[-1]), (6, -3), textcoords="offset points", size=7,
+                       color=colour)  # fmt: skip
+    panel.plot([], [], ":", color="black", label="least possible, in theory")
+    panel.set(xscale="log", xlabel="elements in a block", ylabel="signal to noise, dB", title="block size",
+              xlim=(BLOCK_SIZES[0] / 1.3, BLOCK_SIZES[-1] * 6))  # fmt: skip
+    panel.set_xticks(BLOCK_SIZES, labels=map(str, BLOCK_SIZES))
+    panel.minorticks_off()
+    panel.legend(loc="lower left", fontsize=8)
+
+
+def draw_cost(panel: Axes, noise: pd.Series) -> None:
+    """Signal to noise against multiply-accumulate density: MSFP's published, other integer elements' by the model."""
+    area, memory = blocks.published("mac density"), blocks.published("memory density")
+    names = list(area.index)
+    panel.plot(area[names], noise[names], "o-", color="#0072B2", label="MSFP, published")
+    panel.plot(memory[names], noise[names], ".--", color="#56B4E9", label="MSFP, memory, published")
+    modelled = [name for name, format in FORMATS.items() if isinstance(format.element, Integer) and format.block]
+    modelled = [name for name in modelled if name not in names]
+    for name in modelled:
+        colour, marker, _ = FAMILIES[family(name)]
+        panel.plot(modelled_density(name), noise[name], marker, mfc="white", color=colour)
+    panel.plot([], [], "o", mfc="white", color="black", label="others, by the model")
+    for name in (*names, *modelled):
+        place = (area[name] if name in names else modelled_density(name), noise[name])
+        panel.annotate(name.removeprefix("msfp"), place, (6, -2), textcoords="offset points", size=7)
+    panel.set(xscale="log", xlabel="density, float32 = 1", title="hardware (Rouhani et al. 2020)", xlim=(3.3, 110))
+    panel.set_ylabel("signal to noise (ours), dB")
+    panel.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
+    panel.minorticks_off()
+    panel.legend(loc="upper right", fontsize=8)
+
+
+def modelled_density(name: str) -> float:
+    """Multiply-accumulate density of integer elements: a parabola in their digits through MSFP's published areas."""
+    area = blocks.published("mac density")
+    digits = [FORMATS[known].element.bits - 1 for known in map(str, area.index)]
+    return float(1 / np.polyval(np.polyfit(digits, 1 / area.to_numpy(), 2), FORMATS[name].element.bits - 1))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -45,8 +45,9 @@ class Recipe:
         return Wanted(self.drafting, self.seeds[:1])
 
 
-FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4")
-MANY_FORMATS = (*FEW_FORMATS, "msfp14", "mx6", "mx4", "mxfp8_e4m3", "mxfp6_e2m3", "nvfp4", "int8", "int4")
+FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4", "mxfp6_e3m2")
+MANY_FORMATS = (*FEW_FORMATS, "msfp15", "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx6", "mx4",
+                "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "nvfp4", "int8", "int4", "fp8_e4m3")  # fmt: skip
 PAPER_TRANSFORMERS = {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (4, 12, 16)}
 RECIPES = {
     "quick": Recipe(

@@ -1,5 +1,6 @@
 """Calibration and the walk through a model: Hessians by hand, the order of blocks, and a killed run that goes on."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -87,7 +88,7 @@ def test_saved_model_loads_with_its_masks_and_packs(tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_repeated_it_ends_with_the_same_bits(tmp_path):
-    checkpoints.export(stirred(TINY["modern"]), tmp_path / "model")
+    checkpoints.export(stirred(dataclasses.replace(TINY["modern"], vocab_size=50)), tmp_path / "model")
     arguments = ["--model", str(tmp_path / "model"), "--documents", "8", "--pattern", "2", "4"]
     command = [sys.executable, "-m", "compression.apply", *arguments, "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=Path(__file__).parents[1])
@@ -111,8 +112,21 @@ def test_plain_errors(tmp_path):
         prune_model(model, TOKENS, Pruning(first_blocks=3))
     with pytest.raises(ValueError, match="model's context is 24"):
         prune_model(model, np.zeros((2, 30), np.int32), Pruning())
-    with pytest.raises(ValueError, match="bits belongs to method sparsegpt"):
-        Pruning(method="wanda", bits=4)
+    for tokens in (TOKENS + 1, TOKENS - 1, TOKENS.astype(np.float32)):
+        with pytest.raises(ValueError, match="not tokens from 0 to 10"):
+            embed(model, tokens)
+    with pytest.raises(ValueError, match="pattern 3:5 needs inputs divisible by 5, got a layer of"):
+        prune_model(model, TOKENS, Pruning(pattern=(3, 5)), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    for change, message in (
+        ({"method": "wanda", "bits": 4}, "bits belongs to method sparsegpt"),
+        ({"bits": 9}, "bits must be 2 to 8"),
+        ({"sparsity": 1.5}, "below 1, got 1.5"),
+        ({"pattern": (4, 2)}, "keeps n of every m"),
+        ({"mask_block_size": 0}, "mask_block_size must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Pruning(**change)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty and holds no pruning of ours"):
         prune_model(model, TOKENS, Pruning(), tmp_path)

@@ -1,14 +1,19 @@
 """Block floating point against the oracle's recorded cases, and against nearest elements found by looking at all."""
 
+import dataclasses
 import math
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from compression.block_float import _check, decode, encode, matmul, quantize
+from compression import block_packing
+from compression.block_float import decode, encode, matmul, quantize
 from compression.formats import FORMATS, Float, Integer, bfp, find, fixed_point
 
 # two rows of each case of the project's oracle, on which two independent public implementations agree
@@ -152,6 +157,66 @@ def test_scale_rules(rule, exponent):
     assert encode(np.array([2.0, 0.0], np.float32), "msfp12", scale_rule=rule).exponents[0, 0] == 128
 
 
+@pytest.mark.parametrize("name", ["mx9", "mx6", "mx4"])
+def test_a_raised_exponent_saves_the_largest_pair_from_saturating(name):
+    x = np.array([1.9375, 1.9, 1.0, 0.5] + [0.0] * 12, np.float32)
+    floor, ceil = (np.asarray(quantize(x, name, scale_rule=rule)) for rule in ("floor", "ceil"))
+    assert floor[0] == FORMATS[name].element.largest or name == "mx9"
+    assert np.abs(ceil[:2] - x[:2]).max() <= 2.0 ** (1 + FORMATS[name].element.smallest_step) / 2
+    np.testing.assert_array_equal(decode(encode(x, name, scale_rule="ceil")), ceil)
+
+
+def test_a_format_may_carry_its_rounding_through_products():
+    x = SPREAD[:2, :64]
+    truncated = find("msfp12:truncate")
+    np.testing.assert_array_equal(quantize(x, truncated), quantize(x, "msfp12", rounding="truncate"))
+    exact = np.asarray(quantize(x, truncated), np.float64) @ np.asarray(quantize(x.T, truncated, axis=0), np.float64)
+    np.testing.assert_allclose(matmul(x, x.T, truncated), exact, rtol=1e-5)
+    assert quantize(np.float32([7e4]), "fp16", rounding="truncate")[0] == 65504
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    format=st.sampled_from(BLOCKED) | st.builds(lambda b, n: f"bfp{b}_{n}", st.integers(2, 16), st.integers(1, 20)),
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    axis=st.integers(0, 2),
+    mode=st.sampled_from(["even", "away", "truncate"]),
+    rule=st.sampled_from(["floor", "ceil", "nearest"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_array_in_any_format(format, shape, axis, mode, rule, seed):
+    """Encoded, packed and back is quantised; twice is once; within a step; no bits are lost by more of them."""
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=shape) * 2.0 ** rng.integers(-40, 40, shape)).astype(np.float32)
+    how = {"axis": axis % len(shape), "rounding": mode, "scale_rule": rule}
+    got = np.asarray(quantize(x, format, **how))
+    encoded = encode(x, format, **how)
+    np.testing.assert_array_equal(decode(encoded), got)
+    again = block_packing.unpack(block_packing.pack(encoded), encoded.format, encoded.shape, encoded.axis)
+    np.testing.assert_array_equal(decode(again), got)
+    if rule == "floor":
+        np.testing.assert_array_equal(quantize(got, format, **how), got)
+    largest = np.abs(x).max(how["axis"], keepdims=True)
+    assert (np.abs(got) <= 2 * largest).all() and (got * x >= 0).all()
+    if isinstance(find(format).element, Integer):
+        steps = 2.0 ** (np.frexp(largest)[1] + find(format).element.smallest_step)
+        assert (np.abs(got - x) <= steps).all()
+
+
+def test_more_bits_are_never_worse():
+    for names in (["msfp11", "msfp12", "msfp13", "msfp14", "msfp15", "msfp16"], ["mx4", "mx6", "mx9"]):
+        noise = [np.square(np.asarray(quantize(SPREAD, name), np.float64) - SPREAD).sum() for name in names]
+        assert noise == sorted(noise, reverse=True)
+    noise = [np.square(np.asarray(quantize(SPREAD, f"bfp{b}_16"), np.float64) - SPREAD).sum() for b in range(2, 17)]
+    assert noise == sorted(noise, reverse=True)
+
+
+def test_tensors_whose_one_scale_would_be_subnormal_become_zero():
+    for name, least in (("nvfp4", -114), ("fp8_e4m3", -117)):
+        assert np.asarray(quantize(np.full(16, 2.0**least, np.float32), name)).all()
+        assert not np.asarray(quantize(np.full(16, 2.0 ** (least - 2), np.float32), name)).any()
+
+
 def test_whole_tensor_and_single_number_formats():
     x = SPREAD[:2]
     for name, dtype in (("bf16", jnp.bfloat16), ("fp16", jnp.float16)):
@@ -228,6 +293,7 @@ def test_gradients_quantise_along_their_own_contraction_axis(name):
         ((np.ones(4), "msfp12"), {"rounding": "stochastic"}, "stochastic rounding needs a key"),
         ((np.ones(4), "int8"), {"scale_rule": "ceil"}, "int8 has no power-of-two scale"),
         ((np.ones(4), "msfp12"), {"axis": 1}, "axis 1 is not one of an array of shape"),
+        ((np.ones((0, 16)), "msfp12"), {}, r"an array of shape \(0, 16\) is empty"),
     ],
 )
 def test_bad_input_is_told_plainly(arguments, named, message):
@@ -235,12 +301,21 @@ def test_bad_input_is_told_plainly(arguments, named, message):
         quantize(*arguments, **named)
 
 
-def test_unknown_choices_are_told_plainly():
+def test_unknown_choices_are_told_plainly(monkeypatch):
     """Past the tests' own type checker, which refuses them first."""
-    with pytest.raises(ValueError, match="unknown rounding 'up': choose one of even"):
-        _check(np.ones(4), "msfp12", 0, "up", "floor", None)
-    with pytest.raises(ValueError, match="unknown scale rule 'round': choose one of floor"):
-        _check(np.ones(4), "msfp12", 0, "even", "round", None)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for named, message in (
+        ({"rounding": "up"}, "unknown rounding 'up': choose one of even"),
+        ({"scale_rule": "round"}, "unknown scale rule 'round': choose one of floor"),
+        ({"axis": None}, "axis None is not one of an array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quantize(np.ones(4), "msfp12", **named)
+    for name, message in ((None, "unknown format None: choose one of msfp16"), ("msfp12:up", "unknown rounding 'up'")):
+        with pytest.raises(ValueError, match=message):
+            find(name)
+    with pytest.raises(ValueError, match="sub-blocks of 3 do not divide a block of 16"):
+        dataclasses.replace(find("mx9"), sub_block=3)
 
 
 def test_encoding_what_shares_nothing_is_told_plainly():

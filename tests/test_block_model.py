@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression.block_float import quantize
-from compression.block_model import fine_tune, in_format, report
+from compression.block_float import matmul, quantize
+from compression.block_model import fine_tune, in_format, recurrent_product, report
+from compression.formats import find
 from icl_synth import checkpoints
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -111,6 +112,27 @@ def test_fine_tuning_in_a_format_lowers_its_loss():
     assert loss(tuned) < loss(model) - 0.5
     weights = checkpoints.split(tuned)[1]["blocks.0.up.kernel"]
     assert bool((weights != quantize(weights, "msfp11", axis=0)).any())  # float32 weights behind the format
+
+
+def test_an_lstm_trains_in_a_format_forwards_and_backwards():
+    """The recurrent product and both products of its gradient, against block_float.matmul."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    hidden, kernel, gradient = (
+        jax.random.normal(k, s) for k, s in zip(keys, ((8, 32), (32, 48), (8, 48)), strict=True)
+    )
+    held = [quantize(weight, "msfp11", axis=0) for weight in (kernel, kernel.T)]
+    out, pull = jax.vjp(lambda h, k: recurrent_product(h, k, *held, find("msfp11")), hidden, kernel)
+    same, pull_same = jax.vjp(lambda h, k: matmul(h, k, "msfp11"), hidden, kernel)
+    for one, other in zip((out, *pull(gradient)), (same, *pull_same(gradient)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_in_no_format_is_not_tuned_in_it_and_a_tied_head_stays():
+    model = random_model(CONFIGS[0])
+    with pytest.raises(ValueError, match="no product of this model is in a format"):
+        fine_tune(in_format(model, "msfp12", activations=False), TrainConfig())
+    with pytest.raises(ValueError, match="leave head in keep"):
+        in_format(random_model(CONFIGS[2]), "msfp12", keep=())
 
 
 def test_layers_that_are_not_there_are_named():

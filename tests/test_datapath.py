@@ -4,16 +4,29 @@ from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
-from compression import block_packing
+from compression import block_float, block_packing
 from compression.block_float import decode, encode, matmul, quantize
 from compression.datapath import Operations, count_operations, integer_matmul
 from compression.formats import FORMATS
 
-INTEGER = ["msfp16", "msfp12", "mx9", "mx6", "mx4", "mxint8", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "bfp13_8"]
-OTHER = ["nvfp4", "int8", "int4", "q3.4"]
+INTEGER = [
+    "msfp16",
+    "msfp12",
+    "mx9",
+    "mx6",
+    "mx4",
+    "mxint8",
+    "mxfp6_e2m3",
+    "mxfp6_e3m2",
+    "mxfp4",
+    "mxfp8_e4m3",
+    "bfp13_8",
+]
+OTHER = ["nvfp4", "int8", "int4", "q3.4", "fp8_e4m3"]
 
 
 def operands(seed: int, inner: int = 80, spread: float = 2.0):
@@ -22,10 +35,14 @@ def operands(seed: int, inner: int = 80, spread: float = 2.0):
     return a, jax.random.normal(keys[2], (inner, 7)) * jnp.exp(spread * jax.random.normal(keys[3], (inner, 7)))
 
 
+def product(a, b, name: str) -> np.ndarray:
+    return integer_matmul(encode(a, name), encode(b, name, axis=0)).values
+
+
 @pytest.mark.parametrize("name", [*INTEGER, *OTHER])
 def test_integer_product_is_the_sum_of_exact_blocks_from_first_to_last(name):
     a, b = operands(0)
-    got = np.asarray(integer_matmul(encode(a, name), encode(b, name, axis=0)))
+    got = product(a, b, name)
     left, right = np.asarray(quantize(a, name)), np.asarray(quantize(b, name, axis=0))
     block = FORMATS[name].block if name in FORMATS else 8
     exact = left.astype(np.float64) @ right.astype(np.float64)
@@ -44,11 +61,11 @@ def test_integer_product_is_the_sum_of_exact_blocks_from_first_to_last(name):
 def test_fast_product_equals_the_integer_one_where_float_sums_are_exact(name):
     """All exponents alike and at most 1,024 products: every partial sum is a whole number below 2^24."""
     keys = jax.random.split(jax.random.key(2))
-    inner = 64 if name in ("mxfp6_e3m2", "bfp13_8") else 1024
+    inner = 64 if name in ("mxfp6_e3m2", "mxfp8_e4m3", "bfp13_8") else 1024
     most = 2 if name == "bfp13_8" else 1.9
     a = jnp.round(jax.random.uniform(keys[0], (3, inner), minval=-most, maxval=most) * 4) / 4
     b = jnp.round(jax.random.uniform(keys[1], (inner, 4), minval=-most, maxval=most) * 4) / 4
-    np.testing.assert_array_equal(matmul(a, b, name), integer_matmul(encode(a, name), encode(b, name, axis=0)))
+    np.testing.assert_array_equal(matmul(a, b, name), product(a, b, name))
 
 
 @pytest.mark.parametrize("name", [*INTEGER, *OTHER])
@@ -56,7 +73,7 @@ def test_fast_product_is_within_the_stated_bound_elsewhere(name):
     for seed in (3, 4):
         a, b = operands(seed, 500)
         left, right = np.abs(quantize(a, name)), np.abs(quantize(b, name, axis=0))
-        difference = np.abs(matmul(a, b, name) - integer_matmul(encode(a, name), encode(b, name, axis=0)))
+        difference = np.abs(matmul(a, b, name) - product(a, b, name))
         assert (difference <= 500 * 2.0**-23 * (left @ right)).all()
 
 
@@ -74,7 +91,7 @@ def test_bfloat16_holds_what_it_is_said_to_hold():
 def test_a_broken_block_breaks_its_row():
     a, b = operands(6)
     broken = a.at[2, 40].set(jnp.inf)
-    got = np.asarray(integer_matmul(encode(broken, "msfp12"), encode(b, "msfp12", axis=0)))
+    got = product(broken, b, "msfp12")
     np.testing.assert_array_equal(np.isnan(got).all(1), [False, False, True, False, False])
 
 
@@ -89,6 +106,8 @@ def test_operations_of_a_product_counted_one_by_one():
                 counted["integer_sums"] += i > 0
             counted["float_sums"] += 1
     assert count_operations(rows, inner, columns, block) == Operations(**counted)
+    ones = encode(np.ones((rows, inner), np.float32), "msfp12"), encode(np.ones((inner, columns)), "msfp12", axis=0)
+    assert integer_matmul(*ones).operations == Operations(**counted)
     assert count_operations(1, 16, 1, 16) == (16, 15, 1, 0, 1)
     assert count_operations(1, 16, 1) == (0, 0, 0, 16, 16)
 
@@ -110,13 +129,42 @@ def test_packed_bytes_are_the_average_bits_and_come_back(name, tmp_path):
     np.testing.assert_array_equal(decode(again), quantize(x, name, axis=1))
 
 
-def test_bytes_of_another_array_are_refused():
-    parts = block_packing.pack(encode(np.ones((4, 32), np.float32), "msfp12"))
-    with pytest.raises(ValueError, match=r"an array \(4, 48\) in msfp12 has 96 bytes, got 64"):
-        block_packing.unpack(parts, FORMATS["msfp12"], (4, 48), 1)
+@pytest.mark.parametrize("name", ["msfp12", "mx9", "nvfp4", "int8"])
+def test_bytes_of_another_array_are_refused(name):
+    parts = block_packing.pack(encode(np.ones((4, 32), np.float32), name))
+    with pytest.raises(ValueError, match=rf"an array \(4, 48\) in {name} has parts of sizes"):
+        block_packing.unpack(parts, FORMATS[name], (4, 48), 1)
+    for part, stored in parts.items():
+        for wrong in ({}, {part: stored[:-1]}, {part: np.concatenate([stored, stored])}):
+            others = {other: array for other, array in parts.items() if other != part}
+            with pytest.raises(ValueError, match="has parts of sizes"):
+                block_packing.unpack(others | wrong, FORMATS[name], (4, 32), 1)
 
 
-def test_operands_that_do_not_meet_are_told_plainly():
+@pytest.mark.parametrize("name", [*INTEGER, *OTHER])
+def test_products_of_blocks_of_zeros_and_of_tiny_numbers_are_zero(name):
+    a, b = operands(7)
+    for least in (0.0, 2.0**-126):
+        tiny = a.at[:, :48].set(least)
+        got, right = product(tiny, b.at[:48].set(least), name), np.asarray(matmul(tiny, b.at[:48].set(0.0), name))
+        np.testing.assert_allclose(got, right, atol=1e-5 * np.abs(right).max())
+    assert not product(np.full((2, 64), 2.0**-126, np.float32), np.full((64, 2), 2.0**-126, np.float32), name).any()
+
+
+def test_a_product_whose_operands_fit_bfloat16_is_the_same_through_it(monkeypatch):
+    """The carrier of machines with matrix units, on any machine."""
+    a, b = operands(9)
+    for name in ("msfp16", "mx9", "mxfp8_e5m2", "mxfp4"):
+        in_float32 = np.asarray(matmul(a, b, name))
+        monkeypatch.setattr(block_float, "_has_matrix_units", lambda: True)
+        carried = jax.jit(lambda a, b, name=name: matmul(a, b, name))
+        assert "bf16" in carried.lower(a, b).as_text()
+        bound = 80 * 2.0**-23 * (np.abs(quantize(a, name)) @ np.abs(quantize(b, name, axis=0)))
+        assert (np.abs(np.asarray(carried(a, b)) - in_float32) <= bound).all()
+        monkeypatch.undo()
+
+
+def test_operands_that_do_not_meet_are_told_plainly(monkeypatch):
     a, b = np.ones((3, 32), np.float32), np.ones((32, 2), np.float32)
     with pytest.raises(ValueError, match="in one format"):
         integer_matmul(encode(a, "msfp12"), encode(b, "msfp13", axis=0))
@@ -124,5 +172,9 @@ def test_operands_that_do_not_meet_are_told_plainly():
         integer_matmul(encode(a, "msfp12"), encode(b, "msfp12", axis=1))
     with pytest.raises(ValueError, match="do not multiply"):
         integer_matmul(encode(a, "msfp12"), encode(b[:16], "msfp12", axis=0))
-    with pytest.raises(ValueError, match="mxfp8_e4m3 elements do not fit"):
-        integer_matmul(encode(a, "mxfp8_e4m3"), encode(b, "mxfp8_e4m3", axis=0))
+    with pytest.raises(ValueError, match="mxfp8_e5m2 elements do not fit"):
+        integer_matmul(encode(a, "mxfp8_e5m2"), encode(b, "mxfp8_e5m2", axis=0))
+    for wrong in (b.T, b[:16], np.ones((2, 32, 2), np.float32), np.ones(32, np.float32)):
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        with pytest.raises(ValueError, match=r"need a \[..., I\] and b \[I, O\]"):
+            matmul(a, wrong, "msfp12")

@@ -1,5 +1,6 @@
 """SparseGPT against the authors' outputs, against their algorithm written plainly, and against its own identities."""
 
+import itertools
 from pathlib import Path
 
 import jax
@@ -12,9 +13,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from compression import sparsegpt as module
-from compression.baselines import least_squares
+from compression.alps import alps
+from compression.baselines import least_squares, ria, wanda
 from compression.grids import row_grid
-from compression.problem import check
+from compression.problem import check, check_weight
 from compression.sparsegpt import factorise, prune, sparsegpt
 from icl_synth import devices
 
@@ -87,8 +89,8 @@ def small_tiles(monkeypatch):
     module._factorise.clear_cache()
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 40])
-@pytest.mark.parametrize("mask_block_size", [5, 16])
+@pytest.mark.parametrize("block_size", [1, 2, 7, 8, 40])
+@pytest.mark.parametrize("mask_block_size", [5, 16, 18, 24])
 def test_mask_blocks_apart_from_blocks(block_size, mask_block_size, small_tiles):
     """Blocks and tiles are a matter of speed alone; in each mask block exactly the plain algorithm's weights go."""
     weight, hessian = problem(12, 40)
@@ -104,6 +106,32 @@ def test_mask_blocks_apart_from_blocks(block_size, mask_block_size, small_tiles)
     result = sparsegpt(weight, hessian, sparsity=0.6, block_size=block_size, mask_block_size=mask_block_size)
     np.testing.assert_array_equal(result.mask, expected != 0)
     np.testing.assert_allclose(result.weight, expected, atol=1e-5)
+
+
+def test_blocks_of_any_two_sizes_are_nested():
+    for block_size, mask_width in itertools.product(range(1, 140), repeat=2):
+        widths = module._block_widths(block_size, mask_width)
+        assert mask_width in widths and all(wide % narrow == 0 for wide, narrow in itertools.pairwise(widths))
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    outputs=st.integers(1, 5),
+    inputs=st.sampled_from([130, 385, 400]),
+    block_size=st.sampled_from([8, 100, 128]),
+    mask_block_size=st.sampled_from([None, 24, 64, 130]),
+    seed=st.integers(0, 99),
+)
+def test_several_blocks_and_tiles_drop_what_they_say_and_keep_the_rest(
+    outputs, inputs, block_size, mask_block_size, seed
+):
+    weight, hessian = problem(outputs, inputs, seed, samples=2 * inputs)
+    result = sparsegpt(weight, hessian, block_size=block_size, mask_block_size=mask_block_size)
+    assert int((~result.mask).sum()) == round(0.5 * weight.size)
+    np.testing.assert_array_equal(np.asarray(result.weight) != 0, result.mask)
+    h = hessian.astype(np.float64) + 0.01 * np.diag(hessian).mean() * np.eye(inputs)
+    change = weight - np.asarray(result.weight, np.float64)
+    np.testing.assert_allclose(result.error, np.trace(change @ h @ change.T) / 2, rtol=1e-3)
 
 
 @settings(deadline=None, max_examples=6)
@@ -177,7 +205,14 @@ def test_damping_is_raised_in_steps_then_an_error():
         result = sparsegpt(weight, low_rank, damping=0.0)
     np.testing.assert_array_equal(result.weight, sparsegpt(weight, low_rank, damping=0.01).weight)
     with pytest.raises(ValueError, match=r"not positive definite even with damping 10\.0"):
-        sparsegpt(weight, -hessian)
+        sparsegpt(weight, 100 - 99 * np.eye(6, dtype=np.float32))
+    for prune_with in (sparsegpt, wanda, ria, alps):
+        with pytest.raises(ValueError, match="negative diagonal entries"):
+            prune_with(weight, -hessian)
+    with pytest.raises(ValueError, match=r"not positive definite with damping 0\.01"):
+        alps(weight, 100 - 99 * np.eye(6, dtype=np.float32))
+    with pytest.raises(ValueError, match="hessian holds NaN"):
+        factorise(np.full((6, 6), np.nan, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +241,14 @@ def test_plain_errors_of_shapes():
     with pytest.raises(ValueError, match=r"needs a Hessian of shape \(6, 6\)"):
         check(np.zeros((4, 6), np.float32), np.eye(5, dtype=np.float32))
     with pytest.raises(ValueError, match="must be a matrix"):
-        check(np.zeros(6, np.float32))
+        check_weight(np.zeros(6, np.float32))
+
+
+def test_half_precision_is_read_as_float32():
+    weight, hessian = problem(4, 8)
+    half, exact = (sparsegpt(weight.astype(kind), hessian).weight for kind in (np.float16, np.float32))
+    assert half.dtype == exact.dtype == jnp.float32
+    np.testing.assert_array_equal(half, sparsegpt(weight.astype(np.float16).astype(np.float32), hessian).weight)
 
 
 @pytest.mark.parametrize(("keep", "group"), [(0, 0), (2, 4)])
