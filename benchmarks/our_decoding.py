@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from decoding import speedup
 from decoding.assisted import assisted_generate
 from decoding.compare import compare, timed
 from decoding.generate import generate
@@ -82,7 +83,7 @@ def large() -> dict[str, Any]:
     kinds = {"float32": target, "bfloat16": in_bfloat16(target), "int8": in_int8(target)}
     probe, *texts = np.split(prompts(3), 3)
     sampled = {"temperature": 1.0, "key": jax.random.key(5)}
-    found: dict[str, Any] = {"copy": copy_bandwidth()}
+    found: dict[str, Any] = {"copy": speedup.copy_bandwidth()}
     said: dict[str, np.ndarray] = {}
     for name, model in kinds.items():
         reader = as_reader(model)
@@ -94,26 +95,18 @@ def large() -> dict[str, Any]:
         }
         for label, how in (("greedy", {}), ("sampled", sampled)):
             lines = compare(reader, as_reader(draft), texts, probe, LONG, GAMMAS, **how)
-            token = len(texts) * LONG
             found[name][label] = [
                 {
                     "gamma": line.gamma,
-                    "plain": line.plain / token,
+                    "plain": line.token,
                     "speedup": line.speedup,
-                    "predicted": line.predicted_from_rounds(line.plain / token),
+                    "predicted": line.predicted_from_rounds,
                     "acceptance": line.acceptance,
                     "window": line.costs.verify[line.gamma + 1],
                 }
                 for line in lines
             ]
     return found
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second that a copy of 400 MB reads and writes."""
-    a = np.ones(50_000_000)
-    b = np.zeros_like(a)
-    return 2 * a.nbytes / min(timed(lambda: np.copyto(b, a), REPEATS))
 
 
 def batch() -> dict[str, Any]:

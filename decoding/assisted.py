@@ -25,6 +25,7 @@ from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 
 Schedule = Literal["constant", "heuristic", "confidence", "optimal"]
+SURE = 20  # proposals examined before the optimal schedule may give up drafting
 
 
 class Assisted(NamedTuple):
@@ -36,7 +37,7 @@ class Assisted(NamedTuple):
     examined: Int[Array, "B G"]  # rounds in which all before proposal g were accepted, so that g's own fate counted
     drafted: Bool[Array, "B M"]  # tokens that the draft proposed; the others are the target's own
     round: Int[Array, "B M"]  # in which a token was added, from 1; the first new one is the prefill's, round 0
-    seconds: float  # of this call, with compilation if it was the first of its shapes
+    seconds: float  # of this call, with compilation if it was the first of its shapes, but without measuring costs
 
     @property
     def acceptance(self) -> float:
@@ -75,16 +76,18 @@ def assisted_generate(
 
     schedule: how many tokens are drafted in a round. "constant": num_draft. "heuristic": num_draft at first, two more
     after a round that was accepted whole, else one fewer. "confidence": until the draft gives its own choice less
-    than `confidence`. "optimal": what promises most tokens a second, from the acceptance so far and `costs`, which
-    are measured first if not given. All but constant end at `speedup.MOST` a round.
+    than `confidence`, whatever num_draft. "optimal": what promises most tokens a second, from the acceptance so far
+    and `costs`, which are measured first, some seconds, if not given: to generate more than once, give them; none at
+    all, for the rest of the call, once `SURE` proposals have shown that the draft does not pay. A schedule drafts at
+    most `speedup.MOST` tokens a round, or num_draft if that is more.
     Other arguments and errors as `generate`; besides, ValueError for vocabularies that differ, num_draft < 1, an
-    unknown schedule, a confidence outside 0 to 1.
+    unknown schedule, a confidence outside 0 to 1, costs that lack a window.
     """
     target, draft = as_reader(target), as_reader(draft)
     if target.vocab_size != draft.vocab_size:
         raise ValueError(f"the target has {target.vocab_size} tokens, the draft {draft.vocab_size}: they must agree")
-    if num_draft < 1:
-        raise ValueError(f"num_draft must be at least 1, got {num_draft}")
+    if not isinstance(num_draft, int) or num_draft < 1:
+        raise ValueError(f"num_draft must be a whole number, at least 1, got {num_draft}")
     if schedule not in get_args(Schedule):
         raise ValueError(f"unknown schedule {schedule!r}: choose one of {', '.join(get_args(Schedule))}")
     if not 0 <= confidence <= 1:
@@ -94,10 +97,10 @@ def assisted_generate(
     if schedule == "constant":
         plan = Plan(schedule, num_draft, num_draft, (num_draft + 1,))
     else:
-        most = max(num_draft, speedup.MOST)
-        plan = Plan(schedule, num_draft, most, (*(w for w in speedup.WIDTHS if w <= most), most + 1))
+        most = min(max(num_draft, speedup.MOST), num_tokens)
+        plan = Plan(schedule, min(num_draft, most), most, speedup.windows(most))
     if schedule == "optimal":
-        costs = costs or speedup.measure(target, draft, len(job.tokens), job.tokens.shape[1] + num_tokens)
+        costs = costs or speedup.measure(target, draft, len(job.tokens), job.tokens.shape[1] + num_tokens, most)
         spent = jnp.asarray([costs.round(gamma) for gamma in range(plan.most + 1)], jnp.float32)
     else:
         spent = jnp.zeros(plan.most + 1)
@@ -152,7 +155,14 @@ def _assist(
         to_draft, to_accept, to_add = (jax.random.fold_in(round_key, use) for use in range(3))
         live, n = active(loop), loop.length
         wanted = jnp.where(live, jnp.minimum(loop.wanted, job.ends - n - 1), 0)
-        proposals, wanted, q, draft_state = propose(loop, wanted, to_draft)
+        if plan.schedule == "optimal":
+            given_up = (loop.wanted == 0).all()
+            empty = (*nothing(), wanted)
+            proposals, q, wanted, draft_state = jax.lax.cond(
+                given_up, lambda: (*empty, loop.draft), lambda: propose(loop, wanted, to_draft)
+            )
+        else:
+            proposals, q, wanted, draft_state = propose(loop, wanted, to_draft)
         last = jnp.take_along_axis(loop.tokens, n[:, None] - 1, axis=1)
         logits, target_state = verify(jnp.concatenate([last, proposals], axis=1), at(loop.target, n - 1), wanted)
         if how.greedy:
@@ -168,8 +178,9 @@ def _assist(
             stopped |= ends_here.any(1)
             count = jnp.where(ends_here.any(1), ends_here.argmax(1) + 1, count)
         length, rounds = n + count, loop.rounds + live
-        examined = places[:-1] < jnp.minimum(kept + 1, wanted)[:, None]
-        accepted = loop.accepted + (places[:-1] < kept[:, None])
+        # what follows a stop token was proposed for nothing and tells nothing
+        examined = places[:-1] < jnp.minimum(jnp.minimum(kept + 1, wanted), count)[:, None]
+        accepted = loop.accepted + (places[:-1] < jnp.minimum(kept, count)[:, None])
         examined = loop.examined + examined
         return Loop(
             tokens=write(loop.tokens, added, n),
@@ -185,13 +196,15 @@ def _assist(
             round=write(loop.round, jnp.broadcast_to(rounds[:, None], added.shape), n),
         )
 
-    def propose(loop: Loop, wanted: Array, draft_key: Array) -> tuple[Array, Array, Array, Any]:
-        """Up to plan.most tokens a row, how many each row wants, what they were drawn from, the draft's state."""
-        vocab = draft.vocab_size
-        proposals = jnp.zeros((batch, plan.most), jnp.int32)
-        q = jnp.zeros((batch, 0 if how.greedy else plan.most, vocab))
+    def nothing() -> tuple[Array, Array]:
+        """No proposals, drawn from nothing."""
+        q = jnp.zeros((batch, 0 if how.greedy else plan.most, draft.vocab_size))
+        return jnp.zeros((batch, plan.most), jnp.int32), q
 
-        def add(place: Array | int, proposals: Array, wanted: Array, q: Array, logits: Array) -> tuple[Array, ...]:
+    def propose(loop: Loop, wanted: Array, draft_key: Array) -> tuple[Array, Array, Array, Any]:
+        """Up to plan.most tokens a row, what they were drawn from, how many each row wants, the draft's state."""
+
+        def add(place: Array | int, proposals: Array, q: Array, wanted: Array, logits: Array) -> tuple[Array, ...]:
             if how.greedy:
                 token = choose(logits, how, draft_key)
             else:
@@ -201,18 +214,18 @@ def _assist(
             if plan.schedule == "confidence":
                 top = jax.nn.softmax(logits).max(-1)
                 wanted = jnp.where(top < confidence, jnp.minimum(wanted, place + 1), wanted)
-            return jax.lax.dynamic_update_index_in_dim(proposals, token, place, 1), wanted, q
+            return jax.lax.dynamic_update_index_in_dim(proposals, token, place, 1), q, wanted
 
         def more(carry: tuple) -> tuple:
-            place, proposals, wanted, q, state = carry
+            place, proposals, q, wanted, state = carry
             newest = jax.lax.dynamic_slice_in_dim(proposals, place - 1, 1, axis=1)
             logits, state = draft.read(newest, state)
-            return (place + 1, *add(place, proposals, wanted, q, logits[:, 0]), state)
+            return (place + 1, *add(place, proposals, q, wanted, logits[:, 0]), state)
 
         pair = jnp.take_along_axis(loop.tokens, loop.length[:, None] + jnp.arange(-2, 0), axis=1)
         logits, state = draft.read(pair, at(loop.draft, loop.length - 2))
-        carry = (1, *add(0, proposals, wanted, q, logits[:, 1]), state)
-        carry = jax.lax.while_loop(lambda carry: (carry[0] < carry[2]).any(), more, carry)
+        carry = (1, *add(0, *nothing(), wanted, logits[:, 1]), state)
+        carry = jax.lax.while_loop(lambda carry: (carry[0] < carry[3]).any(), more, carry)
         return carry[1:]
 
     def verify(tokens: Int[Array, "B W"], state: Any, wanted: Array) -> tuple[Array, Any]:
@@ -236,8 +249,9 @@ def _assist(
             return jnp.clip(after, 1, plan.most)
         if plan.schedule == "optimal":
             alpha = (accepted.sum() + 1) / (examined.sum() + 2)
-            tokens = jnp.cumsum(alpha ** jnp.arange(plan.most + 1))
-            return jnp.full(batch, 1 + (tokens / spent)[1:].argmax(), jnp.int32)
+            rate = jnp.cumsum(alpha ** jnp.arange(plan.most + 1)) / spent
+            rate = rate.at[0].set(jnp.where(examined.sum() < SURE, 0.0, rate[0]))
+            return jnp.where(before > 0, rate.argmax(), 0).astype(jnp.int32)  # given up for good: nothing more is seen
         return before
 
     tokens = jnp.pad(job.tokens, ((0, 0), (0, num_tokens + window)))

@@ -16,9 +16,13 @@ from decoding.readers import Reader
 
 
 class Measured(NamedTuple):
-    """One gamma: seconds of plain and of assisted generation, and what the costs of the same minute predict."""
+    """One gamma: seconds of plain and of assisted generation, and what the costs of the same minute predict.
+
+    Seconds are of what follows the first new token, which the prefill gives in both.
+    """
 
     gamma: int
+    tokens: int
     plain: float
     assisted: float
     acceptance: float
@@ -29,13 +33,20 @@ class Measured(NamedTuple):
     def speedup(self) -> float:
         return self.plain / self.assisted
 
-    def predicted(self, token: float) -> float:
-        """Speed-up, E from the acceptance alone; `token` is the seconds of a plain one."""
-        return self.costs.speedup(self.acceptance, self.gamma, token)
+    @property
+    def token(self) -> float:
+        """Seconds of a plain token."""
+        return self.plain / self.tokens
 
-    def predicted_from_rounds(self, token: float) -> float:
+    @property
+    def predicted(self) -> float:
+        """Speed-up, E from the acceptance alone."""
+        return self.costs.speedup(self.acceptance, self.gamma, self.token)
+
+    @property
+    def predicted_from_rounds(self) -> float:
         """Speed-up, E as counted."""
-        return token * self.tokens_a_round / self.costs.round(self.gamma)
+        return self.token * self.tokens_a_round / self.costs.round(self.gamma)
 
 
 def timed(work: Callable[[], Any], repeats: int) -> list[float]:
@@ -69,13 +80,13 @@ def compare(
     """Time `generate` and, for each gamma, `assisted_generate` on the same prompts; `how` is passed to both.
 
     Each of `prompts` is a batch that runs by itself, all of one shape; the fastest of several times of each is added
-    up. A machine's speed drifts over minutes, so all that is compared takes turns: for each gamma the plain runs, the
-    assisted ones, the draft's steps (c) and the target's windows (v). o, the rest of a round, is what is left of a
-    round at gamma = 2 on the batch `probe`, and then predicts all gammas on the others.
+    up, less that of the first token alone. A machine's speed drifts over minutes, so all that is compared takes turns:
+    for each gamma the plain runs, the assisted ones, the draft's steps (c) and the target's windows (v). o, the rest
+    of a round, is what is left of a round at gamma = 2 on the batch `probe`, and then predicts all gammas on the
+    others.
     """
-    costs = _measure(target, draft, [probe], num_tokens, 2, repeats, how, 0.0)
-    rounds = (num_tokens - 1) / costs.tokens_a_round
-    rest = costs.assisted / rounds - costs.costs.round(2)
+    first = _measure(target, draft, [probe], num_tokens, 2, repeats, how, 0.0)
+    rest = first.assisted / first.tokens * first.tokens_a_round - first.costs.round(2)
     return [_measure(target, draft, prompts, num_tokens, gamma, repeats, how, rest) for gamma in gammas]
 
 
@@ -89,23 +100,25 @@ def _measure(
     how: dict[str, Any],
     rest: float,
 ) -> Measured:
-    plain = [functools.partial(generate, target, prompt, num_tokens, **how) for prompt in prompts]
-    drafted = [
-        functools.partial(assisted_generate, target, draft, prompt, num_tokens, num_draft=gamma, **how)
-        for prompt in prompts
-    ]
+    plain, drafted = [], []
+    for prompt in prompts:
+        for count in (num_tokens, 1):
+            plain.append(functools.partial(generate, target, prompt, count, **how))
+            drafted.append(functools.partial(assisted_generate, target, draft, prompt, count, num_draft=gamma, **how))
     batch, length = prompts[0].shape
     reads = [
         functools.partial(speedup.read_often, reader, batch, length + num_tokens, width)
         for reader, width in ((draft, 1), (target, gamma + 1))
     ]
-    found = [run() for run in drafted]
+    found = [run() for run in drafted[::2]]
     *texts, step, window = in_turns([*plain, *drafted, *reads], repeats)
+    alone, helped = texts[: len(plain)], texts[len(plain) :]
     accepted, examined = (sum(int(getattr(one, name).sum()) for one in found) for name in ("accepted", "examined"))
     return Measured(
         gamma,
-        sum(texts[: len(plain)]),
-        sum(texts[len(plain) :]),
+        len(prompts) * (num_tokens - 1),
+        sum(alone[::2]) - sum(alone[1::2]),
+        sum(helped[::2]) - sum(helped[1::2]),
         accepted / max(1, examined),
         len(prompts) * (num_tokens - 1) / sum(int(one.rounds.max()) for one in found),
         speedup.Costs(step / speedup.READS, {gamma + 1: window / speedup.READS}, rest),

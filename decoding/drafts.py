@@ -67,11 +67,14 @@ def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order:
     """A table of n-grams counted in documents; a context's counts are filled up with `weight` of the shorter one's.
 
     That is the posterior mean under a Dirichlet prior around the shorter context's (MacKay & Peto 1995); the
-    shortest, no context at all, is around uniform. Raises ValueError for order < 1 and tokens outside the vocabulary.
+    shortest, no context at all, is around uniform. Raises ValueError for order < 1, weight that is not above 0,
+    documents that are no matrix, and tokens outside the vocabulary.
     """
     documents = np.asarray(documents)
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}")
+    if order < 1 or not weight > 0:
+        raise ValueError(f"order must be at least 1 and weight above 0, got {order} and {weight}")
+    if documents.ndim != 2 or not documents.size:
+        raise ValueError(f"documents must be a [documents length] array, got shape {documents.shape}")
     if documents.min() < 0 or documents.max() >= vocab_size:
         raise ValueError(
             f"documents hold tokens from {documents.min()} to {documents.max()}, not 0 to {vocab_size - 1}"
@@ -118,8 +121,10 @@ class PromptLookup(Remembering):
 def first_layers(model: checkpoints.Model, depth: int) -> checkpoints.Model:
     """A model of a model's first layers, its own last norm and head read straight after them.
 
-    Raises ValueError where `depth` is not between 1 and the model's depth.
+    Raises ValueError where `depth` is not between 1 and the model's depth, TypeError for a model whose layers were
+    replaced (by a number format, say).
     """
+    checkpoints.check_plain(model)
     if not 1 <= depth <= model.config.depth:
         raise ValueError(f"the model has layers 1 to {model.config.depth}, asked for the first {depth}")
     config = dataclasses.replace(model.config, depth=depth)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from decoding.readers import Reader
 
 PAD = -1  # where a row of the result has ended
+COLDEST = 1e-4  # lower temperatures would overflow float32
 
 
 class Sampling(NamedTuple):
@@ -33,11 +34,13 @@ def check_sampling(
     temperature: float, top_k: int | None, top_p: float | None, key: Key[Array, ""] | None, vocab_size: int
 ) -> Sampling:
     """Raise ValueError for what makes no sense, before anything is compiled."""
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature must be 0 (greedy) or more, got {temperature}")
+    if not (np.isfinite(temperature) and (temperature == 0 or temperature >= COLDEST)):
+        raise ValueError(f"temperature must be 0 (greedy) or at least {COLDEST}, got {temperature}")
     if temperature > 0 and key is None:
         raise ValueError("sampling at a temperature above 0 needs a key: key=jax.random.key(seed)")
-    if top_k is not None and not 1 <= top_k <= vocab_size:
+    if key is not None and not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key must be made by jax.random.key(seed), got {key!r}")
+    if top_k is not None and top_k not in range(1, vocab_size + 1):
         raise ValueError(f"top_k must be between 1 and the {vocab_size} tokens of the vocabulary, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
@@ -58,14 +61,15 @@ def check_job(
 ) -> Job:
     """The prompts as arrays; ValueError, saying what would be right, where a reader cannot continue them."""
     prompt = np.asarray(prompt)
-    if prompt.ndim != 2 or prompt.shape[1] < 1 or not np.issubdtype(prompt.dtype, np.integer):
-        raise ValueError(f"prompt must be integers of shape [batch, length >= 1], got {prompt.dtype}{prompt.shape}")
-    if num_tokens < 1:
-        raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
+    if prompt.ndim != 2 or not prompt.size or not np.issubdtype(prompt.dtype, np.integer):
+        raise ValueError(f"prompt must be integers of shape [batch, length], got {prompt.dtype}{prompt.shape}")
+    if not isinstance(num_tokens, int) or num_tokens < 1:
+        raise ValueError(f"num_tokens must be a whole number, at least 1, got {num_tokens}")
     batch, longest = prompt.shape
     lengths = np.full(batch, longest) if lengths is None else np.asarray(lengths)
-    if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
-        raise ValueError(f"lengths must be {batch} numbers between 1 and {longest}, got {lengths.tolist()}")
+    whole = np.issubdtype(lengths.dtype, np.integer)
+    if not whole or lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
+        raise ValueError(f"lengths must be {batch} whole numbers between 1 and {longest}, got {lengths.tolist()}")
     vocab_size = readers["model" if "model" in readers else "target"].vocab_size
     inside = np.where(np.arange(longest) < lengths[:, None], prompt, 0)
     if inside.min() < 0 or inside.max() >= vocab_size:
@@ -75,8 +79,8 @@ def check_job(
     for name, reader in readers.items():
         if longest + num_tokens > reader.context:
             raise ValueError(
-                f"a prompt of {longest} tokens and {num_tokens} new ones are longer than the {name}'s context "
-                f"{reader.context}: shorten the prompt or ask for at most {max(0, reader.context - longest)}"
+                f"prompts filled up to {longest} tokens and {num_tokens} new ones are longer than the {name}'s context "
+                f"{reader.context}: shorten the prompts or ask for at most {max(0, reader.context - longest)}"
             )
     return Job(
         jnp.asarray(inside, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(lengths + num_tokens, jnp.int32)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 from decoding.readers import Reader, at
 
 MOST = 20  # proposals of a round, where a schedule chooses them
-WIDTHS = (2, 3, 5, 9, MOST + 1)  # verifying windows that are compiled for such a schedule
+WIDTHS = (1, 2, 3, 5, 9)  # verifying windows that are compiled for such a schedule, besides that for the most
 READS = 20  # timed together
 REPEATS = 5
 
@@ -67,14 +67,31 @@ class Costs:
         return plain * float(expected_tokens(alpha, gamma)) / self.round(gamma)
 
 
-def measure(target: Reader, draft: Reader, batch: int, room: int, widths: tuple[int, ...] = WIDTHS) -> Costs:
+def windows(most: int) -> tuple[int, ...]:
+    """Widths of the verifying windows of a schedule that drafts at most so many tokens a round."""
+    return (*(width for width in WIDTHS if width <= most), most + 1)
+
+
+def measure(target: Reader, draft: Reader, batch: int, room: int, most: int = MOST) -> Costs:
     """Time the draft's single steps and the target's windows in the middle of a text; overhead is left at 0.
 
-    Each is the minimum of several runs of a compiled loop. Windows are no wider than the room.
+    Each is the minimum of several runs of a compiled loop.
     """
-    widths = tuple(width for width in widths if width < room) or (1,)
-    verify = {width: read_seconds(target, batch, room, width) for width in widths}
+    verify = {width: read_seconds(target, batch, room, width) for width in windows(most)}
     return Costs(read_seconds(draft, batch, room, 1), verify)
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, that all cores move when XLA adds one to 400 MB of numbers."""
+    numbers = jnp.zeros(100_000_000)
+    add = jax.jit(lambda x: x + 1)
+    add(numbers).block_until_ready()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        add(numbers).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * numbers.nbytes / min(seconds)
 
 
 def read_seconds(reader: Reader, batch: int, room: int, width: int) -> float:

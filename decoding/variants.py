@@ -11,12 +11,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from icl_synth import checkpoints
+from icl_synth import checkpoints, layers
 from icl_synth.transformer import Linear, Transformer
 
 
 def in_bfloat16(model: checkpoints.Model) -> checkpoints.Model:
-    """The same model with its matrices stored in bfloat16: operands of products are rounded, sums stay float32."""
+    """The same model with its matrices stored in bfloat16: operands of products are rounded, sums stay float32.
+
+    Raises TypeError for a model whose layers were replaced already.
+    """
+    checkpoints.check_plain(model)
     graph, _ = checkpoints.split(checkpoints.create(model.config, dtype="bfloat16"))
     weights = checkpoints.split(model)[1]
     for name in weights:
@@ -33,6 +37,7 @@ def in_int8(model: checkpoints.Model) -> Transformer:
     """
     if not isinstance(model, Transformer):
         raise TypeError(f"int8 products are for transformers, got {type(model).__name__}")
+    checkpoints.check_plain(model)
     copy = checkpoints.merge(*checkpoints.split(model))
     assert isinstance(copy, Transformer)
     for block in copy.blocks:
@@ -53,7 +58,7 @@ class Int8Linear(Linear):
         if record is not None:
             record[self.name] = x
         rows, row_scale = to_int8(x, -1)
-        sums = jnp.matmul(rows, self.kernel[...], preferred_element_type=jnp.int32)
+        sums = layers.narrow_product(rows, self.kernel[...], jnp.int32)
         y = sums.astype(jnp.float32) * row_scale * self.scale[...]
         return y if self.bias is None else y + self.bias[...]
 
@@ -72,6 +77,7 @@ def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
     shapes that would take long to train. Raises ValueError for less than the model's own width or depth, and for
     models other than transformers of modern style (a tied head would be scaled with its repeated embedding).
     """
+    checkpoints.check_plain(model)
     if not isinstance(model, Transformer) or model.config.style != "modern" or times < 1 or depth < model.config.depth:
         raise ValueError(f"only transformers of modern style grow, and never shrink: {model.config}, {times}, {depth}")
     config = model.config
@@ -97,7 +103,6 @@ def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
 
 
 def weight_bytes(model: checkpoints.Model) -> int:
-    """Bytes of all weights that a token reads: everything but the embedding, of which it reads a row."""
-    weights = checkpoints.split(model)[1]
-    tied = isinstance(model, Transformer) and model.head is None
-    return sum(int(np.asarray(w).nbytes) for name, w in weights.items() if tied or name != "embedding")
+    """Bytes of all weights that a token reads: of tables of embeddings only a row, unless the head is one of them."""
+    rows = {"positions"} if isinstance(model, Transformer) and model.head is None else {"embedding"}
+    return sum(int(np.asarray(w).nbytes) for name, w in checkpoints.split(model)[1].items() if name not in rows)

@@ -21,12 +21,14 @@ DIFFERS = (
     "of n-grams, which knows no concept, is the control. Prompts hold examples of ten tokens (k = 10); a point is the "
     "mean over an example's tokens and over prompts, the delimiter left out, at temperature 1, where acceptance is "
     "exactly the sum of min(p, q). Exact Bayes reads prompts as documents, with smoothing .001, since spliced "
-    "examples are impossible otherwise. *Holds* where acceptance in the last example is above the first's by more "
-    "than the interval of their paired difference. The right panel reads held-back documents; the paper's models are "
-    "T5 on text, where temperature 0 accepts more than temperature 1."
+    "examples are impossible otherwise. The target is the largest transformer. *Holds* where acceptance in the last "
+    "example is above the first's by more than the interval of their paired difference, *partly* where only the mean "
+    "is; of the control it is claimed that it does not grow. The right panel reads held-back documents; the paper's "
+    "models are T5 on text, where temperature 0 accepts more than temperature 1."
 )
 PUBLISHED = decoding.PUBLISHED
 PROMPT_SEED, EXAMPLE, SMOOTHING = 53, 10, 1e-3
+CONTROL = "trigrams"
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
@@ -46,7 +48,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     drafts = {one.name: as_reader(one.model) for one in models[:-1]}
     drafts |= {
         "exact Bayes": BayesReader(found.hmm, SMOOTHING),
-        "trigrams": ngrams(found, 3),
+        CONTROL: ngrams(found, 3),
         "prompt lookup": PromptLookup(found.target.model.config.vocab_size),
     }
     target = as_reader(found.target.model)
@@ -79,7 +81,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             panel.plot(line.place, line.value, color=colour, marker=marker, ms=4, label=name)
             low, high = line.value - line.half_width, line.value + line.half_width
             panel.fill_between(line.place, low, high, color=colour, alpha=0.2, lw=0)
-        panel.set(ylabel="acceptance", ylim=(0, 1.02))
+        panel.set_ylabel("acceptance")
     table = published()
     table = table[(table.what == "speedup") & table.setting.str.contains("temperature")]
     for task, line in table.groupby(table.setting.str.split(",").str[0]):
@@ -88,7 +90,8 @@ def plot(rows: pd.DataFrame) -> Figure:
                    label=f"paper, T5 {task}")  # fmt: skip
     left.set(xlabel="examples before, k = 10", title="inside a prompt, temperature 1")
     right.set(xlabel="temperature", title="documents")
-    figure.legend(*right.get_legend_handles_labels(), title="draft", loc="outside right center")
+    figure.legend(*right.get_legend_handles_labels(), title="drafts for the largest transformer",
+                  loc="outside right center")  # fmt: skip
     return figure
 
 
@@ -96,14 +99,18 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """What examples add to each draft, and what temperature takes."""
     table = []
     for line in rows[rows.quantity == "gain"].to_dict("records"):
+        control = line["draft"] == CONTROL
         curve = rows[(rows.quantity == "by_example") & (rows.draft == line["draft"])].set_index("place").value
         table.append(
             Claim(
-                f"{line['draft']}: acceptance grows as a prompt reveals its concept",
+                f"{line['draft']}: acceptance {'does not grow (control)' if control else 'grows'} as a prompt reveals "
+                "its concept",
                 "no claim of a paper's",
                 f"{curve.iloc[0]:.3f} → {curve.iloc[-1]:.3f} over {len(curve)} examples, "
                 f"by {line['value']:.3f} ± {line['half_width']:.3f}",
-                judged(line["value"] - line["half_width"] > 0, line["value"] > 0),
+                judged(line["value"] <= line["half_width"])
+                if control
+                else judged(line["value"] - line["half_width"] > 0, line["value"] > 0),
             )
         )
     name = rows.draft.iloc[0]

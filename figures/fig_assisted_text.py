@@ -81,9 +81,10 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         kept = np.array([(drafted[row] & (turn[row] == r)).sum() for r in range(1, turn[row].max() + 1)])
         known = np.isfinite(uncertain[row, starts])
         each.append(
-            scipy.stats.spearmanr(uncertain[row, starts][known], kept[known]).statistic if known.sum() > 2 else 0
+            scipy.stats.spearmanr(uncertain[row, starts][known], kept[known]).statistic if known.sum() > 2 else np.nan
         )
-    rows.append(("run_correlation", found.draft.name, 0, *estimate(np.nan_to_num(each)), 0.0))
+    defined = np.array(each)[np.isfinite(each)]  # a text of few rounds, or all alike, has none
+    rows.append(("run_correlation", found.draft.name, 0, *estimate(defined if len(defined) else np.zeros(1)), 0.0))
     for place in range(min(SHOWN, tokens.shape[1] - length)):
         at = length + place
         rows.append(("token", found.draft.name, place, tokens[0, at], 0.0, float(drafted[0, at])))
@@ -122,9 +123,12 @@ def plot(rows: pd.DataFrame) -> Figure:
             low, high = line.value - line.half_width, line.value + line.half_width
             panel.fill_between(line.place, low, high, color=colour, alpha=0.2, lw=0)
         panel.set(ylabel="acceptance", ylim=(0, 1))
+    share = rows[(rows.quantity == "by_entropy") & (rows.draft == rows.draft.iloc[0])]
+    by_entropy.bar(share.place, share.extra, 0.22, color="#dddddd", zorder=0, label="share of tokens")
     by_entropy.set_xlabel("entropy of exact Bayes before the token, nats")
     by_position.set(xlabel="tokens read", xscale="log")
-    by_entropy.legend(title="draft")
+    by_entropy.legend(fontsize=8)
+    by_position.legend(fontsize=8)
     return figure
 
 
@@ -140,7 +144,8 @@ def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
         panel.add_patch(plt.Rectangle((x, y), 0.96, 0.52, color=colour, alpha=0.35, lw=0))
         panel.text(x + 0.48, y + 0.26, "/" if line["value"] == 0 else str(int(line["value"])), ha="center", va="center")
         if entropy[place] > 0:
-            panel.add_patch(plt.Rectangle((x + 0.3, y + 0.54), 0.36, 0.12 * entropy[place], color="#444444", lw=0))
+            height = min(0.44, 0.176 * entropy[place])
+            panel.add_patch(plt.Rectangle((x + 0.3, y + 0.54), 0.36, height, color="#444444", lw=0))
         if place and turn[place] != turn[place - 1]:
             panel.plot([x - 0.02] * 2, [y, y + 0.52], color="black", lw=1.4)
     handles: list[Artist] = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[c], alpha=0.35) for c in (0, 4)]
@@ -148,13 +153,14 @@ def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
     labels = [
         "drafted and accepted",
         "the target's own",
-        "entropy of exact Bayes (full row height: 4 nats)",
+        "entropy of exact Bayes (to the next row: 2.5 nats)",
         "a new round",
     ]
     rows_shown = -(-len(text) // columns)
     panel.set(xlim=(0, columns), ylim=(1 - rows_shown, 1))
     panel.axis("off")
-    panel.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=4, frameon=False)
+    panel.set_title("a text that the target generated at temperature 1, five tokens drafted a round")
+    panel.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -146,7 +146,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Excess and accuracy at 50 % and 2:4; which goes first."""
     table = []
     for name in rows.model.unique():
-        for label in ("SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %"):
+        for label in ("SparseGPT 30 %", "SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %"):
             loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
             above = only(rows, model=name, pruning=label, quantity="excess")
             dense = only(rows, model=name, pruning="dense", quantity="excess")

@@ -17,16 +17,18 @@ from icl_synth.evaluate import Estimate, estimate
 
 TITLE = "What pruning costs by the size of the model (Frantar & Alistarh 2023, Fig. 2 and Table 1)"
 DIFFERS = (
-    "The paper prunes OPT from 0.125 to 175 thousand million parameters, trained alike on one corpus; ours are five "
-    "transformers of 0.05 to 1.2 million on one world, one seed each, so that intervals are over documents only. They "
+    "The paper prunes OPT from 0.125 to 175 thousand million parameters, trained alike on one corpus; ours are six "
+    "transformers of 0.05 to 4.7 million on one world, one seed each, so that intervals are over documents only. They "
     "are not trained alike: the smallest has 4 blocks, the others 6, and the smaller ones saw more tokens (16 M down "
-    "to 9 M), so size is not all that differs. Losses are in nats a token, so the paper's perplexities are drawn as "
+    "to 6 M), so size is not all that differs. Losses are in nats a token, so the paper's perplexities are drawn as "
     "their logarithm above the dense model's. The last panel asks how many weights the task needs, as a post on "
     "pruning asks for the true dimensionality of such networks: where pruned models lie below the line of dense models "
-    "of as many weights, training large and pruning beats training small. The dense line is interpolated between its "
-    "models, in logarithms of both. Verdicts: a trend *holds* where the rank correlation with size is -.8 or less and "
-    "the ends' intervals are apart, *partly* where the largest loses less than the smallest; an order *holds* where "
-    "neighbours' intervals are apart; against a dense model of as many weights, where the interval lies below its line."
+    "of as many weights, training large and pruning beats training small. Lines between models are interpolated in "
+    "logarithms of both. Verdicts: a trend *holds* where the rank correlation with size is -.8 or less and the ends' "
+    "intervals are apart, *partly* where the largest loses less than the smallest; an order *holds* where neighbours' "
+    "intervals are apart; against a dense model of as many weights, where the interval lies below its line; that "
+    "pruning needs fewer weights than training a dense model, where every pruning that gets so close to Bayes does, "
+    "*partly* where one does."
 )
 PUBLISHED = pruning.PUBLISHED
 PRUNINGS = {
@@ -35,13 +37,17 @@ PRUNINGS = {
     "SparseGPT 4:8": Pruning("sparsegpt", pattern=(4, 8)),
     "SparseGPT 2:4": Pruning("sparsegpt", pattern=(2, 4)),
     "SparseGPT 75 %": Pruning("sparsegpt", 0.75),
+    "ALPS 50 %": Pruning("alps", 0.5),
 }
+LEVELS = (0.1, 0.03)  # nats above Bayes
+NEEDED = ("SparseGPT 50 %", "ALPS 50 %", "SparseGPT 75 %")
 STYLES = {
     "magnitude 50 %": {"color": "#D55E00", "marker": "s"},
     "SparseGPT 50 %": {"color": "#0072B2", "marker": "o"},
     "SparseGPT 4:8": {"color": "#56B4E9", "marker": "v"},
     "SparseGPT 2:4": {"color": "#CC79A7", "marker": "^"},
     "SparseGPT 75 %": {"color": "#009E73", "marker": "D"},
+    "ALPS 50 %": {"color": "#E69F00", "marker": "P"},
 }
 
 
@@ -73,7 +79,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (ours, theirs, weights) = plt.subplots(1, 3, figsize=(13, 4.4))
+    figure, ((losses, weights), (ours, theirs)) = plt.subplots(2, 2, figsize=(11, 8.6))
     values = pruning.published("size")
     dense = values[values.pruning == "dense"].set_index("model").nats
     for label, style in STYLES.items():
@@ -90,16 +96,19 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.set(xscale="log", xlabel="parameters")
         panel.set_ylabel("loss above the dense model's, nats a token")
         panel.set_yscale("symlog", linthresh=0.1)
-    ours.set_title("ours")
+    ours.set_title("ours: what pruning costs")
     theirs.set_title("Frantar & Alistarh 2023: OPT")
     theirs.legend(loc="center left")
-    draw_line(weights, pick(rows, pruning="dense"), "kept", color="black", marker="o", label="dense")
-    for label in ("SparseGPT 50 %", "SparseGPT 75 %"):
-        draw_line(weights, pick(rows, pruning=label, quantity="excess"), "kept", **STYLES[label])
-    weights.set(xscale="log", yscale="log", xlabel="weights that are not 0", title="ours: how many weights are needed?")
-    weights.set_ylabel("loss above exact Bayes, nats a token")
-    weights.legend(["dense", "SparseGPT 50 %", "SparseGPT 75 %"])
-    figure.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    for panel, place in ((losses, "parameters"), (weights, "kept")):
+        draw_line(panel, pick(rows, pruning="dense"), place, color="black", marker="o", label="dense")
+        for label, style in STYLES.items():
+            if panel is losses or label != "magnitude 50 %":
+                draw_line(panel, pick(rows, pruning=label, quantity="excess"), place, **style, label=label)
+        panel.set(xscale="log", yscale="log")
+        panel.set_ylabel("loss above exact Bayes, nats a token")
+    losses.set(xlabel="parameters of the dense model", title="ours: loss by size")
+    weights.set(xlabel="weights that are not 0", title="ours: how many weights are needed?")
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -152,7 +161,28 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 judged(row.value + row.half_width < dense, row.value < dense),
             )
         )
+    for level in LEVELS:
+        need = {label: weights_needed(rows, label, level) for label in ("dense", *NEEDED)}
+        reached = [need[label] < need["dense"] for label in NEEDED if np.isfinite(need[label])]
+        table.append(
+            Claim(
+                f"how many weights the task needs for {level:g} nats above Bayes: fewer after pruning",
+                "asked in a post on pruning as the true dimensionality of a network, without a number",
+                ", ".join(f"{label} {n:,.0f}" if np.isfinite(n) else f"{label} never" for label, n in need.items()),
+                judged(bool(reached) and all(reached), any(reached)),
+            )
+        )
     return table
+
+
+def weights_needed(rows: pd.DataFrame, label: str, level: float) -> float:
+    """Weights of a model so pruned whose loss above Bayes is at a level, between those of the family; infinite where
+    none gets so low."""
+    line = pick(rows, pruning=label, quantity="excess").sort_values("kept")
+    loss = np.log(np.minimum.accumulate(line.value.clip(lower=1e-6)))
+    if np.log(level) < loss.min() or np.log(level) > loss.max():
+        return float("inf")
+    return float(np.exp(np.interp(-np.log(level), -loss, np.log(line.kept))))
 
 
 def dense_with(rows: pd.DataFrame, weights: float) -> float:

@@ -48,6 +48,14 @@ def merge(graph: nnx.GraphDef, weights: Weights) -> Model:
     return nnx.merge(graph, nnx.traversals.unflatten_mapping(paths))
 
 
+def check_plain(model: Model) -> None:
+    """Raise TypeError for a model whose layers were replaced, by a number format or int8: its weights are not all."""
+    replaced = {type(part).__name__ for _, part in nnx.iter_graph(model) if isinstance(part, nnx.Module)
+                and not type(part).__module__.startswith(("icl_synth.", "flax."))}  # fmt: skip
+    if replaced:
+        raise TypeError(f"the model has layers of kind {', '.join(sorted(replaced))}: give the model it was made from")
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a whole file or nothing: a reader never sees half of it, a full disk keeps the old one.
 

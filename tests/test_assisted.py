@@ -11,10 +11,10 @@ from decoding.assisted import assisted_generate, keep_likely
 from decoding.drafts import PromptLookup, first_layers, fit_ngram
 from decoding.generate import generate
 from decoding.readers import BayesReader, as_reader, at
-from decoding.sampling import PAD
+from decoding.sampling import PAD, check_sampling, distribution
 from decoding.speedup import Costs
 from decoding.variants import in_bfloat16, in_int8, widened
-from icl_synth import bayes, pretrained
+from icl_synth import bayes, layers, pretrained
 from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
 from icl_synth.lstm import LSTMConfig
 from icl_synth.transformer import TransformerConfig
@@ -49,7 +49,7 @@ def test_greedy_text_is_the_targets_own_whatever_drafts(name):
 @pytest.mark.parametrize("num_draft", [1, 2, 7])
 @pytest.mark.parametrize("schedule", ["constant", "heuristic", "confidence", "optimal"])
 def test_greedy_text_is_the_targets_own_in_every_schedule(schedule, num_draft):
-    costs = Costs(0.1, {width: 1.0 for width in (2, 3, 5, 9, 21)})
+    costs = Costs(0.1, {width: 1.0 for width in (1, 2, 3, 5, 9, 20)})
     plain = generate(TARGET, PROMPT, 19, lengths=LENGTHS)
     draft = DRAFTS["like the target"]
     run = assisted_generate(
@@ -57,6 +57,26 @@ def test_greedy_text_is_the_targets_own_in_every_schedule(schedule, num_draft):
     )
     assert (run.tokens == plain).all()
     check_history(run, 19)
+
+
+def test_the_optimal_schedule_drafts_as_much_as_pays_and_gives_up_what_does_not():
+    plain = np.asarray(generate(TARGET, PROMPT, 19))
+    free = Costs(1e-6, {width: 1.0 for width in (1, 2, 3, 5, 9, 20)})
+    run = assisted_generate(TARGET, TARGET, PROMPT, 19, schedule="optimal", costs=free, num_draft=1)
+    assert (run.tokens == plain).all() and (run.rounds <= 3).all()  # 1 proposal, then as many as are left
+    dear = Costs(1.0, {width: 1.0 for width in (1, 2, 3, 5, 9, 20)})
+    wrong = fit_ngram(np.zeros((1, 40), int) + np.setdiff1d(np.arange(12), plain[:, 5:])[0], 12, 1)
+    run = assisted_generate(TARGET, wrong, PROMPT, 19, schedule="optimal", costs=dear, num_draft=1)
+    assert (run.tokens == plain).all() and run.acceptance == 0
+    assert assisted.SURE <= int(run.examined.sum()) <= assisted.SURE + len(PROMPT)  # then no more proposals
+
+
+def test_costs_are_measured_for_short_texts_too():
+    draft = DRAFTS["like the target"]
+    run = assisted_generate(TARGET, draft, PROMPT, 6, schedule="optimal")
+    assert (run.tokens == generate(TARGET, PROMPT, 6)).all()
+    with pytest.raises(ValueError, match="no window for 1 proposals was measured"):
+        assisted_generate(TARGET, draft, PROMPT, 6, schedule="optimal", costs=Costs(0.1, {1: 1.0}))
 
 
 def check_history(run, new):
@@ -98,46 +118,72 @@ def test_a_stop_token_inside_a_draft_ends_the_row():
     stop = int(np.asarray(generate(TARGET, PROMPT, 19))[0, 8])
     plain = generate(TARGET, PROMPT, 19, stop=stop)
     run = assisted_generate(TARGET, TARGET, PROMPT, 19, num_draft=5, stop=stop)
+    assert (run.accepted.sum(1) == np.asarray(run.drafted).sum(1)).all()  # what follows a stop counts for nothing
     assert (run.tokens == plain).all() and (np.asarray(run.tokens)[0] == PAD).any()
     assert not np.asarray(run.drafted)[np.asarray(run.tokens) == PAD].any()
 
 
 SMALL = random_model(TransformerConfig(4, 16, 1, 8, 1), scale=0.4)
 FAR = random_model(TransformerConfig(4, 16, 1, 8, 1), seed=9, scale=0.4)
-ROWS = 8192
+ROWS = 16384
 
 
-def sampled_counts(**how):
+def sampled_counts(target=SMALL, draft=FAR, **how):
+    """How often each continuation of five tokens came: the prefill's, then up to three proposals a round."""
     prompt = np.repeat(np.array([[1, 2]]), ROWS, 0)
-    run = assisted_generate(SMALL, FAR, prompt, 3, temperature=1.0, key=jax.random.key(4), **how)
-    return run, np.bincount(np.asarray(run.tokens)[:, 2:] @ [16, 4, 1], minlength=64)
+    how = {"temperature": 1.0, "num_draft": 3} | how
+    run = assisted_generate(target, draft, prompt, 5, key=jax.random.key(4), **how)
+    return run, np.bincount(np.asarray(run.tokens)[:, 2:] @ 4 ** np.arange(5)[::-1], minlength=4**5)
 
 
-@pytest.mark.parametrize("how", [{"num_draft": 2}, {"schedule": "confidence", "confidence": 0.6}, {"top_k": 3}])
-def test_sampled_text_has_the_targets_distribution(how):
-    top_k = how.get("top_k", 4)
+COSTS = Costs(0.1, {width: 1.0 for width in (1, 2, 3, 5, 6, 9)})
+SAMPLED = {
+    "constant": {},
+    "heuristic": {"schedule": "heuristic", "num_draft": 2},
+    "confidence": {"schedule": "confidence", "confidence": 0.4},
+    "optimal": {"schedule": "optimal", "costs": COSTS},
+    "top_k": {"top_k": 3},
+    "cold, top_p": {"temperature": 0.6, "top_p": 0.9},
+    "prompt lookup": {"draft": PromptLookup(4)},
+    "LSTM for LSTM": {
+        "target": random_model(LSTMConfig(4, 16, 1, 8), scale=0.4),
+        "draft": random_model(LSTMConfig(4, 16, 1, 8), seed=9, scale=0.4),
+    },
+}
 
-    def distribution(logits):
-        kept = np.sort(np.asarray(logits))[-top_k:].min()
-        return jax.nn.softmax(jnp.where(logits >= kept, logits, -jnp.inf))
 
-    exact = oracles.continuations(SMALL, [1, 2], 3, distribution)
+def exactly(model, how=jax.nn.softmax):
+    """Probabilities of all continuations of five tokens, by the whole model again for each token of each."""
+    read = jax.jit(lambda text: model(text))
+    padded = lambda text: read(np.pad(text, ((0, 0), (0, 7 - text.shape[1]))))[:, : text.shape[1]]  # noqa: E731
+    return oracles.continuations(padded, [1, 2], 5, how)
+
+
+@pytest.mark.parametrize("case", SAMPLED)
+def test_sampled_text_has_the_targets_distribution(case):
+    how = SAMPLED[case]
+    sampling = check_sampling(how.get("temperature", 1.0), how.get("top_k"), how.get("top_p"), jax.random.key(0), 4)
     run, counts = sampled_counts(**how)
+    exact = exactly(how.get("target", SMALL), lambda logits: distribution(logits, sampling))
     assert oracles.chi_square(counts, exact) > 1e-3
     assert 0.2 < run.acceptance < 0.9  # the draft is far from the target
-    drafts = oracles.continuations(FAR, [1, 2], 3, distribution)
-    assert oracles.chi_square(counts, drafts) < 1e-6
+    assert np.asarray(run.examined).sum(0)[1] > ROWS / 20  # proposals past the first had their say
 
 
-def test_a_wrong_q_is_caught(monkeypatch):
-    monkeypatch.setattr(
-        assisted, "keep_likely", lambda x, n, p, q, *keys: keep_likely(x, n, p, jnp.full_like(q, 0.25), *keys)
-    )
+def test_the_draft_alone_has_another_distribution():
+    assert oracles.chi_square(sampled_counts()[1], exactly(FAR)) < 1e-6
+
+
+@pytest.mark.parametrize("wrong", ["uniform", "the first proposal's"])
+def test_a_wrong_q_is_caught(wrong, monkeypatch):
+    def change(q):
+        return jnp.full_like(q, 0.25) if wrong == "uniform" else jnp.broadcast_to(q[:, :1], q.shape)
+
+    monkeypatch.setattr(assisted, "keep_likely", lambda x, n, p, q, *keys: keep_likely(x, n, p, change(q), *keys))
     jax.clear_caches()
-    _, counts = sampled_counts(num_draft=2)
+    _, counts = sampled_counts()
     jax.clear_caches()
-    exact = oracles.continuations(SMALL, [1, 2], 3, jax.nn.softmax)
-    assert oracles.chi_square(counts, exact) < 1e-6
+    assert oracles.chi_square(counts, exactly(SMALL)) < 1e-6
 
 
 def test_equal_distributions_accept_everything_and_leave_no_nan():
@@ -170,6 +216,22 @@ def test_the_bayes_reader_is_exact_and_survives_what_is_impossible():
     assert not np.isnan(logits).any() and (np.asarray(logits)[:, :-1][~possible] == 0).all()
 
 
+@pytest.mark.parametrize("change", [in_bfloat16, in_int8, lambda m: first_layers(m, 1), lambda m: widened(m, 2, 2)])
+def test_a_model_in_a_format_is_not_changed_again_and_its_format_not_lost(change):
+    for model in (in_format(TARGET, "mxfp4"), in_int8(TARGET)):
+        with pytest.raises(TypeError, match="give the model it was made from"):
+            change(model)
+
+
+def test_a_single_row_of_narrow_numbers_is_multiplied_as_many_are():
+    x, weight = RNG.normal(size=(1, 1, 24)), jnp.asarray(RNG.normal(size=(24, 40)))
+    rows = layers.product(jnp.asarray(np.repeat(x, 3, 1)), weight, "bfloat16")
+    np.testing.assert_allclose(layers.product(jnp.asarray(x), weight, "bfloat16"), rows[:, :1], rtol=1e-6)
+    whole, integers = (jnp.asarray(RNG.integers(-99, 99, shape), jnp.int8) for shape in ((1, 1, 24), (24, 40)))
+    exact = np.asarray(whole, np.int64) @ np.asarray(integers, np.int64)
+    np.testing.assert_array_equal(layers.narrow_product(whole, integers, jnp.int32), exact)
+
+
 def test_narrow_weights_stay_close_and_wide_layers_say_the_same():
     model, tokens = pretrained.load("draft"), RNG.integers(0, 50, (4, 40))
     exact = np.asarray(model(tokens))
@@ -184,7 +246,9 @@ def test_narrow_weights_stay_close_and_wide_layers_say_the_same():
     [
         ({"draft": SMALL}, "the target has 12 tokens, the draft 4"),
         ({"draft": random_model(TransformerConfig(12, 20, 1, 8, 1))}, "longer than the draft's context 20"),
-        ({"num_draft": 0}, "num_draft must be at least 1"),
+        ({"num_draft": 0}, "num_draft must be a whole number, at least 1"),
+        ({"temperature": 1e-39, "key": jax.random.key(0)}, "temperature must be 0"),
+        ({"prompt": PROMPT[:0]}, "prompt must be integers of shape"),
         ({"confidence": 1.5}, "confidence must be between 0 and 1"),
         ({"temperature": 1.0}, "needs a key"),
         ({"temperature": -0.1}, "temperature must be 0"),

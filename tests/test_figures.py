@@ -51,7 +51,7 @@ def toy(tmp_path_factory):
         for name in ("fig_assisted_speed", "fig_assisted_batch"):
             patch.setattr(f"figures.{name}.large_pair", lambda: large)
         patch.setattr("figures.fig_assisted_speed.GAMMAS", (2,))
-        patch.setattr("decoding.speedup.WIDTHS", (2, 21))
+        patch.setattr("decoding.speedup.WIDTHS", (2,))
         patch.setattr("figures.fig_assisted_speed.PROMPTS", 1)
         patch.setattr("figures.fig_assisted_batch.BATCHES", (1, 2))
         patch.setattr("figures.fig_assisted_batch.READ_WIDTHS", (1, 6))
