@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from decoding.compare import compare
 from decoding.readers import as_reader
-from decoding.speedup import predicted_speedup
+from decoding.speedup import expected_tokens, predicted_operations, predicted_speedup
 from decoding.variants import in_bfloat16, in_int8, widened
 from figures import decoding
 from figures.claims import Claim, judged
@@ -59,7 +59,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     """Rows: pair, mode, gamma, quantity, value. gamma 0 holds what is not of a gamma.
 
     Quantities: speedup, predicted, predicted_from_rounds, simple (v = 1, o = 0), acceptance, c, v and o (in plain
-    tokens), all beside the same model's plain generation; plain_ms (a token), more (plain speed over float32's).
+    tokens), tokens_a_round, operations (arithmetic over plain decoding's), all beside the same model's plain
+    generation; plain_ms (a token), more (plain speed over float32's).
     """
     models = trained(wanted(recipe))
     found = pair(models, recipe)
@@ -78,6 +79,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     rows: list[tuple[str, str, int, str, float]] = []
     exact: dict[tuple[str, str], float] = {}
     for name, (target, draft) in tqdm(pairs.items(), desc="pairs", unit="pair"):
+        work = weight_count(draft) / weight_count(target)  # of a draft's token, in the target's
         length = min(PROMPT, target.config.context // 4)
         new = min(NEW, target.config.context - length)
         probe, *prompts = found.documents[: 1 + PROMPTS, None, :length]
@@ -96,12 +98,19 @@ def compute(recipe: Recipe) -> pd.DataFrame:
                     (name, mode, line.gamma, "predicted_from_rounds", line.predicted_from_rounds),
                     (name, mode, line.gamma, "simple", simple),
                     (name, mode, line.gamma, "acceptance", line.acceptance),
+                    (name, mode, line.gamma, "tokens_a_round", line.tokens_a_round),
+                    (name, mode, line.gamma, "operations", predicted_operations(line.acceptance, line.gamma, work)),
                     (name, mode, line.gamma, "c", c),
                     (name, mode, line.gamma, "v", v),
                 ]
     table = pd.DataFrame(rows, columns=["pair", "mode", "gamma", "quantity", "value"])
     table.attrs["models"] = [one.record() for one in models]
     return table
+
+
+def weight_count(model: checkpoints.Model) -> int:
+    """Weights that a token is multiplied by."""
+    return sum(w.size for name, w in checkpoints.split(model)[1].items() if name.endswith("kernel"))
 
 
 def pick(rows: pd.DataFrame, pair: str, mode: str, quantity: str) -> pd.Series:
@@ -112,8 +121,11 @@ def pick(rows: pd.DataFrame, pair: str, mode: str, quantity: str) -> pd.Series:
 
 def plot(rows: pd.DataFrame) -> Figure:
     names = list(rows.pair.unique())
-    figure, grid = plt.subplots(2, 3, figsize=(13, 8.2))
-    for panel, name in zip(grid.flat, names, strict=False):
+    figure, grid = plt.subplots(2, 4, figsize=(16, 8.2))
+    own = [grid[0, 0], grid[0, 1], grid[1, 0], grid[1, 1]]
+    for panel in own[len(names) :]:
+        panel.axis("off")
+    for panel, name in zip(own, names, strict=False):
         for (mode, marker), colour in zip({"greedy": "o", "sampled": "D"}.items(), COLOURS, strict=False):
             measured = pick(rows, name, mode, "speedup")
             mean = pick(rows, name, mode, "acceptance").mean()
@@ -127,10 +139,48 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.set_ylim(0, None)
     for panel in grid[:, 0]:
         panel.set_ylabel("speed-up over plain generation")
-    draw_published(grid[1, 1], rows)
+    draw_published(grid[0, 2], rows)
     draw_post(grid[1, 2], rows)
+    draw_rounds(grid[0, 3], rows)
+    draw_operations(grid[1, 3], rows)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
+
+
+def draw_rounds(panel: Axes, rows: pd.DataFrame) -> None:
+    """Tokens a round, counted and by the formula from the acceptance at each gamma, which is written beside."""
+    for name, colour in zip(rows.pair.unique(), COLOURS[2:], strict=False):
+        for mode, marker in {"greedy": "o", "sampled": "D"}.items():
+            counted, alpha = (pick(rows, name, mode, q) for q in ("tokens_a_round", "acceptance"))
+            panel.plot(counted, marker, color=colour, ms=5)
+            formula = expected_tokens(alpha.to_numpy(), counted.index.to_numpy())
+            panel.plot(counted.index, formula, "-", lw=0.8, color=colour)
+            panel.annotate(f"{alpha.iloc[-1]:.2f}", (counted.index[-1], counted.iloc[-1]), (5, -3), size=7,
+                           textcoords="offset points", color=colour)  # fmt: skip
+    panel.plot([], [], "ko", label="counted (round greedy, square sampled)")
+    panel.plot([], [], "k-", lw=0.8, label="by the formula; number: acceptance")
+    panel.set(xlabel="tokens drafted a round, $\\gamma$", ylabel="tokens a round", title="acceptance and rounds")
+    panel.legend(fontsize=7)
+
+
+def draw_operations(panel: Axes, rows: pd.DataFrame) -> None:
+    """Arithmetic over plain decoding's, by acceptance: what assistance pays with."""
+    table = published()
+    theory = table[table.what == "operations"]
+    panel.plot(theory.alpha, theory.value, **(decoding.PAPER | {"marker": "_", "ms": 12}), label="paper, Table 1")
+    for row in theory.to_dict("records"):
+        panel.annotate(f"{row['gamma']:g}", (row["alpha"], row["value"]), (6, -3), textcoords="offset points", size=7)
+    for name, colour in zip(rows.pair.unique(), COLOURS[2:], strict=False):
+        for mode, marker in {"greedy": "o", "sampled": "D"}.items():
+            alpha, work = (pick(rows, name, mode, q) for q in ("acceptance", "operations"))
+            panel.plot(alpha, work, marker, color=colour, ms=5)
+            for gamma in work.index:
+                panel.annotate(str(gamma), (alpha[gamma], work[gamma]), (5, -3), textcoords="offset points", size=7,
+                               color=colour)  # fmt: skip
+    panel.set(
+        xlabel="acceptance $\\alpha$", ylabel="operations over plain decoding's", title="arithmetic; number: $\\gamma$"
+    )
+    panel.legend(fontsize=7)
 
 
 def draw_published(panel: Axes, rows: pd.DataFrame) -> None:

@@ -110,7 +110,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(3, len(names), figsize=(5.6 * len(names), 10.5), squeeze=False)
     for column, name in zip(grid.T, names, strict=True):
         draw_density(column[2], rows, name)
-        for panel, quantity, scale in zip(column, ("excess", "accuracy"), (1, 100), strict=True):
+        for panel, quantity, scale in zip(column[:2], ("excess", "accuracy"), (1, 100), strict=True):
             dense = only(rows, model=name, format="float32", quantity=quantity)
             panel.axhline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
             for label, (colour, marker, members) in FAMILIES.items():

@@ -59,6 +59,7 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_assisted_drafts.PRUNINGS", {})
         patch.setattr("figures.fig_assisted_drafts.SCHEDULES", ("constant", "optimal"))
         patch.setattr("figures.fig_assisted_drafts.ROWS", 2)
+        patch.setattr("figures.fig_assisted_drafts.CONSTANTS", ())
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
         formats = ("msfp16", "msfp12", "msfp11", "msfp12:truncate", "mx9", "mxint8", "mxfp6_e3m2")
         yield Recipe("toy", kinds, family, (0, 1), 12, 16, formats, family)
@@ -67,6 +68,8 @@ def toy(tmp_path_factory):
 @pytest.mark.parametrize("name", command.MODULES)
 def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypatch, capsys):
     module = importlib.import_module(f"figures.{name}")
+    if name.startswith(("fig_block", "fig_pruning")):  # what LSTMs are there is tested with compression itself
+        toy = dataclasses.replace(toy, models={"transformer": "toy"})
     record.make(name, module, toy, "a command")
     written = {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")}
     assert written == {".csv", ".json", ".png", ".pdf"}
@@ -86,12 +89,6 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     monkeypatch.setattr("sys.argv", ["figures", name, "--preset", "toy"])
     command.main()
     assert f"{name}.png" in capsys.readouterr().out
-
-
-def test_bayes_ceiling_of_the_figure_is_above_chance_and_below_one(toy):
-    rows = importlib.import_module("figures.fig_icl_accuracy").compute(dataclasses.replace(toy, prompts=200))
-    told = rows[rows.model == "exact Bayes, told the format"].set_index(["example_length", "num_examples"]).accuracy
-    assert 0.4 < told[3, 0] < 0.75 and told[3, 4] > 0.97
 
 
 def test_an_unknown_figure_names_the_choices():
