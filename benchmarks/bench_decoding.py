@@ -64,15 +64,17 @@ def large() -> list[str]:
         "",
         "| target | MB a token | ms a token | of the copy's bandwidth | ms a window, "
         + ", ".join(str(gamma + 1) for gamma in gammas)
-        + " tokens | same tokens as float32 |",
-        "|---|---:|---:|---:|---:|---:|",
+        + " tokens | same tokens as float32 | assisted texts equal to its own | first over second choice, nats: "
+        "median, and where they differ |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, one in found.items():
         plain = min(line["plain"] for line in one["greedy"])
         windows = ", ".join(f"{1e3 * line['window']:.2f}" for line in one["greedy"])
         lines.append(
             f"| {name} | {one['bytes'] / 1e6:.0f} | {1e3 * plain:.2f} | {one['bytes'] / plain / bandwidth:.2f} "
-            f"| {windows} | {100 * one['same tokens']:.1f} % |"
+            f"| {windows} | {100 * one['same tokens']:.1f} % | {100 * one['own texts']:.0f} % "
+            f"| {one['margin']:.2f}, {one['margin where they differ']:.3f} |"
         )
     lines += [
         "",

@@ -51,7 +51,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
     wanted = module.wanted(recipe)
     trained(wanted)  # first, so that the minutes below are those of the evaluation alone
-    started = time.perf_counter()
+    sources, started = rows_hash(module, recipe), time.perf_counter()  # before: files may change while it runs
     rows = module.compute(recipe)
     minutes = (time.perf_counter() - started) / 60
     write_text(directory(recipe.name) / f"{name}.csv", rows.to_csv(index=False))
@@ -68,7 +68,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
         "jax": jax.__version__,
-        "sources": rows_hash(module, recipe),
+        "sources": sources,
         "drawing": drawing_hash(module),
     }
     write(name, recipe.name, provenance)
