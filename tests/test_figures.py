@@ -39,6 +39,7 @@ def toy(tmp_path_factory):
         patch.setattr(record, "OUT", folder / "out")
         patch.chdir(folder)
         patch.setattr("figures.fig_pruning_sparsity.SPARSITIES", (0.6, 0.7))
+        patch.setattr("figures.fig_icl_order.SETS", 2)
         patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
         patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
         patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
