@@ -1,5 +1,7 @@
 """Concepts that no training document had, done properly and as the public code does (Xie et al. 2022, Fig. 4)."""
 
+from typing import Any
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,15 +51,15 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     cells = [(k, n) for k in EXAMPLE_LENGTHS for n in examples_that_fit(context, k)]
     for k, n in tqdm(cells, desc="unseen concepts", unit="point"):
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n), 3)
-        kinds = {
+        kinds: dict[str, Any] = {
             "seen": sample_prompts(hmm, keys[0], number, n, k),
             "unseen": sample_prompts(held_out, keys[1], number, n, k),
             "official": sample_official_unseen_prompts(held_out, keys[2], number, n, k),
         }
         for kind, prompts in kinds.items():
-            labels = np.asarray(prompts.labels)
+            labels, asked = np.asarray(prompts.labels), kinds["seen"]._replace(tokens=prompts.tokens)
             for name in recipe.models:
-                right = np.stack([answers(one.model, prompts) == labels for one in models if one.name == name])
+                right = np.stack([answers(one.model, asked) == labels for one in models if one.name == name])
                 rows.append((name, kind, k, n, *(100 * x for x in estimate(right))))
             if isinstance(prompts, UnseenPrompts):
                 rows.append(("defined", kind, k, n, *(100 * x for x in estimate(np.asarray(prompts.label_defined)))))
