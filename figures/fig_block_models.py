@@ -132,7 +132,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         for panel in column[:2]:
             panel.set(xlabel="bits an element of weights and inputs")
     grid[0, 0].set_ylabel("loss above exact Bayes, nats a token")
-    grid[1, 0].set_ylabel("accuracy, k = 10, n = 16, %")
+    for panel in grid[1:, 0]:
+        panel.set_ylabel("accuracy, k = 10, n = 16, %")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -143,7 +144,7 @@ def draw_density(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     colour = FAMILIES["MSFP"][0]
     for tuned in (False, True):
         line = pick(rows, model=name, quantity="accuracy", tuned=tuned)
-        line = line[line.format.isin(area.index)]
+        line = line[line.format.isin(area.index)].sort_values("format", key=lambda names: names.map(area))
         panel.errorbar(line.format.map(area), 100 * line.value, 100 * line.half_width, color=colour, marker="o",
                        ls="" if tuned else "-", mfc="white" if tuned else None, capsize=2, lw=1.2)  # fmt: skip
         for row in line.to_dict("records"):

@@ -39,7 +39,7 @@ PRUNINGS = {
     "SparseGPT 75 %": Pruning("sparsegpt", 0.75),
     "ALPS 50 %": Pruning("alps", 0.5),
 }
-LEVELS = (0.1, 0.03)  # nats above Bayes
+LEVELS = (0.05, 0.03)  # nats above Bayes
 NEEDED = ("SparseGPT 50 %", "ALPS 50 %", "SparseGPT 75 %")
 STYLES = {
     "magnitude 50 %": {"color": "#D55E00", "marker": "s"},
@@ -176,11 +176,11 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 def weights_needed(rows: pd.DataFrame, label: str, level: float) -> float:
-    """Weights of a model so pruned whose loss above Bayes is at a level, between those of the family; infinite where
-    none gets so low."""
+    """Weights of a model so pruned whose loss above Bayes is at a level, between those of the family; the smallest
+    model's where that is enough, infinite where none gets so low."""
     line = pick(rows, pruning=label, quantity="excess").sort_values("kept")
     loss = np.log(np.minimum.accumulate(line.value.clip(lower=1e-6)))
-    if np.log(level) < loss.min() or np.log(level) > loss.max():
+    if np.log(level) < loss.min():
         return float("inf")
     return float(np.exp(np.interp(-np.log(level), -loss, np.log(line.kept))))
 
