@@ -20,6 +20,7 @@ from decoding.readers import BayesReader, Reader, as_reader
 from figures import decoding, pruning
 from figures.claims import Claim, judged
 from figures.decoding import COLOURS, Pair, acceptance, log_probs, ngrams, pair
+from figures.programs import forget_if_many
 from figures.recipes import Recipe, Wanted, trained
 from icl_synth.evaluate import estimate
 
@@ -108,6 +109,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
     rows = []
     for index, (name, (draft, share)) in enumerate(tqdm(candidates(found, models).items(), desc="drafts")):
+        forget_if_many()
         q = log_probs(draft, found.documents)[..., :vocabulary]
         costs, token = costs_of(draft)
         rows.append((name, "acceptance", *estimate(acceptance(p, q).mean(1))))

@@ -17,6 +17,7 @@ from decoding.variants import in_bfloat16, in_int8, widened
 from figures import decoding
 from figures.claims import Claim, judged
 from figures.decoding import COLOURS, pair, published
+from figures.programs import forget_if_many
 from figures.recipes import Recipe, Wanted, trained
 from icl_synth import checkpoints, pretrained
 from icl_synth.transformer import Transformer
@@ -84,6 +85,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         new = min(NEW, target.config.context - length)
         probe, *prompts = found.documents[: 1 + PROMPTS, None, :length]
         for mode, how in modes.items():
+            forget_if_many()
             lines = compare(as_reader(target), as_reader(draft), prompts, probe, new, GAMMAS, REPEATS, **how)
             fastest = min(line.token for line in lines)
             base = exact.setdefault((name.split(",")[0], mode), fastest)  # float32 of the same pair comes first

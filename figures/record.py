@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from figures.programs import forget_if_many
 from figures.recipes import Recipe, trained
 from figures.sources import HERE, STYLE, drawing_hash, rows_hash
 from icl_synth.checkpoints import write_atomically, write_text
@@ -50,6 +51,7 @@ def state(name: str, module: ModuleType, recipe: Recipe) -> State:
 def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
     wanted = module.wanted(recipe)
+    forget_if_many()  # those of the figures before
     trained(wanted)  # first, so that the minutes below are those of the evaluation alone
     sources, started = rows_hash(module, recipe), time.perf_counter()  # before: files may change while it runs
     rows = module.compute(recipe)
