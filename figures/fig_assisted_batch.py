@@ -110,7 +110,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             left.annotate(str(batch), (batch / value * 1e3, value), offset, textcoords="offset points", size=7)
     left.set(xscale="log", yscale="log", xlabel="ms until every row has a further token", ylabel="tokens a second",
              title="largest trained transformer, by batch")  # fmt: skip
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, loc="lower right")
     speed = curve(rows, "assisted") / curve(rows, "plain")
     waiting = curve(rows, "rounds_max") / curve(rows, "rounds_mean")
     middle.plot(speed, "D-", color=COLOURS[1], label="measured")
