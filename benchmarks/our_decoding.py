@@ -19,6 +19,7 @@ from decoding.compare import compare, timed
 from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.variants import in_bfloat16, in_int8, weight_bytes, widened
+from figures.programs import forget_if_many
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
@@ -27,7 +28,7 @@ from icl_synth.train import train
 from icl_synth.transformer import Transformer, TransformerConfig
 
 PROMPT, NEW, LONG, REPEATS = 32, 192, 96, 7
-GAMMAS = (1, 3, 5, 8)
+GAMMAS = (3, 5)  # more of them: figures/fig_assisted_speed.py
 
 
 def prompts(number: int) -> np.ndarray:
@@ -94,6 +95,7 @@ def large() -> dict[str, Any]:
             **exactness(model, as_reader(draft)),
         }
         for label, how in (("greedy", {}), ("sampled", sampled)):
+            forget_if_many()
             lines = compare(reader, as_reader(draft), texts, probe, LONG, GAMMAS, **how)
             found[name][label] = [
                 {
