@@ -74,7 +74,7 @@ def large() -> list[str]:
         lines.append(
             f"| {name} | {one['bytes'] / 1e6:.0f} | {1e3 * plain:.2f} | {one['bytes'] / plain / bandwidth:.2f} "
             f"| {windows} | {100 * one['same tokens']:.1f} % | {100 * one['own texts']:.0f} % "
-            f"| {one['margin']:.2f}, {one['margin where they differ']:.3f} |"
+            f"| {one['margin']:.2f}, {one['margin where they differ'] or 'none do'} |"
         )
     lines += [
         "",

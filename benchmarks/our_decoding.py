@@ -111,7 +111,7 @@ def large() -> dict[str, Any]:
     return found
 
 
-def exactness(model: checkpoints.Model, draft: Reader) -> dict[str, float]:
+def exactness(model: checkpoints.Model, draft: Reader) -> dict[str, float | None]:
     """Assisted texts that are the model's own, and by how much its first choice beats its second, in nats: the median
     over all tokens, and where an assisted text first differs (a window rounds otherwise than a single token)."""
     reader, texts = as_reader(model), prompts(16)
@@ -123,7 +123,7 @@ def exactness(model: checkpoints.Model, draft: Reader) -> dict[str, float]:
     return {
         "own texts": float((~differ.any(1)).mean()),
         "margin": float(np.median(margin)),
-        "margin where they differ": float(np.median(first)) if first else float("nan"),
+        "margin where they differ": round(float(np.median(first)), 3) if first else None,
     }
 
 
