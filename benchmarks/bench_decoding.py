@@ -71,10 +71,11 @@ def large() -> list[str]:
     for name, one in found.items():
         plain = min(line["plain"] for line in one["greedy"])
         windows = ", ".join(f"{1e3 * line['window']:.2f}" for line in one["greedy"])
+        differ = one["margin where they differ"]
         lines.append(
             f"| {name} | {one['bytes'] / 1e6:.0f} | {1e3 * plain:.2f} | {one['bytes'] / plain / bandwidth:.2f} "
             f"| {windows} | {100 * one['same tokens']:.1f} % | {100 * one['own texts']:.0f} % "
-            f"| {one['margin']:.2f}, {one['margin where they differ'] or 'none do'} |"
+            f"| {one['margin']:.2f}, {'none do' if differ is None else differ} |"
         )
     lines += [
         "",

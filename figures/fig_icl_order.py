@@ -22,7 +22,7 @@ DIFFERS = (
     "A set is four examples of one concept and start property; each of its 24 orders stands before the same test "
     "inputs of that concept and property, and has one accuracy for each trained model. Since all orders are asked the "
     "same inputs, a reader to whom order means nothing shows no spread: exact Bayes, told the format, asked with the "
-    "first and the last order. The facts at hand do not give the paper's k nor how many test inputs it asked; ours "
+    "first and the last order. The paper's k and its number of test inputs were not at hand; ours "
     "is k = 5. *Holds* where the median over sets and seeds of the spread between the best and the worst order is 10 "
     "points or more, the paper's lower end, *partly* from 2 points on."
 )

@@ -10,7 +10,7 @@ those about AMX were timed on another machine than README's), each held against 
   other's core.
 - products batched over heads are the fast form in float32 and the slow one on AMX, so bf16 unrolls the heads.
 - a single row times a matrix of bfloat16 or int8 leaves the fast kernels: with a second row, of zeros, it takes a
-  third and a seventh of the time (512 x 2048, AMD EPYC with AVX-512).
+  third and a seventh of the time (512 x 2048, AMD EPYC with AVX-512; a throw-away script).
 - causal attention in blocks of queries, each against the keys it can see, skips the masked half.
 """
 
