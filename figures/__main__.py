@@ -89,7 +89,7 @@ def main() -> None:
                 sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
             record.redraw(name, module, recipe.name)
         return
-    batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).models.values()]
+    batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).presets.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")
     failed = {}

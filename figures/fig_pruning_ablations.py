@@ -43,7 +43,7 @@ PAPER_DENSE = 12.47
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+    return recipe.ends
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     documents = held_back(models[0], recipe)
     rows = []
     bar = tqdm(total=len(models) * (sum(map(len, SETTINGS.values())) + DRAWS), desc="prunings", unit="model")
-    for name in recipe.models:
+    for name in wanted(recipe).presets:
         seeds = [one for one in models if one.name == name]
         dense = [excess(one.model, documents) for one in seeds]
         losses: dict[tuple[str, float], list[np.ndarray]] = {}

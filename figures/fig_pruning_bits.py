@@ -27,7 +27,7 @@ STYLES = {"50 % and quantised": ("#0072B2", "o"), "quantised alone": ("#D55E00",
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+    return recipe.ends
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     settings = [("50 % and quantised", 0.5 * b + 1, Pruning(sparsity=0.5, bits=b)) for b in JOINT]
     settings += [("quantised alone", float(b), Pruning(sparsity=0.0, bits=b)) for b in ALONE]
     bar = tqdm(total=len(models) * len(settings), desc="compressions", unit="model")
-    for name in recipe.models:
+    for name in wanted(recipe).presets:
         seeds = [one for one in models if one.name == name]
         rows.append(
             (name, "dense", 32.0, "excess", *estimate(np.stack([excess(one.model, documents) for one in seeds])))

@@ -50,7 +50,7 @@ SHARE_OF_PROMPTS = 0.16  # of the recipe's: there are seven prunings to ask
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+    return recipe.ends
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     worst = np.log(hmm.vocab_size) - documents.bayes_loss.mean()
     rows = []
     bar = tqdm(total=len(models) * len(PRUNINGS), desc="pruned models", unit="model")
-    for name in recipe.models:
+    for name in wanted(recipe).presets:
         seeds = [one for one in models if one.name == name]
         dense_losses: list[np.ndarray] = []
         dense_right: list[np.ndarray] = []

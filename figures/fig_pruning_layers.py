@@ -35,7 +35,8 @@ PAPER_DENSE = 8.35
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return Wanted({name: preset for name, preset in recipe.models.items() if name != "LSTM"}, recipe.seeds)
+    transformers = {name: preset for name, preset in recipe.models.items() if name != "LSTM"}
+    return recipe.ends._replace(models=transformers)
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     models = trained(wanted(recipe))
     documents = held_back(models[0], recipe)
     rows = []
-    for name in wanted(recipe).models:
+    for name in wanted(recipe).presets:
         seeds = [one for one in models if one.name == name]
         errors = [layer_errors(one) for one in tqdm(seeds, desc="layers", unit="model")]
         ratios = np.array([[greedy / exact for greedy, exact in one.values()] for one in errors])  # [seed, layer]

@@ -31,7 +31,7 @@ HOLDS = 0.05
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+    return recipe.ends
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     documents = held_back(models[0], recipe)
     rows = []
     bar = tqdm(total=len(models) * len(SPARSITIES) * len(NAMES), desc="prunings", unit="model")
-    for name in recipe.models:
+    for name in wanted(recipe).presets:
         seeds = [one for one in models if one.name == name]
         rows.append(
             (name, "dense", 0.0, "excess", *estimate(np.stack([excess(one.model, documents) for one in seeds])))

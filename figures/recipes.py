@@ -10,10 +10,22 @@ from icl_synth.train import TrainingError, read_metrics, run_directory, train
 
 
 class Wanted(NamedTuple):
-    """The models a figure stands on: name -> training preset, each with every seed."""
+    """The models a figure stands on: name -> training preset, each with every seed, or `once` with the first alone."""
 
     models: dict[str, str]
     seeds: tuple[int, ...]
+    once: dict[str, str] = {}
+
+    @property
+    def presets(self) -> dict[str, str]:
+        """Name -> training preset of all."""
+        return self.models | self.once
+
+    @property
+    def runs(self) -> list[tuple[str, str, int]]:
+        """Name, training preset and seed of every run."""
+        seeds = {name: self.seeds if name in self.models else self.seeds[:1] for name in self.presets}
+        return [(name, training, seed) for name, training in self.presets.items() for seed in seeds[name]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +45,13 @@ class Recipe:
     def kinds(self) -> Wanted:
         """A transformer and an LSTM, with all seeds."""
         return Wanted(self.models, self.seeds)
+
+    @property
+    def ends(self) -> Wanted:
+        """The same, and the smallest and the largest of the family with one seed."""
+        ends = {name: self.family[name] for name in (next(iter(self.family)), next(reversed(self.family)))}
+        once = {name: training for name, training in ends.items() if training not in self.models.values()}
+        return self.kinds._replace(once=once)
 
     @property
     def sizes(self) -> Wanted:
@@ -116,18 +135,18 @@ class Trained:
 def trained(wanted: Wanted) -> list[Trained]:
     """Every model that is wanted, trained now where it is not yet; an interrupted run goes on where it stopped."""
     found = []
-    for name, training in wanted.models.items():
-        for seed in wanted.seeds:
-            config = dataclasses.replace(preset(training), seed=seed)
-            out = run_directory(config, training)
-            if not (out / "model" / "config.json").exists():
-                train(config, out)
-            try:
-                model = checkpoints.load(out / "model")
-            except ValueError as error:
-                raise TrainingError(f"{error}: trained by other code? Remove {out} to train it again") from error
-            run = json.loads((out / "config.json").read_text())
-            found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
+    for name, training, seed in wanted.runs:
+        config = preset(training)
+        config = dataclasses.replace(config, seed=config.seed + seed)
+        out = run_directory(config, training)
+        if not (out / "model" / "config.json").exists():
+            train(config, out)
+        try:
+            model = checkpoints.load(out / "model")
+        except ValueError as error:
+            raise TrainingError(f"{error}: trained by other code? Remove {out} to train it again") from error
+        run = json.loads((out / "config.json").read_text())
+        found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
     precisions = {one.run["precision"] for one in found}
     if len(precisions) > 1:
         raise TrainingError(f"runs of one figure mix precisions {precisions}: remove the odd ones from runs/")

@@ -63,7 +63,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "preset": recipe.name,
         "command": command,
         "seeds": wanted.seeds,
-        "training": {model: dataclasses.asdict(preset(training)) for model, training in wanted.models.items()},
+        "training": {model: dataclasses.asdict(preset(training)) for model, training in wanted.presets.items()},
         "models": rows.attrs["models"],
         "minutes": round(minutes, 2),
         "device": device(),

@@ -31,11 +31,13 @@ def rows_hash(module: ModuleType, recipe: Recipe) -> str:
     """Changes when code, training presets, seeds or sizes that the rows depend on change."""
     wanted = module.wanted(recipe)
     values = {
-        "training": {name: dataclasses.asdict(preset(training)) for name, training in wanted.models.items()},
+        "training": {name: dataclasses.asdict(preset(training)) for name, training in wanted.presets.items()},
         "seeds": wanted.seeds,
         "sizes": [recipe.prompts, recipe.documents, recipe.formats],
         "figure": ast.dump(ast.Module(computing(parse(path_of(module))), [])),
     }
+    if wanted.once:
+        values["once"] = sorted(wanted.once)
     return digest(json.dumps(values, sort_keys=True).encode(), *map(content, imported(module)))
 
 

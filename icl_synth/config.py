@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, sample_concept_hmm
 from icl_synth.layers import Precision
@@ -15,8 +16,9 @@ from icl_synth.transformer import TransformerConfig
 class DataConfig:
     """The world that documents come from, and how many there are."""
 
-    world: Literal["official", "random"] = "official"
-    """official: the public GINC parameters. random: drawn from world_seed."""
+    world: Literal["official", "single", "uniform", "random", "cold"] = "official"
+    """official: the public GINC parameters. single: documents of its first concept alone. uniform: independent tokens,
+    all alike. random: drawn from world_seed. cold: the same with every move almost certain (temperature .01)."""
     vocab_size: int = 50
     """Number of tokens in the world."""
     entity_persistence: float = 0.9
@@ -43,15 +45,19 @@ class DataConfig:
             raise ValueError(f"data.documents must be 0 (always fresh) or more, got {self.documents}")
         if self.documents and self.document_length % self.length:
             raise ValueError(f"data.document_length {self.document_length} is not a multiple of length {self.length}")
-        if self.world == "official" and (self.concepts, self.entities, self.properties) != (5, 10, 10):
+        drawn, sizes = self.world in ("random", "cold"), (self.concepts, self.entities, self.properties)
+        if not drawn and sizes != (5, 10, 10):
             raise ValueError(
                 "the official world has 5 concepts, 10 entities and 10 properties; for others set data.world to random"
             )
 
     def build(self) -> tuple[ConceptHMM, ConceptHMM]:
         """The concepts that documents are drawn from, and as many held out."""
-        if self.world == "official":
-            return official_ginc(self.vocab_size, self.entity_persistence)
+        if self.world == "uniform":
+            return uniform_tokens(self.vocab_size), uniform_tokens(self.vocab_size)
+        if self.world in ("official", "single"):
+            hmm, held_out = official_ginc(self.vocab_size, self.entity_persistence)
+            return hmm.select([0]) if self.world == "single" else hmm, held_out
         both = WorldConfig(
             concepts=2 * self.concepts,
             entities=self.entities,
@@ -59,8 +65,16 @@ class DataConfig:
             vocab_size=self.vocab_size,
             entity_persistence=self.entity_persistence,
         )
+        if self.world == "cold":
+            both = dataclasses.replace(both, property_temperature=0.01, entity_temperature=0.01)
         hmm = sample_concept_hmm(jax.random.key(self.world_seed), both)
         return hmm.select(slice(self.concepts)), hmm.select(slice(self.concepts, None))
+
+
+def uniform_tokens(vocab_size: int) -> ConceptHMM:
+    """Independent uniform tokens as a world: one concept, one entity, a property for each token."""
+    alike = jnp.full((1, vocab_size, vocab_size), 1 / vocab_size)
+    return ConceptHMM(jnp.arange(vocab_size)[None], alike, jnp.ones((1, 1)), alike[:, :1], vocab_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +193,14 @@ def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> Trai
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 
 
+_TINIEST = TransformerConfig(depth=2, width=32, heads=1)
+TINY = {
+    "quick": _tiny(3900, 8, TransformerConfig(depth=6, width=64, heads=2)),
+    "quick-draft": _tiny(1500, 8, _TINIEST),
+    "quick-lstm": _tiny(3800, 16, LSTMConfig()),
+    "small-lstm": _tiny(5000, 16, LSTMConfig()),
+}
+
 # transformers of one recipe and many sizes, 0.05 to 4.7 M parameters, for what depends on size; `small` is one of them
 FAMILY = {
     "small-w32": _tiny(8000, 8, TransformerConfig(depth=4, width=32, heads=1)),
@@ -189,12 +211,54 @@ FAMILY = {
     "small-w256": _tiny(3000, 8, TransformerConfig(depth=6, width=256, heads=8)),
 }
 
+
+def _elsewhere(scale: str, share: float, **data) -> TrainConfig:
+    """One and the same transformer, a share of its steps, on documents of another world."""
+    steps, model = (1500, _TINIEST) if scale == "quick" else (4000, FAMILY["small"].model)
+    model = dataclasses.replace(model, vocab_size=data.get("vocab_size", 50))
+    seed = data.get("world_seed", 0)  # so that runs on several worlds differ in all
+    return dataclasses.replace(_tiny(round(share * steps), 8, model), data=DataConfig(**data), seed=seed)
+
+
+def _many_concepts(scale: str, concepts: int, world_seed: int) -> TrainConfig:
+    # the exact filter of 65,536 concepts takes 26 MB a document, so the loss in training is that of few
+    config = _elsewhere(scale, 0.75, world="random", concepts=concepts, world_seed=world_seed)
+    return dataclasses.replace(config, evaluation_documents=16)
+
+
+def _vocabulary(name: str, vocab_size: int) -> TrainConfig:
+    """The preset of that name, with more tokens in the world."""
+    config = FAMILY.get(name) or TINY[name]
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, vocab_size=vocab_size),
+        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+    )
+
+
+# how many concepts documents are drawn from, and in which random worlds
+CONCEPTS = {"quick": ((1, 16, 256), (0,)), "small": ((1, 4, 16, 64, 256, 1024, 65_536), (0, 1, 2))}
+COLD = {"world": "cold", "concepts": 12, "vocab_size": 100}  # Xie et al. 2022, Fig. 7, right
+WORLDS = {
+    f"{scale}-{name}": config
+    for scale, (numbers, seeds) in CONCEPTS.items()
+    for name, config in (
+        ("single", _elsewhere(scale, 0.5, world="single")),
+        ("uniform", _elsewhere(scale, 0.25, world="uniform")),
+        ("moving", _elsewhere(scale, 1, entity_persistence=0.0)),
+        *((f"cold-{seed}", _elsewhere(scale, 1, **COLD, world_seed=seed)) for seed in seeds),
+        *((f"c{n}-{seed}", _many_concepts(scale, n, seed)) for seed in seeds for n in numbers),
+    )
+}
+VOCABULARIES = {
+    f"{name}-v{size}": _vocabulary(name, size) for name in ("quick-draft", "small", "small-lstm") for size in (100, 150)
+}
+
 PRESETS = {
-    "quick": _tiny(3900, 8, TransformerConfig(depth=6, width=64, heads=2)),
-    "quick-draft": _tiny(1500, 8, TransformerConfig(depth=2, width=32, heads=1)),
-    "quick-lstm": _tiny(3800, 16, LSTMConfig()),
+    **TINY,
     **FAMILY,
-    "small-lstm": _tiny(5000, 16, LSTMConfig()),
+    **WORLDS,
+    **VOCABULARIES,
     "paper-4l": _paper(4),
     "paper-12l": _paper(12),
     "paper-16l": _paper(16),
