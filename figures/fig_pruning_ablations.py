@@ -9,20 +9,22 @@ from tqdm import tqdm
 from compression.apply import Pruning
 from figures import pruning
 from figures.claims import Claim, judged
+from figures.programs import forget_if_many
 from figures.pruning import PAPER, draw_line, excess, held_back, only, pick, pruned, show
 from figures.recipes import Recipe, Trained, Wanted, trained
 from icl_synth import checkpoints
 
 TITLE = "Calibration documents, damping and mask blocks at 50 % (Frantar & Alistarh 2023, ablations)"
 DIFFERS = (
-    "The paper's ablations are OPT-2.7B with 2,560 to 10,240 inputs a layer. Our transformer's layers have 64 and 256, "
-    "the LSTM's 128, so a mask block of 256 columns is the whole of every layer. Calibration sequences here have 256 "
-    "tokens, the paper's 2,048. Both are drawn as loss above the dense model's in nats a token (the paper's from "
-    "digitised perplexities and the dense 12.47). Intervals are over training seeds and held-back documents and leave "
-    "out the draw of the calibration documents, whose spread is the last claim: the standard deviation over five "
-    "draws, averaged over training seeds. Verdicts are on differences paired by seed and document: *holds* where the "
-    "claimed ones are above their interval, *partly* where the means have the claimed order; 'hardly' and 'alike' mean "
-    "less than a quarter of the difference beside it, in the last claim less than a tenth of the loss."
+    "The paper's ablations are OPT-2.7B with 2,560 to 10,240 inputs a layer. Our transformer's layers have 64 and "
+    "256, the LSTM's 128, so a mask block of 256 columns is the whole of every layer (of width 256, a quarter of the "
+    "widest). Calibration sequences here have 256 tokens, the paper's 2,048. Both are drawn as loss above the dense "
+    "model's in nats a token (the paper's from digitised perplexities and the dense 12.47). Intervals are over "
+    "training seeds and held-back documents and leave out the draw of the calibration documents, whose spread is the "
+    "last claim: the standard deviation over five draws, averaged over training seeds. Verdicts are on differences "
+    "paired by seed and document: *holds* where the claimed ones are above their interval, *partly* where the means "
+    "have the claimed order; 'hardly' and 'alike' mean less than a quarter of the difference beside it, in the last "
+    "claim less than a tenth of the loss."
 )
 PUBLISHED = pruning.PUBLISHED
 SETTINGS: dict[str, tuple[float, ...]] = {
@@ -62,6 +64,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         losses: dict[tuple[str, float], list[np.ndarray]] = {}
         for quantity, settings in SETTINGS.items():
             for x in settings:
+                forget_if_many()
                 losses[quantity, x] = []
                 for one in seeds:
                     losses[quantity, x].append(excess(with_setting(one, quantity, x), documents))

@@ -50,7 +50,7 @@ SHARE_OF_PROMPTS = 0.16  # of the recipe's: there are seven prunings to ask
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.ends
+    return recipe.kinds
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:

@@ -14,7 +14,7 @@ class Wanted(NamedTuple):
 
     models: dict[str, str]
     seeds: tuple[int, ...]
-    once: dict[str, str] = {}
+    once: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
     @property
     def presets(self) -> dict[str, str]:
@@ -40,6 +40,8 @@ class Recipe:
     documents: int
     formats: tuple[str, ...]  # number formats that models are put in
     drafting: dict[str, str]  # drafts, the smallest first, and last the target they draft for
+    elsewhere: dict[str, str]  # a transformer on other worlds
+    cold: dict[str, str]  # and on worlds of low entropy
 
     @property
     def kinds(self) -> Wanted:
@@ -59,6 +61,11 @@ class Recipe:
         return Wanted(self.family, self.seeds[:1])
 
     @property
+    def worlds(self) -> Wanted:
+        """A transformer on other worlds with all seeds, and on cold ones, each a seed of its own."""
+        return Wanted(self.elsewhere, self.seeds, self.cold)
+
+    @property
     def pair(self) -> Wanted:
         """Drafts and their target, with one seed."""
         return Wanted(self.drafting, self.seeds[:1])
@@ -67,6 +74,17 @@ class Recipe:
 FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4", "mxfp6_e3m2")
 MANY_FORMATS = (*FEW_FORMATS, "msfp15", "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx6", "mx4",
                 "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "nvfp4", "int8", "int4", "fp8_e4m3")  # fmt: skip
+
+
+def _elsewhere(scale: str) -> dict[str, str]:
+    names = {"single concept": "single", "random tokens": "uniform", "no entity persistence": "moving"}
+    return {name: f"{scale}-{short}" for name, short in names.items()}
+
+
+def _cold(scale: str, worlds: int) -> dict[str, str]:
+    return {f"low entropy, world {number + 1}": f"{scale}-cold-{number}" for number in range(worlds)}
+
+
 PAPER_TRANSFORMERS = {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (4, 12, 16)}
 RECIPES = {
     "quick": Recipe(
@@ -78,6 +96,8 @@ RECIPES = {
         128,
         FEW_FORMATS,
         {"2 blocks of 32": "quick-draft", "LSTM": "quick-lstm", "6 blocks of 64": "quick"},
+        _elsewhere("quick"),
+        _cold("quick", 1),
     ),
     "small": Recipe(
         "small",
@@ -94,6 +114,8 @@ RECIPES = {
             "LSTM": "small-lstm",
             "6 blocks of 256": "small-w256",
         },
+        _elsewhere("small"),
+        _cold("small", 3),
     ),
     "paper": Recipe(
         "paper",
@@ -104,6 +126,8 @@ RECIPES = {
         100,
         MANY_FORMATS,
         PAPER_TRANSFORMERS,
+        _elsewhere("paper"),
+        _cold("paper", 5),
     ),
 }
 

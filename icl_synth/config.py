@@ -72,9 +72,10 @@ class DataConfig:
 
 
 def uniform_tokens(vocab_size: int) -> ConceptHMM:
-    """Independent uniform tokens as a world: one concept, one entity, a property for each token."""
-    alike = jnp.full((1, vocab_size, vocab_size), 1 / vocab_size)
-    return ConceptHMM(jnp.arange(vocab_size)[None], alike, jnp.ones((1, 1)), alike[:, :1], vocab_size)
+    """Independent uniform tokens as a world: one concept, a property for each token."""
+    V = vocab_size
+    memory, alike = jnp.tile(jnp.arange(V), (2, 1)), jnp.full((1, V, V), 1 / V)
+    return ConceptHMM(memory, alike, jnp.full((2, 2), 0.5), jnp.full((1, 2, V), 0.5 / V), V)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,53 +213,38 @@ FAMILY = {
 }
 
 
-def _elsewhere(scale: str, share: float, **data) -> TrainConfig:
-    """One and the same transformer, a share of its steps, on documents of another world."""
-    steps, model = (1500, _TINIEST) if scale == "quick" else (4000, FAMILY["small"].model)
-    model = dataclasses.replace(model, vocab_size=data.get("vocab_size", 50))
-    seed = data.get("world_seed", 0)  # so that runs on several worlds differ in all
-    return dataclasses.replace(_tiny(round(share * steps), 8, model), data=DataConfig(**data), seed=seed)
-
-
-def _many_concepts(scale: str, concepts: int, world_seed: int) -> TrainConfig:
-    # the exact filter of 65,536 concepts takes 26 MB a document, so the loss in training is that of few
-    config = _elsewhere(scale, 0.75, world="random", concepts=concepts, world_seed=world_seed)
-    return dataclasses.replace(config, evaluation_documents=16)
-
-
-def _vocabulary(name: str, vocab_size: int) -> TrainConfig:
-    """The preset of that name, with more tokens in the world."""
-    config = FAMILY.get(name) or TINY[name]
+def _elsewhere(scale: str, **data) -> TrainConfig:
+    """One and the same transformer on documents of another world; a world's seed is the run's too."""
+    short = {"quick": TINY["quick-draft"], "small": dataclasses.replace(FAMILY["small"], steps=2000)}
+    like = short.get(scale) or _paper(4)
+    spare = like.model.vocab_size - like.data.vocab_size
     return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, vocab_size=vocab_size),
-        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+        like,
+        seed=data.get("world_seed", 0),
+        data=dataclasses.replace(like.data, **data),
+        model=dataclasses.replace(like.model, vocab_size=data.get("vocab_size", 50) + spare),
     )
 
 
-# how many concepts documents are drawn from, and in which random worlds
-CONCEPTS = {"quick": ((1, 16, 256), (0,)), "small": ((1, 4, 16, 64, 256, 1024, 65_536), (0, 1, 2))}
-COLD = {"world": "cold", "concepts": 12, "vocab_size": 100}  # Xie et al. 2022, Fig. 7, right
+# other worlds for one and the same transformer; of the cold ones each seed has its own
 WORLDS = {
     f"{scale}-{name}": config
-    for scale, (numbers, seeds) in CONCEPTS.items()
+    for scale, seeds in (("quick", 1), ("small", 3), ("paper", 5))
     for name, config in (
-        ("single", _elsewhere(scale, 0.5, world="single")),
-        ("uniform", _elsewhere(scale, 0.25, world="uniform")),
-        ("moving", _elsewhere(scale, 1, entity_persistence=0.0)),
-        *((f"cold-{seed}", _elsewhere(scale, 1, **COLD, world_seed=seed)) for seed in seeds),
-        *((f"c{n}-{seed}", _many_concepts(scale, n, seed)) for seed in seeds for n in numbers),
+        ("single", _elsewhere(scale, world="single")),
+        ("uniform", _elsewhere(scale, world="uniform")),
+        ("moving", _elsewhere(scale, entity_persistence=0.0)),
+        *(
+            (f"cold-{n}", _elsewhere(scale, world="cold", concepts=12, vocab_size=100, world_seed=n))
+            for n in range(seeds)
+        ),
     )
-}
-VOCABULARIES = {
-    f"{name}-v{size}": _vocabulary(name, size) for name in ("quick-draft", "small", "small-lstm") for size in (100, 150)
 }
 
 PRESETS = {
     **TINY,
     **FAMILY,
     **WORLDS,
-    **VOCABULARIES,
     "paper-4l": _paper(4),
     "paper-12l": _paper(12),
     "paper-16l": _paper(16),

@@ -32,6 +32,13 @@ TOY = config.TrainConfig(
 def toy(tmp_path_factory):
     """The paper presets' code path (GPT-2, dropout, finite data, plateau), two seeds, a thousand times smaller."""
     presets = {"toy": TOY, "toy-lstm": dataclasses.replace(TOY, model=LSTMConfig(51, 32, 1, 16, dropout=0.2))}
+    for name, data in (
+        ("single", {"world": "single"}),
+        ("uniform", {"world": "uniform"}),
+        ("moving", {"entity_persistence": 0.0}),
+        ("cold", {"world": "cold", "concepts": 3}),
+    ):
+        presets[f"toy-{name}"] = dataclasses.replace(TOY, data=dataclasses.replace(TOY.data, **data))
     folder = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "PRESETS", presets)
@@ -62,7 +69,13 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_assisted_drafts.CONSTANTS", ())
         kinds, family = {"transformer": "toy", "LSTM": "toy-lstm"}, {"small": "toy", "large": "toy"}
         formats = ("msfp16", "msfp12", "msfp11", "msfp12:truncate", "mx9", "mxint8", "mxfp6_e3m2")
-        yield Recipe("toy", kinds, family, (0, 1), 12, 16, formats, family)
+        elsewhere = {
+            "single concept": "toy-single",
+            "random tokens": "toy-uniform",
+            "no entity persistence": "toy-moving",
+        }
+        cold = {"low entropy, world 1": "toy-cold"}
+        yield Recipe("toy", kinds, family, (0, 1), 12, 16, formats, family, elsewhere, cold)
 
 
 @pytest.mark.parametrize("name", command.MODULES)

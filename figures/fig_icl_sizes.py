@@ -1,0 +1,121 @@
+"""Is the larger model better in context at equal loss? Sizes of one recipe on the same prompts (Xie et al. 2022)."""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from figures.claims import Claim, judged
+from figures.pruning import draw_line, excess, held_back, only, parameters, pick
+from figures.recipes import Recipe, Wanted, trained
+from figures.sources import PAPER_VALUES
+from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, estimate, examples_that_fit
+from icl_synth.prompts import sample_prompts
+
+TITLE = "Accuracy in context by the size of the model, at equal loss (Xie et al. 2022, Fig. 5)"
+DIFFERS = (
+    "The paper's sizes are GPT-2 of 4, 12 and 16 layers, of which the last two end at the same loss; ours are "
+    "transformers of one recipe and .05 to 4.7 M parameters, each trained near its own best loss. Both loss and "
+    "accuracy are compared on the same documents and prompts, each size with the next larger. One training seed a "
+    "size: intervals are over documents and prompts, and leave out what another seed would do, which is several points "
+    "of accuracy where three seeds are known (`fig_icl_accuracy`). Losses count as equal here within .005 nats a "
+    "token. *Holds* where at equal loss the larger model is better, intervals apart from zero; *partly* where the mean "
+    "is; *not found* where no two neighbours have equal losses. Vocabularies of 100 and 150 tokens are not run."
+)
+PUBLISHED = ("xie2022*.csv",)
+PROMPT_SEED, SHARE_OF_PROMPTS, EQUAL = 1118, 0.2, 0.005
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    return recipe.sizes
+
+
+def compute(recipe: Recipe) -> pd.DataFrame:
+    """Rows: model, parameters, quantity, example_length, num_examples, value, half_width (95 %, documents or prompts).
+
+    Quantities: excess (nats a token over exact Bayes), accuracy (%), and more_excess, more_accuracy: how much more
+    than the next smaller model has, paired; accuracy at the most examples that fit.
+    """
+    models = trained(wanted(recipe))
+    hmm, _ = models[0].config.data.build()
+    documents, number = held_back(models[0], recipe), max(2, round(SHARE_OF_PROMPTS * recipe.prompts))
+    context = min(one.config.model.context for one in models)
+    cells = [(k, n) for k in EXAMPLE_LENGTHS for n in examples_that_fit(context, k)]
+    most = {k: max(n for length, n in cells if length == k) for k, _ in cells}
+    asked = {
+        (k, n): sample_prompts(hmm, jax.random.fold_in(jax.random.key(PROMPT_SEED), 100 * k + n), number, n, k)
+        for k, n in cells
+    }
+    rows, before = [], None
+    for one in tqdm(models, desc="sizes", unit="model"):
+        loss, who = excess(one.model, documents), (one.name, parameters(one.model))
+        right = {
+            cell: 100.0 * (answers(one.model, prompts) == np.asarray(prompts.labels)) for cell, prompts in asked.items()
+        }
+        rows.append((*who, "excess", 0, 0, *estimate(loss)))
+        rows += [(*who, "accuracy", *cell, *estimate(found)) for cell, found in right.items()]
+        if before:
+            rows.append((*who, "more_excess", 0, 0, *estimate(loss - before[0])))
+            rows += [(*who, "more_accuracy", k, n, *estimate(right[k, n] - before[1][k, n])) for k, n in most.items()]
+        before = loss, right
+    columns = ["model", "parameters", "quantity", "example_length", "num_examples", "value", "half_width"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["models"] = [one.record() for one in models]
+    return table
+
+
+def published(k: int, n: int) -> pd.Series:
+    table = pd.read_csv(PAPER_VALUES / "xie2022_accuracy.csv").query("vocab_size == 50")
+    return table[(table.example_length == k) & (table.num_examples == n)].set_index("model").accuracy_percent
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+    excesses = pick(rows, quantity="excess").set_index("model")
+    for k, colour in zip(EXAMPLE_LENGTHS, ("#0072B2", "#009E73", "#E69F00", "#D55E00"), strict=True):
+        lines = pick(rows, quantity="accuracy", example_length=k)
+        zero, full = (lines[lines.num_examples == n] for n in (0, lines.num_examples.max()))
+        draw_line(left, full, "parameters", color=colour, marker="o", label=f"k = {k}, n = {full.num_examples.max()}")
+        draw_line(left, zero, "parameters", color=colour, marker="o", ls=":", mfc="white", label=f"k = {k}, n = 0")
+        draw_line(right, full.assign(excess=full.model.map(excesses.value)), "excess", color=colour, marker="o")
+    left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
+    right.set(xscale="log", xlabel="loss above exact Bayes, nats a token", title="by loss, at the most examples")
+    for model, loss in zip(excesses.index, excesses.value, strict=True):
+        right.annotate(model.removeprefix("width "), (loss, 2), ha="center", size=7, color="#555555")
+    right.annotate("width:", (0.02, 0.06), xycoords="axes fraction", size=7, color="#555555")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Accuracy by size, and the larger of two models of equal loss."""
+    table, names = [], list(rows.model.unique())
+    equal = [
+        (small, large)
+        for small, large in zip(names, names[1:], strict=False)
+        if abs(only(rows, model=large, quantity="more_excess").mean) < EQUAL
+    ]
+    for k in (5, 10):
+        theirs = published(k, 64)
+        paper = (
+            f"{theirs['transformer, 12 layers']} → {theirs['transformer, 16 layers']} %, n = 64, from 12 to 16 layers "
+            "of equal loss (Fig. 5)"
+        )
+        claim = f"k = {k}: of two models of equal loss the larger is better in context"
+        if not equal:
+            table.append(Claim(claim, paper, "no two neighbours in size have equal losses", "not found"))
+        for small, large in equal:
+            more = pick(rows, model=large, quantity="more_accuracy", example_length=k).iloc[0]
+            loss = only(rows, model=large, quantity="more_excess")
+            table.append(
+                Claim(
+                    f"{claim} ({small} → {large})",
+                    paper,
+                    f"{more.value:+.1f} ± {more.half_width:.1f} points at n = {more.num_examples}, "
+                    f"{loss.mean:+.4f} ± {loss.half_width:.4f} nats",
+                    judged(more.value > more.half_width, more.value > 0),
+                )
+            )
+    return table
