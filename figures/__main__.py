@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from figures import claims, record
+from figures.lock import alone
 from figures.recipes import RECIPES, Recipe
 from icl_synth import devices
 from icl_synth.checkpoints import write_text
@@ -59,13 +60,14 @@ def listing(modules: dict[str, ModuleType]) -> str:
 
 def bring_up_to_date(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute and draw what is not recorded from today's code."""
-    state = record.state(name, module, recipe)
-    if state == "to be drawn":
-        record.redraw(name, module, recipe.name)
-    if state in ("fresh", "to be drawn"):
-        print(f"{name}: up to date", file=sys.stderr)
-    else:
-        record.make(name, module, recipe, command)
+    with alone(Path("runs") / f"{name}-{recipe.name}.lock"):
+        state = record.state(name, module, recipe)
+        if state == "to be drawn":
+            record.redraw(name, module, recipe.name)
+        if state in ("fresh", "to be drawn"):
+            print(f"{name}: up to date", file=sys.stderr)
+        else:
+            record.make(name, module, recipe, command)
 
 
 def main() -> None:

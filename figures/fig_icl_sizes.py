@@ -1,5 +1,7 @@
 """Is the larger model better in context at equal loss? Sizes of one recipe on the same prompts (Xie et al. 2022)."""
 
+import itertools
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,7 +96,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     table, names = [], list(rows.model.unique())
     equal = [
         (small, large)
-        for small, large in zip(names, names[1:], strict=False)
+        for small, large in itertools.pairwise(names)
         if abs(only(rows, model=large, quantity="more_excess").mean) < EQUAL
     ]
     for k in (5, 10):

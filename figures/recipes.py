@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from figures.lock import alone
 from icl_synth import checkpoints
 from icl_synth.config import FAMILY, TrainConfig, preset
 from icl_synth.train import TrainingError, read_metrics, run_directory, train
@@ -156,6 +158,10 @@ class Trained:
         }
 
 
+def is_trained(out: Path) -> bool:
+    return (out / "model" / "config.json").exists()
+
+
 def trained(wanted: Wanted) -> list[Trained]:
     """Every model that is wanted, trained now where it is not yet; an interrupted run goes on where it stopped."""
     found = []
@@ -163,8 +169,10 @@ def trained(wanted: Wanted) -> list[Trained]:
         config = preset(training)
         config = dataclasses.replace(config, seed=config.seed + seed)
         out = run_directory(config, training)
-        if not (out / "model" / "config.json").exists():
-            train(config, out)
+        if not is_trained(out):
+            with alone(Path(f"{out}.lock")):
+                if not is_trained(out):
+                    train(config, out)
         try:
             model = checkpoints.load(out / "model")
         except ValueError as error:

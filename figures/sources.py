@@ -21,8 +21,8 @@ ROOT = HERE.parent
 PAPER_VALUES = HERE / "paper_values"
 STYLE = HERE / "house.mplstyle"
 PACKAGES = ("icl_synth", "compression", "decoding", "figures")
-# record and claims change no row; of recipes and presets the values count, which are hashed instead of their text
-NO_ROWS = ("figures/record.py", "figures/claims.py", "figures/sources.py")
+# these change no row; of recipes and presets the values count, which are hashed instead of their text
+NO_ROWS = ("figures/record.py", "figures/claims.py", "figures/lock.py", "figures/sources.py")
 BY_VALUE = ("figures/recipes.py", "icl_synth/config.py")
 PROSE = ("TITLE", "DIFFERS")
 

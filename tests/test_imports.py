@@ -1,0 +1,40 @@
+"""Imports go one way: figures use decoding, compression and icl_synth; these two use icl_synth; never the reverse."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_USE = {
+    "icl_synth": set(),
+    "compression": {"icl_synth"},
+    "decoding": {"icl_synth"},
+    "figures": {"icl_synth", "compression", "decoding"},
+}
+
+
+def used(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it the statement stands."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", MAY_USE)
+def test_a_package_uses_only_what_lies_below_it(package):
+    others = {*MAY_USE, "benchmarks", "tests", "notebooks"} - {package}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        above = used(path) & others - MAY_USE[package]
+        assert not above, f"{path.relative_to(ROOT)} imports {', '.join(above)}"
+
+
+def test_the_check_sees_imports_inside_functions(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text("def f():\n    from figures import record\n    import decoding.generate\n    return record")
+    assert used(file) == {"figures", "decoding"}
