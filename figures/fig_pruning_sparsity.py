@@ -65,7 +65,12 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
 def plot(rows: pd.DataFrame) -> Figure:
     names = list(rows.model.unique())
-    figure, panels = plt.subplots(1, len(names) + 1, figsize=(4.2 * (len(names) + 1), 3.9))
+    across = min(3, len(names) + 1)
+    down = -(-(len(names) + 1) // across)
+    figure, grid = plt.subplots(down, across, figsize=(4.2 * across, 3.9 * down), squeeze=False)
+    panels = grid.flat[: len(names) + 1]
+    for spare in grid.flat[len(names) + 1 :]:
+        spare.remove()
     for panel, name in zip(panels, names, strict=False):
         dense = only(rows, model=name, method="dense")
         panel.axhline(dense.mean, color="black", ls=":", lw=1.2, label="dense")
