@@ -27,7 +27,9 @@ DIFFERS = (
     "to 50 %. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, ours one to all "
     "blocks of a small transformer; its perplexities are drawn as nats above the dense model's 8.35, and the claim is "
     "judged on the difference between the halves, paired by seed and document. Where the average is far above the "
-    "median, a few layers make it; why just these was not looked into."
+    "median, a few layers make it: in width 64 those whose exact error is smallest (rank correlation of ratio and "
+    "exact error -.86 over the 24 layers of seed 0, of ratio and the condition number of H .68), so SparseGPT is far "
+    "from the best where little is lost either way. In width 256 neither correlation is clear (-.26 and .24)."
 )
 PUBLISHED = pruning.PUBLISHED
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}

@@ -7,7 +7,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-NAMES = ["01_concept_hmm", "02_in_context_learning", "03_four_aspects", "04_sparsegpt", "05_block_floating_point", "06_assisted_decoding"]
+NAMES = [
+    "01_concept_hmm",
+    "02_in_context_learning",
+    "03_four_aspects",
+    "04_sparsegpt",
+    "05_block_floating_point",
+    "06_assisted_decoding",
+]
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 HEADINGS = ["Question", "Setup", "Data", "Result", "Against the paper", "What differs"]
 
