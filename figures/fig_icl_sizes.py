@@ -85,8 +85,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
     right.set(xscale="log", xlabel="loss above exact Bayes, nats a token", title="by loss, at the most examples")
     for model, loss in zip(excesses.index, excesses.value, strict=True):
-        right.annotate(model.removeprefix("width "), (loss, 2), ha="center", size=7, color="#555555")
-    right.annotate("width:", (0.02, 0.06), xycoords="axes fraction", size=7, color="#555555")
+        right.annotate(model.removeprefix("width "), (loss, 2), ha="center", size=7, color="#555555", rotation=90)
+    right.annotate("width:", (0.02, 0.07), xycoords="axes fraction", size=7, color="#555555")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

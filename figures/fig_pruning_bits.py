@@ -18,8 +18,8 @@ DIFFERS = (
     "As in the paper, a weight of a half-pruned model costs half its bits and one bit for the mask, so 50 % at 4 bits "
     "is set against 3 bits alone. Quantising alone is our SparseGPT at sparsity 0, which is GPTQ; grids are one to a "
     "row, asymmetric, their 16-bit scales not counted, as in the paper. The paper's 2.5 bits alone are mixtures; ours "
-    "are whole bits only, so 50 % at 3 bits (2.5 a weight) has no partner here. Ours are models of 0.05 to "
-    "4.7 M parameters, the paper's is OPT-175B. Verdicts from differences paired on documents and seeds."
+    "are whole bits only, so 50 % at 3 bits (2.5 a weight) has no partner here. Ours are models of 0.05 to 4.7 M "
+    "parameters, the paper's is OPT-175B. Verdicts from differences paired on documents and seeds."
 )
 PUBLISHED = pruning.PUBLISHED
 JOINT, ALONE = (2, 3, 4, 6, 8), (2, 3, 4, 5)  # bits of what stays

@@ -21,15 +21,16 @@ from icl_synth.evaluate import estimate
 
 TITLE = "SparseGPT against exact reconstruction, and 2:4 in the first blocks only (Frantar & Alistarh 2023)"
 DIFFERS = (
-    "Exact reconstruction solves, for the mask that SparseGPT chose at 50 %, each row's least squares. Both errors are "
-    "shares of the layer's output on inputs of the dense model, with the damping (1 % of H's mean diagonal) that both "
-    "methods minimise. The paper reports about 20 % more error than exact on average, *holds* from 10 to 30, *partly* "
-    "to 50 %. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, ours one to all "
-    "blocks of a small transformer; its perplexities are drawn as nats above the dense model's 8.35, and the claim is "
-    "judged on the difference between the halves, paired by seed and document. Where the average is far above the "
-    "median, a few layers make it: in width 64 those whose exact error is smallest (rank correlation of ratio and "
-    "exact error -.86 over the 24 layers of seed 0, of ratio and the condition number of H .68), so SparseGPT is far "
-    "from the best where little is lost either way. In width 256 neither correlation is clear (-.26 and .24)."
+    "Exact reconstruction solves, for the mask that SparseGPT chose at 50 %, each row's least squares. Both errors "
+    "are shares of the layer's output on inputs of the dense model, with the damping (1 % of H's mean diagonal) that "
+    "both methods minimise. The paper reports about 20 % more error than exact on average, *holds* from 10 to 30, "
+    "*partly* to 50 %. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, ours one "
+    "to all blocks of a small transformer; its perplexities are drawn as nats above the dense model's 8.35, and the "
+    "claim is judged on the difference between the halves, paired by seed and document. Where the average is far "
+    "above the median, a few layers make it: in width 64 those whose exact error is smallest (rank correlation of "
+    "ratio and exact error -.86 over the 24 layers of seed 0, of ratio and the condition number of H .68), so "
+    "SparseGPT is far from the best where little is lost either way. In width 256 neither correlation is clear (-.26 "
+    "and .24)."
 )
 PUBLISHED = pruning.PUBLISHED
 KINDS = {"qkv": "#0072B2", "out": "#E69F00", "up": "#009E73", "down": "#CC79A7"}

@@ -16,14 +16,14 @@ from icl_synth.evaluate import estimate
 TITLE = "Loss by sparsity: magnitude, Wanda, SparseGPT, ALPS (Frantar & Alistarh 2023, Fig. 1)"
 DIFFERS = (
     "The paper's Fig. 1 is OPT-175B on text, of which the text quotes how far each method holds; the line drawn is "
-    "SparseGPT on BLOOM-176B. Ours are models of 0.05 to 4.7 M parameters on a world with a known best loss, so that the "
-    "loss is shown above exact Bayes; sparsity is measured on the matrices inside layers only, as in the paper. Small "
-    "models have less to spare: what the paper finds at 60 % is not to be expected here. A model *holds* at a sparsity "
-    "as long as its loss grows by less than .05 nats a token, that is its perplexity by 5 %; the paper draws no such "
-    "line. The first claim of each model is judged on means: *holds* where SparseGPT reaches 50 % and magnitude stops "
-    "20 points or more before, *partly* where it only stops before. Differences between methods are paired on "
-    "documents and seeds: *holds* where the 95 % interval is on the claimed side. Wanda and ALPS are not in the paper "
-    "(Sun et al. 2023, Meng et al. 2024); Wanda drops whole numbers of weights a row, 38 of 64 at 60 %."
+    "SparseGPT on BLOOM-176B. Ours are models of 0.05 to 4.7 M parameters on a world with a known best loss, so that "
+    "the loss is shown above exact Bayes; sparsity is measured on the matrices inside layers only, as in the paper. "
+    "Small models have less to spare: what the paper finds at 60 % is not to be expected here. A model *holds* at a "
+    "sparsity as long as its loss grows by less than .05 nats a token, that is its perplexity by 5 %; the paper draws "
+    "no such line. The first claim of each model is judged on means: *holds* where SparseGPT reaches 50 % and "
+    "magnitude stops 20 points or more before, *partly* where it only stops before. Differences between methods are "
+    "paired on documents and seeds: *holds* where the 95 % interval is on the claimed side. Wanda and ALPS are not in "
+    "the paper (Sun et al. 2023, Meng et al. 2024); Wanda drops whole numbers of weights a row, 38 of 64 at 60 %."
 )
 PUBLISHED = pruning.PUBLISHED
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
