@@ -182,6 +182,17 @@ def _paper(depth: int) -> TrainConfig:
     )
 
 
+PAPER_LSTM = TrainConfig(
+    steps=12_500,
+    batch=8,
+    evaluate_every=250,
+    evaluation_documents=100,
+    data=DataConfig(length=1024, documents=1000),
+    model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
+    optimizer=OptimizerConfig("adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999),
+)
+
+
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
     """A few minutes on two cores: fresh documents, Muon; what else was tried is in README.
 
@@ -213,10 +224,8 @@ FAMILY = {
 }
 
 
-def _elsewhere(scale: str, **data) -> TrainConfig:
-    """One and the same transformer on documents of another world; a world's seed is the run's too."""
-    short = {"quick": TINY["quick-draft"], "small": dataclasses.replace(FAMILY["small"], steps=2000)}
-    like = short.get(scale) or _paper(4)
+def _on(like: TrainConfig, **data) -> TrainConfig:
+    """The same model, trained alike on other documents; a world's seed is the run's too."""
     spare = like.model.vocab_size - like.data.vocab_size
     return dataclasses.replace(
         like,
@@ -226,35 +235,69 @@ def _elsewhere(scale: str, **data) -> TrainConfig:
     )
 
 
-# other worlds for one and the same transformer; of the cold ones each seed has its own
+# one and the same transformer for what depends on the documents, and how many worlds are drawn where worlds are random
+SHORT = {"quick": TINY["quick-draft"], "small": dataclasses.replace(FAMILY["small"], steps=2000), "paper": _paper(4)}
+SHORT_LSTM = {scale: dataclasses.replace(TINY["small-lstm"], steps=n) for scale, n in (("quick", 500), ("small", 2000))}
+SEEDS = {"quick": 1, "small": 3, "paper": 5}
+
+# other worlds; of the cold ones each seed has its own
 WORLDS = {
     f"{scale}-{name}": config
-    for scale, seeds in (("quick", 1), ("small", 3), ("paper", 5))
+    for scale, like in SHORT.items()
     for name, config in (
-        ("single", _elsewhere(scale, world="single")),
-        ("uniform", _elsewhere(scale, world="uniform")),
-        ("moving", _elsewhere(scale, entity_persistence=0.0)),
+        ("single", _on(like, world="single")),
+        ("uniform", _on(like, world="uniform")),
+        ("moving", _on(like, entity_persistence=0.0)),
         *(
-            (f"cold-{n}", _elsewhere(scale, world="cold", concepts=12, vocab_size=100, world_seed=n))
-            for n in range(seeds)
+            (f"cold-{n}", _on(like, world="cold", concepts=12, vocab_size=100, world_seed=n))
+            for n in range(SEEDS[scale])
         ),
     )
+}
+
+# random worlds of few to many concepts, each seed its own; of the most, hardly two of `small`'s documents share one
+CONCEPTS = {"quick": (1, 16, 256), "small": (1, 4, 16, 64, 256, 1024, 16_384), "paper": (1, 4, 16, 64, 256, 1024)}
+CONCEPT_SWEEP = {
+    f"{scale}-concepts-{concepts}-{n}": dataclasses.replace(
+        _on(SHORT[scale], world="random", concepts=concepts, world_seed=n),
+        evaluation_documents=128 if concepts <= 1024 else 16,  # exact Bayes asks every concept about each of them
+    )
+    for scale, numbers in CONCEPTS.items()
+    for concepts in numbers
+    for n in range(SEEDS[scale])
+}
+
+VOCABULARIES = {
+    f"{name}-v{size}": _on(like, vocab_size=size)
+    for name, like in (
+        *SHORT.items(),
+        *((f"{scale}-lstm", like) for scale, like in SHORT_LSTM.items()),
+        ("paper-12l", _paper(12)),
+        ("paper-16l", _paper(16)),
+        ("paper-lstm", PAPER_LSTM),
+    )
+    for size in (50, 100, 150)
+}
+
+# runs of fewer and more steps, each with its own decay of the rates, by size
+LENGTHS = {"quick-draft": (100, 400), "small-w32": (250, 500, 1000, 2000, 4000)} | dict.fromkeys(
+    ("small", "small-w128"), (250, 500, 1000, 2000)
+)
+SHORTER = {
+    f"{name}-{steps}": dataclasses.replace((TINY | FAMILY)[name], steps=steps)
+    for name, numbers in LENGTHS.items()
+    for steps in numbers
 }
 
 PRESETS = {
     **TINY,
     **FAMILY,
     **WORLDS,
+    **CONCEPT_SWEEP,
+    **VOCABULARIES,
+    **SHORTER,
     "paper-4l": _paper(4),
     "paper-12l": _paper(12),
     "paper-16l": _paper(16),
-    "paper-lstm": TrainConfig(
-        steps=12_500,
-        batch=8,
-        evaluate_every=250,
-        evaluation_documents=100,
-        data=DataConfig(length=1024, documents=1000),
-        model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
-        optimizer=OptimizerConfig("adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999),
-    ),
+    "paper-lstm": PAPER_LSTM,
 }
