@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from figures.lock import alone
 from icl_synth import checkpoints
-from icl_synth.config import FAMILY, TrainConfig, preset
+from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, preset
 from icl_synth.train import TrainingError, read_metrics, run_directory, train
 
 
@@ -44,6 +44,10 @@ class Recipe:
     drafting: dict[str, str]  # drafts, the smallest first, and last the target they draft for
     elsewhere: dict[str, str]  # a transformer on other worlds
     cold: dict[str, str]  # and on worlds of low entropy
+    by_concepts: dict[str, str]  # the same in worlds of few to many concepts
+    by_vocabulary: dict[str, str]  # transformers and LSTMs in worlds of few to many tokens
+    by_steps: dict[str, str]  # runs of few to many steps
+    by_steps_once: dict[str, str]  # and of a size for which one seed must do
 
     @property
     def kinds(self) -> Wanted:
@@ -68,6 +72,21 @@ class Recipe:
         return Wanted(self.elsewhere, self.seeds, self.cold)
 
     @property
+    def concepts(self) -> Wanted:
+        """Worlds of few to many concepts, each a seed of its own."""
+        return Wanted({}, self.seeds[:1], self.by_concepts)
+
+    @property
+    def vocabularies(self) -> Wanted:
+        """Worlds of few to many tokens, with all seeds."""
+        return Wanted(self.by_vocabulary, self.seeds)
+
+    @property
+    def lengths(self) -> Wanted:
+        """Runs of few to many steps."""
+        return Wanted(self.by_steps, self.seeds, self.by_steps_once)
+
+    @property
     def pair(self) -> Wanted:
         """Drafts and their target, with one seed."""
         return Wanted(self.drafting, self.seeds[:1])
@@ -83,8 +102,25 @@ def _elsewhere(scale: str) -> dict[str, str]:
     return {name: f"{scale}-{short}" for name, short in names.items()}
 
 
-def _cold(scale: str, worlds: int) -> dict[str, str]:
-    return {f"low entropy, world {number + 1}": f"{scale}-cold-{number}" for number in range(worlds)}
+def _cold(scale: str) -> dict[str, str]:
+    return {f"low entropy, world {number + 1}": f"{scale}-cold-{number}" for number in range(SEEDS[scale])}
+
+
+def _by_concepts(scale: str) -> dict[str, str]:
+    found = [(number, seed) for number in CONCEPTS[scale] for seed in range(SEEDS[scale])]
+    return {f"{number} concepts, world {seed + 1}": f"{scale}-concepts-{number}-{seed}" for number, seed in found}
+
+
+def _by_vocabulary(models: dict[str, str]) -> dict[str, str]:
+    return {
+        f"{name}, V = {size}": f"{training}-v{size}" for name, training in models.items() for size in (50, 100, 150)
+    }
+
+
+def _by_steps(*names: str) -> dict[str, str]:
+    """The shorter runs of these presets and the preset itself."""
+    found = {f"{name}, {steps} steps": f"{name}-{steps}" for name in names for steps in LENGTHS[name]}
+    return found | {f"{name}, {preset(name).steps} steps": name for name in names}
 
 
 PAPER_TRANSFORMERS = {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (4, 12, 16)}
@@ -99,7 +135,11 @@ RECIPES = {
         FEW_FORMATS,
         {"2 blocks of 32": "quick-draft", "LSTM": "quick-lstm", "6 blocks of 64": "quick"},
         _elsewhere("quick"),
-        _cold("quick", 1),
+        _cold("quick"),
+        _by_concepts("quick"),
+        _by_vocabulary({"transformer": "quick", "LSTM": "quick-lstm"}),
+        _by_steps("quick-draft"),
+        {},
     ),
     "small": Recipe(
         "small",
@@ -117,7 +157,11 @@ RECIPES = {
             "6 blocks of 256": "small-w256",
         },
         _elsewhere("small"),
-        _cold("small", 3),
+        _cold("small"),
+        _by_concepts("small"),
+        _by_vocabulary({"transformer": "small", "LSTM": "small-lstm"}),
+        _by_steps("small-w32", "small"),
+        _by_steps("small-w128"),
     ),
     "paper": Recipe(
         "paper",
@@ -129,7 +173,15 @@ RECIPES = {
         MANY_FORMATS,
         PAPER_TRANSFORMERS,
         _elsewhere("paper"),
-        _cold("paper", 5),
+        _cold("paper"),
+        _by_concepts("paper"),
+        _by_vocabulary(
+            {"transformer, 4 layers": "paper"}
+            | {f"transformer, {depth} layers": f"paper-{depth}l" for depth in (12, 16)}
+            | {"LSTM": "paper-lstm"}
+        ),
+        _by_steps("paper-4l"),
+        {},
     ),
 }
 

@@ -182,15 +182,17 @@ def _paper(depth: int) -> TrainConfig:
     )
 
 
-PAPER_LSTM = TrainConfig(
-    steps=12_500,
-    batch=8,
-    evaluate_every=250,
-    evaluation_documents=100,
-    data=DataConfig(length=1024, documents=1000),
-    model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
-    optimizer=OptimizerConfig("adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999),
-)
+PAPER = {f"paper-{depth}l": _paper(depth) for depth in (4, 12, 16)} | {
+    "paper-lstm": TrainConfig(
+        steps=12_500,
+        batch=8,
+        evaluate_every=250,
+        evaluation_documents=100,
+        data=DataConfig(length=1024, documents=1000),
+        model=LSTMConfig(51, 1024, 6, 768, dropout=0.2),
+        optimizer=OptimizerConfig("adamw", 1e-3, warmup_steps=0, schedule="plateau", weight_decay=1e-5, beta2=0.999),
+    )
+}
 
 
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
@@ -236,7 +238,11 @@ def _on(like: TrainConfig, **data) -> TrainConfig:
 
 
 # one and the same transformer for what depends on the documents, and how many worlds are drawn where worlds are random
-SHORT = {"quick": TINY["quick-draft"], "small": dataclasses.replace(FAMILY["small"], steps=2000), "paper": _paper(4)}
+SHORT = {
+    "quick": TINY["quick-draft"],
+    "small": dataclasses.replace(FAMILY["small"], steps=2000),
+    "paper": PAPER["paper-4l"],
+}
 SHORT_LSTM = {scale: dataclasses.replace(TINY["small-lstm"], steps=n) for scale, n in (("quick", 500), ("small", 2000))}
 SEEDS = {"quick": 1, "small": 3, "paper": 5}
 
@@ -272,19 +278,21 @@ VOCABULARIES = {
     for name, like in (
         *SHORT.items(),
         *((f"{scale}-lstm", like) for scale, like in SHORT_LSTM.items()),
-        ("paper-12l", _paper(12)),
-        ("paper-16l", _paper(16)),
-        ("paper-lstm", PAPER_LSTM),
+        *((name, PAPER[name]) for name in ("paper-12l", "paper-16l", "paper-lstm")),
     )
     for size in (50, 100, 150)
 }
 
 # runs of fewer and more steps, each with its own decay of the rates, by size
-LENGTHS = {"quick-draft": (100, 400), "small-w32": (250, 500, 1000, 2000, 4000)} | dict.fromkeys(
-    ("small", "small-w128"), (250, 500, 1000, 2000)
-)
+LENGTHS = {
+    "quick-draft": (100, 400),
+    "small-w32": (250, 500, 1000, 2000, 4000),
+    "small": (250, 500, 1000, 2000),
+    "small-w128": (250, 500, 1000, 2000),
+    "paper-4l": (1500, 3000),
+}
 SHORTER = {
-    f"{name}-{steps}": dataclasses.replace((TINY | FAMILY)[name], steps=steps)
+    f"{name}-{steps}": dataclasses.replace((TINY | FAMILY | PAPER)[name], steps=steps)
     for name, numbers in LENGTHS.items()
     for steps in numbers
 }
@@ -296,8 +304,5 @@ PRESETS = {
     **CONCEPT_SWEEP,
     **VOCABULARIES,
     **SHORTER,
-    "paper-4l": _paper(4),
-    "paper-12l": _paper(12),
-    "paper-16l": _paper(16),
-    "paper-lstm": PAPER_LSTM,
+    **PAPER,
 }

@@ -37,8 +37,14 @@ def toy(tmp_path_factory):
         ("uniform", {"world": "uniform"}),
         ("moving", {"entity_persistence": 0.0}),
         ("cold", {"world": "cold", "concepts": 3}),
+        ("concepts-1", {"world": "random", "concepts": 1}),
+        ("concepts-9", {"world": "random", "concepts": 9}),
     ):
         presets[f"toy-{name}"] = dataclasses.replace(TOY, data=dataclasses.replace(TOY.data, **data))
+    for size in (100, 150):
+        data, model = dataclasses.replace(TOY.data, vocab_size=size), dataclasses.replace(TOY.model, vocab_size=size)
+        presets[f"toy-v{size}"] = dataclasses.replace(TOY, data=data, model=model)
+    presets["toy-4"] = dataclasses.replace(TOY, steps=4)
     folder = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "PRESETS", presets)
@@ -75,7 +81,16 @@ def toy(tmp_path_factory):
             "no entity persistence": "toy-moving",
         }
         cold = {"low entropy, world 1": "toy-cold"}
-        yield Recipe("toy", kinds, family, (0, 1), 12, 16, formats, family, elsewhere, cold)
+        concepts = {"1 concepts, world 1": "toy-concepts-1", "9 concepts, world 1": "toy-concepts-9"}
+        vocabularies = {
+            "transformer, V = 50": "toy",
+            "transformer, V = 100": "toy-v100",
+            "transformer, V = 150": "toy-v150",
+        }
+        steps = {"4 steps": "toy-4", "8 steps": "toy"}
+        yield Recipe(
+            "toy", kinds, family, (0, 1), 12, 16, formats, family, elsewhere, cold, concepts, vocabularies, steps, {}
+        )
 
 
 @pytest.mark.parametrize("name", command.MODULES)
