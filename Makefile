@@ -8,6 +8,7 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 PEERS    := $(VENV)/.peers
+SITE     := $(VENV)/.site
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := $(wildcard icl_synth compression decoding figures)
 
@@ -16,7 +17,7 @@ SUPPORTED := import sys; v = "%d.%d" % sys.version_info[:2]; \
 	", need 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")
 
 .DEFAULT_GOAL := help
-.PHONY: env test lint lab bench reproduce figures notebooks lock clean help
+.PHONY: env test test-browser lint lab bench reproduce figures notebooks site lock clean help
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
@@ -40,8 +41,18 @@ reproduce: $(READY) ## train the quick models, evaluate, draw (minutes; goes on 
 figures: $(READY) ## draw every figure (PRESET=quick, small or paper)
 	$(BIN)/python -m figures --preset $(PRESET)
 
+site: $(SITE) ## build the gallery: notebooks, figures, results and API in build/site/index.html
+	rm -rf build/site build/site-source
+	mkdir -p build/site-source
+	cp -r README.md RESULTS.md CONTRIBUTING.md CITATION.cff LICENSE Makefile notebooks benchmarks figures docs/* build/site-source
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto build/site-source build/site
+
+test-browser: $(SITE) ## try the notebooks in JupyterLab and the gallery in a headless Chromium (needs chromium, chromedriver)
+	$(MAKE) site
+	$(BIN)/python -m pytest -q -m browser tests/test_browser.py
+
 notebooks: $(READY) ## execute every notebook in place
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/python -m figures.notebooks
 
 lock: ## resolve requirements.lock anew, keeping versions that still fit (UPGRADE=--upgrade for the newest)
 	@$(PYTHON) -c '$(SUPPORTED)'
@@ -59,7 +70,7 @@ clean: ## remove caches and build leftovers (.venv, runs and figures stay)
 	find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # A killed pip may leave a package half copied and not know it, so .unfinished stays behind and the next make starts
 # from an empty .venv; after a plain failure (no network, say) the next make goes on where this one stopped.
@@ -83,4 +94,9 @@ $(READY): requirements.lock pyproject.toml
 $(PEERS): $(READY)
 	@echo "installing the peers into $(VENV) (some minutes, gigabytes where PyTorch brings CUDA)"
 	@$(PIP) install -q --no-build-isolation -e '.[peers]'
+	@touch $@
+
+$(SITE): $(READY)
+	@echo "installing what builds and tries the site into $(VENV)"
+	@$(PIP) install -q --no-build-isolation -e '.[site]'
 	@touch $@

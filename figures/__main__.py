@@ -2,12 +2,16 @@
 
 import argparse
 import importlib
+import json
 import math
 import os
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from figures import claims, record
 from figures.lock import alone
@@ -50,12 +54,23 @@ def listing(modules: dict[str, ModuleType]) -> str:
         shown = None
         for preset_name, recipe in RECIPES.items():
             known = record.read_provenance(name, preset_name)
-            minutes = f"{claims.minutes(known):.0f} minutes with training when it was made" if known else ""
-            lines.append(f"  {preset_name:6}  {record.state(name, module, recipe):11}  {minutes}".rstrip())
+            lines.append(f"  {preset_name:6}  {record.state(name, module, recipe):11}  {took(known, module, recipe)}")
             shown = preset_name if known else shown
         if shown:
             lines += [f"    {claim.claim}" for claim in module.claims(record.read_rows(name, shown))]
     return "\n".join(lines[1:])
+
+
+def took(known: dict[str, Any] | None, module: ModuleType, recipe: Recipe) -> str:
+    """The minutes it took when it was made, else those of the same recipe's other figures that are known."""
+    if known:
+        return f"{claims.minutes(known):.0f} minutes with training when it was made"
+    paths = record.directory(recipe.name).glob("*.json")
+    spent = [known["minutes"] for known in (json.loads(path.read_text()) for path in paths)]
+    runs = len(module.wanted(recipe).runs)
+    if not spent:
+        return f"{runs} training runs, minutes unknown: no figure of this preset was made here yet"
+    return f"some {np.median(spent):.0f} minutes, as others, and {runs} training runs where they are not made yet"
 
 
 def bring_up_to_date(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
@@ -76,14 +91,18 @@ def main() -> None:
     parser.add_argument("--preset", choices=RECIPES, default="quick", help="size of the models and of the evaluation")
     parser.add_argument("--list", action="store_true", help="show every figure, its claims, presets, minutes and state")
     parser.add_argument("--redraw", action="store_true", help="draw recorded rows again without computing")
-    parser.add_argument("--results", action="store_true", help="only write RESULTS.md from the recorded rows")
+    parser.add_argument(
+        "--results", action="store_true", help="only write RESULTS.md, and README's short table, from the recorded rows"
+    )
     arguments = parser.parse_args()
     modules, recipe = load(arguments.names), RECIPES[arguments.preset]
     if arguments.list:
         print(listing(modules))
         return
     if arguments.results:
-        write_text(record.HERE.parent / "RESULTS.md", claims.results(load([])))
+        root, everything = record.HERE.parent, load([])
+        write_text(root / "RESULTS.md", claims.results(everything))
+        write_text(root / "README.md", claims.with_headlines((root / "README.md").read_text(), everything))
         return
     if arguments.redraw:
         for name, module in modules.items():

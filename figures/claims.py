@@ -19,6 +19,28 @@ class Claim(NamedTuple):
     verdict: Verdict
 
 
+# the claims that README shows: figure, and how the claim begins
+HEADLINES = (
+    ("fig_icl_accuracy", "transformer, k = 10: accuracy grows"),
+    ("fig_icl_accuracy", "transformer: accuracy grows with the length"),
+    ("fig_icl_accuracy", "k = 10: the LSTM answers"),
+    ("fig_icl_worlds", "single concept, k = 10"),
+    ("fig_four_aspects", "exact Bayes, k = 10: labels may be random"),
+    ("fig_four_aspects", "transformer, k = 5: labels may be random"),
+    ("fig_icl_order", "transformer: accuracy depends on the order"),
+    ("fig_icl_concepts", "k = 10: from 1 to"),
+    ("fig_icl_probe", "transformer: a linear probe of the best layer tells the posterior better than the counts"),
+    ("fig_pruning_sparsity", "width 256: SparseGPT"),
+    ("fig_pruning_bits", "width 256"),
+    ("fig_block_models", "transformer: msfp16"),
+    ("fig_block_models", "transformer: msfp12"),
+    ("fig_block_noise", "MX9 is about 3.6 dB"),
+    ("fig_assisted_speed", "large: 8 x 512, float32, sampled: assisted"),
+    ("fig_assisted_batch", "assistance pays at small batches"),
+)
+MARKS = "<!-- claims: written by python -m figures --results -->", "<!-- end of claims -->"
+
+
 def judged(holds: bool, partly: bool = False) -> Verdict:
     return "holds" if holds else "partly" if partly else "fails"
 
@@ -34,7 +56,7 @@ def results(modules: dict[str, ModuleType]) -> str:
     ]
     for name, module in modules.items():
         lines += ["", f"## {module.TITLE}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-        for preset_name in ("small", "paper") if module.wanted(RECIPES["paper"]).models else ("small",):
+        for preset_name in ("small", "paper") if module.wanted(RECIPES["paper"]).presets else ("small",):
             known = record.read_provenance(name, preset_name)
             if known:
                 for claim in module.claims(record.read_rows(name, preset_name)):
@@ -48,11 +70,28 @@ def results(modules: dict[str, ModuleType]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_headlines(readme: str, modules: dict[str, ModuleType]) -> str:
+    """README with its short table of claims written anew between the marks."""
+    lines = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
+    for name, beginning in HEADLINES:
+        if not record.read_provenance(name, "small"):
+            continue
+        found = [
+            one for one in modules[name].claims(record.read_rows(name, "small")) if one.claim.startswith(beginning)
+        ]
+        if not found:
+            raise ValueError(f"{name} has no claim that begins with {beginning!r}: mend HEADLINES in figures/claims.py")
+        lines.append("| " + " | ".join(found[0]) + " |")
+    start, end = (readme.index(mark) for mark in MARKS)
+    return readme[: start + len(MARKS[0])] + "\n" + "\n".join(lines) + "\n" + readme[end:]
+
+
 def minutes(known: dict[str, Any]) -> float:
     """Of a figure, with the training of its models."""
     return known["minutes"] + sum(one["minutes"] for one in known["models"])
 
 
 def where(known: dict[str, Any]) -> str:
-    seeds = f"{len(known['seeds'])} seed{'s' * (len(known['seeds']) > 1)}, " if known["seeds"] else ""
+    number = len({one["seed"] for one in known["models"]})
+    seeds = f"{number} seed{'s' * (number > 1)}, " if number else ""
     return f"{known['preset']}, {seeds}{minutes(known):.0f} min, {known['device']}"

@@ -31,7 +31,7 @@ DIFFERS = (
 )
 PUBLISHED = ()
 BAYES, BINS = "exact Bayes", 10
-EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # positions from one edge up to the next
+EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # positions from one edge up to the next, or to the end
 COLOURS = {
     BAYES: "black",
     "transformer": "#0072B2",
@@ -73,7 +73,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     for name, several in readings.items():
         kl, confidence, right = (np.stack(part) for part in zip(*several, strict=True))
         length = kl.shape[-1]
-        edges = [edge for edge in EDGES if edge <= length] + [length + 1]
+        edges = [edge for edge in EDGES if edge < length] + [length + 1]
         for start, stop in itertools.pairwise(edges):
             here = slice(start - 1, stop - 1)
             rows.append((name, "kl", start, *estimate(kl[..., here].mean(-1)), 1.0))

@@ -19,19 +19,22 @@ TITLE = "Reading the posterior over concepts off the activations, layer by layer
 DIFFERS = (
     "The paper's theory says that a model infers the concept; it does not look for it inside. Here a linear probe "
     "(softmax regression, convex) predicts the exact posterior over the five concepts from the residual stream after "
-    "each layer (of an LSTM: its states), fitted on documents that no model was trained on and read on others. What is "
-    "shown is how much of the divergence of the best constant guess the probe explains: 1 is the exact posterior, 0 no "
-    "better than the constant. Positions are early ones for the most part, since the concept is all but known after a "
-    "dozen tokens. Controls: the same probe on untrained networks of the same shapes (a seed each), on the last three "
-    "tokens, and on counts of all pairs of neighbours so far, a statistic that is nearly sufficient, linear and not "
-    "learnt. The ridge is chosen on a third set of documents. A probe shows that the posterior can be read off, not "
-    "that the model uses it. *Holds* where intervals are apart, *partly* where only means are."
+    "each layer (of an LSTM: its states), fitted on documents that no model was trained on and read on others. What "
+    "is shown is how much of the divergence of the best constant guess the probe explains: 1 is the exact posterior, "
+    "0 no better than the constant. Positions are early ones for the most part, since the concept is all but known "
+    "after a dozen tokens. Controls: the same probe on networks that know nothing, namely each model with the numbers"
+    " inside every matrix in a random order (a fresh transformer would be none: its layers begin by adding zero to "
+    "the stream), on the last three tokens, and on counts of all pairs of neighbours so far, a statistic that is "
+    "nearly sufficient, linear and not learnt, so that it is a ceiling for probes more than a control. The ridge is "
+    "chosen on a third set of documents. A probe shows that the posterior can be read off, not that the model uses "
+    "it. *Holds* where intervals are apart, *partly* where only means are."
 )
 PUBLISHED = ()
 DOCUMENT_SEED, SHARE = 1123, 2  # documents to fit on, as many as the recipe's times this
 POSITIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 255)
 EARLY = 16  # positions before this are early
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
+KINDS = {"trained": "trained", "shuffled": "weights shuffled"}
 TOKENS, PAIRS = "last three tokens", "counts of pairs"
 COLOURS = {
     "transformer": "#0072B2",
@@ -47,7 +50,7 @@ def wanted(recipe: Recipe) -> Wanted:
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: reader, kind (trained, untrained, tokens), layer, of (all, early, late positions), value, half_width.
+    """Rows: reader, kind (trained, shuffled, tokens), layer, of (all, early, late positions), value, half_width.
 
     Value: the fraction of the constant guess's divergence that the probe explains, at most 1; 95 % over training seeds
     and documents.
@@ -72,8 +75,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             found.setdefault((*who, of), []).append(values)
 
     for one in tqdm(models, desc="probes", unit="model"):
-        untrained = checkpoints.create(one.config.model, one.seed)
-        for kind, model in (("trained", one.model), ("untrained", untrained)):
+        for kind, model in (("trained", one.model), ("shuffled", shuffled(one.model, one.seed))):
             for layer, features in enumerate(activations(model, tokens, places)):
                 add((one.name, kind, layer), features)
     add((TOKENS, "tokens", 0), last_tokens(tokens, places, hmm.vocab_size))
@@ -82,6 +84,19 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["reader", "kind", "layer", "of", "value", "half_width"])
     table.attrs["models"] = [one.record() for one in models]
     return table
+
+
+def shuffled(model: checkpoints.Model, seed: int) -> checkpoints.Model:
+    """The model with the numbers inside every matrix in a random order: as large, and knowing nothing."""
+    graph, weights = checkpoints.split(model)
+    stream = np.random.default_rng(seed)
+    return checkpoints.merge(
+        graph,
+        {
+            name: jnp.asarray(stream.permuted(np.asarray(w).ravel()).reshape(w.shape)) if w.ndim > 1 else w
+            for name, w in weights.items()
+        },
+    )
 
 
 def activations(model: checkpoints.Model, tokens: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
@@ -142,9 +157,11 @@ def plot(rows: pd.DataFrame) -> Figure:
     for panel, of in zip(panels[0], spans, strict=True):
         here = pick(rows, of=of)
         for name in (name for name in here.reader.unique() if name in COLOURS):
-            for kind, style in (("trained", {"ls": "-"}), ("untrained", {"ls": ":", "mfc": "white"})):
+            for kind, style in (("trained", {"ls": "-"}), ("shuffled", {"ls": ":", "mfc": "white"})):
                 line = pick(here, reader=name, kind=kind)
-                draw_line(panel, line, "layer", color=COLOURS[name], marker="o", label=f"{name}, {kind}", **style)
+                draw_line(
+                    panel, line, "layer", color=COLOURS[name], marker="o", label=f"{name}, {KINDS[kind]}", **style
+                )
         for name, colour, dashes in ((TOKENS, "#777777", "--"), (PAIRS, "black", "-.")):
             panel.axhline(only(here, reader=name).mean, color=colour, ls=dashes, lw=1.2, label=name)
         panel.set(title=titles[of], xlabel="layers read (0: embedding)", ylim=(min(-0.1, here.value.min()), 1.02))
@@ -164,9 +181,9 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     for name in (name for name in here.reader.unique() if name in COLOURS):
         line = pick(here, reader=name, kind="trained")
         best = line.iloc[int(line.value.argmax())]
-        other = pick(here, reader=name, kind="untrained")
+        other = pick(here, reader=name, kind="shuffled")
         controls = {
-            "an untrained network's": other.iloc[int(other.value.argmax())],
+            "a network's of the same weights, shuffled": other.iloc[int(other.value.argmax())],
             f"the {TOKENS}'": pick(here, reader=TOKENS).iloc[0],
             f"the {PAIRS}'": pick(here, reader=PAIRS).iloc[0],
         }

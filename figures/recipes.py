@@ -230,7 +230,7 @@ def trained(wanted: Wanted) -> list[Trained]:
         except ValueError as error:
             raise TrainingError(f"{error}: trained by other code? Remove {out} to train it again") from error
         run = json.loads((out / "config.json").read_text())
-        found.append(Trained(name, seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
+        found.append(Trained(name, config.seed, config, model, read_metrics(out / "metrics.jsonl", config.steps), run))
     precisions = {one.run["precision"] for one in found}
     if len(precisions) > 1:
         raise TrainingError(f"runs of one figure mix precisions {precisions}: remove the odd ones from runs/")

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
+
+from figures.notebooks import MARK, execute, sources
 
 NAMES = [
+    "00_start_here",
     "01_concept_hmm",
     "02_in_context_learning",
     "03_four_aspects",
@@ -32,6 +36,7 @@ def test_a_notebook_is_the_product(path):
     assert len(text) <= 500_000
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
     assert all(cell.execution_count for cell in code)
+    assert notebook.metadata.get(MARK) == sources(notebook), "run make notebooks: cells or rows changed since"
     assert all(output.output_type != "error" for cell in code for output in cell.outputs)
     assert not re.search(r"^(class|def) ", "\n".join(cell.source for cell in code), re.MULTILINE)
     headings = [
@@ -43,3 +48,33 @@ def test_a_notebook_is_the_product(path):
     ]
     assert headings == HEADINGS
     assert '"image/png"' in json.dumps(notebook)
+
+
+def write_notebook(path: Path, *code: str) -> None:
+    cells = [nbformat.v4.new_code_cell(one) for one in code]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+def test_outputs_are_known_to_be_old_when_a_cell_or_a_row_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr("figures.notebooks.OUT", tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "fig_x.csv").write_text("a\n1\n")
+    path = tmp_path / "one.ipynb"
+    write_notebook(path, '# read_rows("fig_x", "small")', "1 + 1")
+    execute(path)
+    done = nbformat.read(path, as_version=4)
+    assert done.cells[1].outputs[0].data["text/plain"] == "2" and done.metadata[MARK] == sources(done)
+    (tmp_path / "small" / "fig_x.csv").write_text("a\n2\n")
+    assert done.metadata[MARK] != sources(done)
+    (tmp_path / "small" / "fig_x.csv").write_text("a\n1\n")
+    done.cells[1].source = "1 + 2"
+    assert done.metadata[MARK] != sources(done)
+
+
+def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
+    path = tmp_path / "one.ipynb"
+    write_notebook(path, "1 / 0")
+    before = path.read_bytes()
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        execute(path)
+    assert path.read_bytes() == before

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 def test_results_are_those_of_the_recorded_rows():
     modules = command.load([])
     assert (ROOT / "RESULTS.md").read_text() == claims.results(modules), "run python -m figures --results"
+    readme = (ROOT / "README.md").read_text()
+    assert readme == claims.with_headlines(readme, modules), "run python -m figures --results"
 
 
 def test_a_claim_that_fails_is_said_to_fail():

@@ -1,0 +1,46 @@
+"""python -m figures.notebooks [PATH ...]: execute notebooks in place and note what their outputs come from."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from figures.record import OUT
+from figures.sources import ROOT, digest
+from icl_synth.checkpoints import write_text
+
+NOTEBOOKS = ROOT / "notebooks"
+MARK = "outputs_of"  # in the notebook's metadata
+ROWS = re.compile(r'read_rows\("(\w+)", "(\w+)"\)')
+
+
+def sources(notebook: NotebookNode) -> str:
+    """A hash of the code cells and of the recorded rows that they read by name."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    rows = sorted({OUT / preset / f"{name}.csv" for cell in code for name, preset in ROWS.findall(cell)})
+    return digest(*(cell.encode() for cell in code), *(path.read_bytes() for path in rows))
+
+
+def execute(path: Path) -> None:
+    """Run a notebook from top to bottom and write it back whole; an error leaves the file as it was."""
+    notebook = nbformat.read(path, as_version=4)
+    before = sources(notebook)
+    NotebookClient(notebook, timeout=600, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    notebook.metadata[MARK] = before
+    write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m figures.notebooks", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, help="notebooks (default all)")
+    for path in parser.parse_args().paths or sorted(NOTEBOOKS.glob("*.ipynb")):
+        print(path, file=sys.stderr)
+        execute(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The notebooks in real JupyterLab, and the gallery, in a headless Chromium: `make test-browser`."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+webdriver = pytest.importorskip("selenium.webdriver")
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SITE = ROOT / "build" / "site"
+SECONDS = 300
+
+OPENED = """
+const panel = window.jupyterapp?.shell.currentWidget;
+return Boolean(panel?.content?.model?.cells?.length && panel.sessionContext?.session?.kernel?.status === 'idle');
+"""
+RUN_ALL = """
+window.finished = null;
+window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.finished = true; });
+"""
+FORGET = "window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');"
+STATE = """
+const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type === 'code');
+const outputs = cells.flatMap(cell => Array.from(
+    {length: cell.model.outputs.length}, (_, i) => cell.model.outputs.get(i).toJSON()));
+return {
+    unrun: cells.filter(cell => !cell.model.executionCount).length,
+    errors: outputs.filter(output => output.output_type === 'error').map(output => output.evalue),
+    pictures: outputs.filter(output => output.data && 'image/png' in output.data).length,
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = shutil.which("chromedriver")
+    if not driver:
+        pytest.fail("chromedriver is not on the path: install Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab over copies of the notebooks, so that what it saves stays out of the checkout."""
+    folder = tmp_path_factory.mktemp("lab")
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=", f"--ServerApp.port={port}",
+                "--LabApp.expose_app_in_browser=True", "--ServerApp.allow_root=True"]  # fmt: skip
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", *settings]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        address = f"http://127.0.0.1:{port}/lab"
+        until(lambda: answers(address), 60, "JupyterLab did not start")
+        yield address
+        server.terminate()
+
+
+def answers(address: str) -> bool:
+    try:
+        return urllib.request.urlopen(address, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def until(done, seconds: float, otherwise: str) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_in_jupyterlab_and_runs(path, lab, browser):
+    browser.get(f"{lab}/tree/{path.name}?reset")
+    until(lambda: browser.execute_script(OPENED), 90, "the notebook did not open")
+    browser.execute_script(FORGET)
+    assert browser.execute_script(STATE)["pictures"] == 0
+    browser.execute_script(RUN_ALL)
+    until(lambda: browser.execute_script("return window.finished"), SECONDS, f"{path.stem} did not end")
+    state = browser.execute_script(STATE)
+    assert not state["errors"] and not state["unrun"] and state["pictures"]
+
+
+def pages() -> list[Path]:
+    return sorted(SITE.rglob("*.html"))
+
+
+def links(page: Path) -> list[str]:
+    """Every local address that a page refers to."""
+    found = re.findall(r'(?:href|src)="([^"]+)"', page.read_text())
+    return [link for link in found if not re.match(r"(https?:|mailto:|data:|javascript:)", link)]
+
+
+def test_no_link_of_the_gallery_is_broken():
+    assert len(pages()) > 50, "run make site first"
+    identities = {page: set(re.findall(r'id="([^"]+)"', page.read_text())) for page in pages()}
+    broken = []
+    for page in pages():
+        for link in links(page):
+            place, _, anchor = link.partition("#")
+            target = (page.parent / urllib.parse.unquote(place.split("?")[0])).resolve() if place else page
+            if not target.exists() or (anchor and target in identities and anchor not in identities[target]):
+                broken.append(f"{page.relative_to(SITE)}: {link}")
+    assert not broken, "\n".join(broken)
+
+
+def test_the_gallery_shows_its_pictures(browser):
+    shown = 0
+    for page in [SITE / "README.html", SITE / "RESULTS.html", *sorted((SITE / "notebooks").glob("*.html"))]:
+        browser.get(page.as_uri())
+        sizes = browser.execute_script(
+            "return Array.from(document.images).map(one => { one.loading = 'eager'; return one; })"
+            ".map(one => [one.src, one.complete, one.naturalWidth]);"
+        )
+        missing = [address for address, complete, width in sizes if not complete or not width]
+        assert sizes and not missing, f"{page.name}: {missing}"
+        shown += len(sizes)
+    assert shown > 30
+    browser.get((SITE / "index.html").as_uri())
+    assert "icl-synth" in browser.title
