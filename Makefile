@@ -17,7 +17,7 @@ SUPPORTED := import sys; v = "%d.%d" % sys.version_info[:2]; \
 	", need 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")
 
 .DEFAULT_GOAL := help
-.PHONY: env test test-browser lint lab bench reproduce figures notebooks site lock clean help
+.PHONY: env test test-browser test-kill lint lab bench reproduce figures notebooks site lock clean help
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
@@ -50,6 +50,9 @@ site: $(SITE) ## build the gallery: notebooks, figures, results and API in build
 test-browser: $(SITE) ## try the notebooks in JupyterLab and the gallery in a headless Chromium (needs chromium, chromedriver)
 	$(MAKE) site
 	$(BIN)/python -m pytest -q -m browser tests/test_browser.py
+
+test-kill: $(READY) ## kill the making of figures at ten random moments and compare what comes of it
+	$(BIN)/python -m pytest -q -m kill tests/test_kill.py
 
 notebooks: $(READY) ## execute every notebook in place
 	$(BIN)/python -m figures.notebooks
