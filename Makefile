@@ -36,7 +36,7 @@ bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
 	$(BIN)/python -m benchmarks
 
 reproduce: $(READY) ## train the quick models, evaluate, draw (minutes; goes on where it was stopped)
-	$(BIN)/python -m figures --preset quick
+	$(BIN)/python -m figures --preset quick --jobs $(WORKERS)
 
 figures: $(READY) ## draw every figure (PRESET=quick, small or paper)
 	$(BIN)/python -m figures --preset $(PRESET)

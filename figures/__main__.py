@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from figures import claims, record
+from figures import claims, record, workers
 from figures.lock import alone
 from figures.recipes import RECIPES, Recipe
 from icl_synth import devices
@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"figures to make: {', '.join(MODULES)} (default all)")
     parser.add_argument("--preset", choices=RECIPES, default="quick", help="size of the models and of the evaluation")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings and figures made at once (default 1)")
     parser.add_argument("--list", action="store_true", help="show every figure, its claims, presets, minutes and state")
     parser.add_argument("--redraw", action="store_true", help="draw recorded rows again without computing")
     parser.add_argument(
@@ -110,6 +111,15 @@ def main() -> None:
                 sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
             record.redraw(name, module, recipe.name)
         return
+    if arguments.jobs < 1:
+        sys.exit(f"error: --jobs must be at least 1, got {arguments.jobs}")
+    if arguments.jobs > 1:
+        try:
+            failures = workers.make_all(modules, recipe, arguments.jobs)
+        except KeyboardInterrupt:
+            sys.exit("stopped; the same command goes on from there")
+        finish(modules, recipe, {one.name: one.why for one in failures})
+        return
     batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).presets.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")
@@ -122,6 +132,11 @@ def main() -> None:
         except Exception as error:  # the other figures can still be made
             traceback.print_exc()
             failed[name] = f"{type(error).__name__}: {error}"
+    finish(modules, recipe, failed)
+
+
+def finish(modules: dict[str, ModuleType], recipe: Recipe, failed: dict[str, str]) -> None:
+    """Say what came of it; what failed with its reasons, and a status that is not zero."""
     print(summary({name: module for name, module in modules.items() if name not in failed}, recipe.name))
     if failed:
         sys.exit("\n".join(["", "failed:", *(f"  {name}: {why}" for name, why in failed.items())]))

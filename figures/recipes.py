@@ -210,6 +210,12 @@ class Trained:
         }
 
 
+def configured(training: str, seed: int) -> TrainConfig:
+    """A training preset with a figure's seed on top of its own."""
+    config = preset(training)
+    return dataclasses.replace(config, seed=config.seed + seed)
+
+
 def is_trained(out: Path) -> bool:
     return (out / "model" / "config.json").exists()
 
@@ -218,8 +224,7 @@ def trained(wanted: Wanted) -> list[Trained]:
     """Every model that is wanted, trained now where it is not yet; an interrupted run goes on where it stopped."""
     found = []
     for name, training, seed in wanted.runs:
-        config = preset(training)
-        config = dataclasses.replace(config, seed=config.seed + seed)
+        config = configured(training, seed)
         out = run_directory(config, training)
         if not is_trained(out):
             with alone(Path(f"{out}.lock")):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from icl_synth import checkpoints, pretrained
@@ -33,3 +34,14 @@ def test_they_are_small_and_the_draft_is_smaller():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="unknown pretrained model 'gpt5': choose one of transformer, draft, lstm"):
         pretrained.load("gpt5")
+
+
+def test_the_lines_of_the_readme_run_the_lstm_in_pytorch(monkeypatch):
+    torch = pytest.importorskip("torch")
+    root = Path(__file__).parents[1]
+    code = next(part for part in (root / "README.md").read_text().split("```python")[1:] if "torch.nn.LSTM" in part)
+    tokens = np.random.default_rng(0).integers(0, 50, (2, 40))
+    found = {"tokens": torch.as_tensor(tokens)}
+    monkeypatch.chdir(root)
+    exec(code.split("```")[0], found)
+    np.testing.assert_allclose(found["logits"].detach(), pretrained.load("lstm")(tokens), atol=2e-4)
