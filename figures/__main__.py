@@ -86,6 +86,14 @@ def bring_up_to_date(name: str, module: ModuleType, recipe: Recipe, command: str
 
 
 def main() -> None:
+    """The command line; what a full disk or a read-only folder refuses ends it with one plain line."""
+    try:
+        follow(parse())
+    except OSError as error:
+        sys.exit(f"error: {error}")
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"figures to make: {', '.join(MODULES)} (default all)")
     parser.add_argument("--preset", choices=RECIPES, default="quick", help="size of the models and of the evaluation")
@@ -95,7 +103,11 @@ def main() -> None:
     parser.add_argument(
         "--results", action="store_true", help="only write RESULTS.md, and README's short table, from the recorded rows"
     )
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def follow(arguments: argparse.Namespace) -> None:
+    """Do what was asked for."""
     modules, recipe = load(arguments.names), RECIPES[arguments.preset]
     if arguments.list:
         print(listing(modules))

@@ -140,6 +140,17 @@ def test_the_list_tells_every_figure_and_one_that_fails_does_not_stop_the_others
     assert record.read_provenance("fig_block_formats", "afresh") is None
 
 
+def test_a_folder_that_refuses_is_told_in_a_line(toy, monkeypatch):
+    def refuse(path, text):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(command, "write_text", refuse)
+    monkeypatch.setattr("sys.argv", ["figures", "--results"])
+    monkeypatch.setattr(command.claims, "results", lambda modules: "")
+    with pytest.raises(SystemExit, match=r"^error: .*Read-only file system: '.*RESULTS.md'$"):
+        command.main()
+
+
 @pytest.fixture(autouse=True)
 def closed_figures():
     yield
