@@ -30,7 +30,7 @@ lint: $(READY) ## ruff, its formatter, and mypy
 	$(BIN)/python -m mypy $(PACKAGES)
 
 lab: $(READY) ## open the first notebook in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks/01_concept_hmm.ipynb
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
 
 bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
 	$(BIN)/python -m benchmarks

@@ -103,7 +103,16 @@ def plot(rows: pd.DataFrame) -> Figure:
         column[0].set(title=f"k = {k}, 16 examples", ylim=(0, 102))
         column[1].axhline(0, color="black", lw=0.8)
         draw_published(column[1])
-        column[1].set_xticks(places, [aspect.replace(" ", "\n") for aspect in ASPECTS], rotation=0, size=7)
+        column[1].set_xticks(places, [aspect.replace(" ", "\n") for aspect in ASPECTS], rotation=0, size=8)
+        exact = pick(rows, BAYES, k, "accuracy")
+        for place, aspect in enumerate(ASPECTS):
+            if aspect not in exact.index:  # without format it is not defined
+                shift = (names.index(BAYES) - (len(names) - 1) / 2) * 0.26
+                for panel in column:
+                    panel.text(place + shift, 1, "not defined", ha="center", va="bottom", size=7, rotation=90)
+    lowest, highest = (end(panel.get_ylim()[side] for panel in grid[1]) for side, end in ((0, min), (1, max)))
+    for panel in grid[1]:
+        panel.set_ylim(lowest, highest)
     grid[0, 0].set_ylabel("accuracy, %")
     grid[1, 0].set_ylabel("points lost against gold labels")
     figure.legend(*grid[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names) + 1)

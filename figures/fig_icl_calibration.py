@@ -131,7 +131,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     right.set(ylabel="right, %", title="reliability", xlabel="probability of the likeliest token, %")
     for panel in (left, middle):
         panel.set_xscale("log", base=2)
-        panel.set_xlabel("tokens read, from here to the next point")
+        panel.set_xlabel("tokens read (a point: from this many up to the next)")
         panel.xaxis.set_major_formatter("{x:g}")
     figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure

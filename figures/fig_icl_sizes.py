@@ -83,10 +83,12 @@ def plot(rows: pd.DataFrame) -> Figure:
         draw_line(left, zero, "parameters", color=colour, marker="o", ls=":", mfc="white", label=f"k = {k}, n = 0")
         draw_line(right, full.assign(excess=full.model.map(excesses.value)), "excess", color=colour, marker="o")
     left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
-    right.set(xscale="log", xlabel="loss above exact Bayes, nats a token", title="by loss, at the most examples")
-    for model, loss in zip(excesses.index, excesses.value, strict=True):
-        right.annotate(model.removeprefix("width "), (loss, 2), ha="center", size=7, color="#555555", rotation=90)
-    right.annotate("width:", (0.02, 0.07), xycoords="axes fraction", size=7, color="#555555")
+    right.set(xscale="log", xlabel="loss above exact Bayes, nats a token")
+    from_left = [model.removeprefix("width ") for model in excesses.sort_values("value").index]
+    right.set_title(f"by loss, at the most examples (widths {', '.join(from_left)} from the left)", fontsize=9)
+    right.xaxis.set_minor_formatter("{x:g}")
+    right.xaxis.set_major_formatter("{x:g}")
+    right.tick_params(axis="x", which="both", labelsize=7)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

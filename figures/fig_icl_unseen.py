@@ -111,7 +111,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             panel.plot(line.num_examples.map(place), line.accuracy, ":", color=COLOURS[name], label=f"unseen: {name}")
         defined = pick(rows, "defined", "official", k)
         panel.plot(defined.num_examples.map(place), defined.accuracy, "x", color="#777777", ms=4,
-                   label="the code's variant: labels that mean something")  # fmt: skip
+                   label="the code's variant: share of labels that mean something")  # fmt: skip
         for index, name in enumerate(learned(rows)):
             colour = COLOURS.get(name, f"C{index}")
             for kind, style in (("seen", "-."), ("unseen", "o-"), ("official", "s--")):
@@ -123,7 +123,7 @@ def plot(rows: pd.DataFrame) -> Figure:
                 panel.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
         panel.set(title=f"k = {k}", xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, ylim=(0, 102))
         panel.set_xlabel("examples in the prompt, n")
-    panels[0].set_ylabel("accuracy, %")
+    panels[0].set_ylabel("accuracy (crosses: share of labels), %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 

@@ -97,6 +97,7 @@ def plot(rows: pd.DataFrame) -> Figure:
                 ends = theirs.loc[f"{world}, k = {k}", ["least_percent", "most_percent"]]
                 panel.plot([place[0], place[64]], ends, "s--", lw=0.9, mfc="white", color=colour)
         panel.set(title=world, xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, ylim=(0, 102))
+        panel.set_xlim(-0.3, len(EXAMPLES) - 0.7)
         panel.set_xlabel("examples in the prompt, n")
     panels[0].set_ylabel("accuracy, %")
     panels[0].bar([0], [0], color="#cccccc", label="Xie et al. 2022, range")

@@ -47,7 +47,7 @@ def draw_transitions(hmm: ConceptHMM) -> Figure:
     titles = ["entities (shared)", *(f"properties, concept {c}" for c in range(hmm.num_concepts))]
     figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), sharex=True, sharey=True)
     for panel, matrix, title in zip(panels.flat, matrices, titles, strict=True):
-        image = panel.imshow(matrix, vmin=0, vmax=1)
+        image = panel.imshow(np.ma.masked_equal(matrix, 0), vmin=0, vmax=1)  # an impossible move stays white
         panel.set(title=title, xticks=range(0, 10, 3), yticks=range(0, 10, 3))
         panel.grid(False)
     figure.supxlabel("to")
@@ -68,14 +68,14 @@ def draw_memory(hmm: ConceptHMM) -> Figure:
 
 
 def draw_document(path: HiddenPath, columns: int = 24) -> Figure:
-    """Tokens in reading order: background by entity, the property small beneath; "/" is the delimiter."""
+    """Tokens in reading order: entity (also the background) and property small beneath; "/" is the delimiter."""
     rows = -(-len(path.tokens) // columns)
     figure, panel = plt.subplots(figsize=(0.48 * columns, 0.62 * rows + 0.6))
     for t, (entity, property_, token) in enumerate(zip(*path, strict=True)):
         x, y = t % columns, -(t // columns)
         panel.add_patch(plt.Rectangle((x, y), 0.96, 0.9, color=ENTITY_COLOURS[entity], alpha=0.45, lw=0))
         panel.text(x + 0.48, y + 0.56, "/" if token == 0 else token, ha="center", va="center", weight="bold")
-        panel.text(x + 0.48, y + 0.18, f"p{property_}", ha="center", va="center", size=7)
+        panel.text(x + 0.48, y + 0.18, f"e{entity} p{property_}", ha="center", va="center", size=6.5)
     handles = [plt.Rectangle((0, 0), 1, 1, color=ENTITY_COLOURS[e], alpha=0.45) for e in range(10)]
     panel.set(xlim=(0, columns), ylim=(1 - rows, 1))
     panel.axis("off")
