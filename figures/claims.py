@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from figures import record
 from figures.recipes import RECIPES
+from icl_synth.evaluate import Estimate
 
 Verdict = Literal["holds", "partly", "fails", "not found", "not run"]
 COLUMNS = ("claim", "paper: number and place", "ours", "verdict", "preset, minutes, device", "command")
@@ -28,8 +29,8 @@ HEADLINES = (
     ("fig_four_aspects", "exact Bayes, k = 10: labels may be random"),
     ("fig_four_aspects", "transformer, k = 5: labels may be random"),
     ("fig_icl_order", "transformer: accuracy depends on the order"),
-    ("fig_icl_concepts", "k = 10: from 1 to"),
-    ("fig_icl_probe", "transformer: a linear probe of the best layer tells the posterior better than the counts"),
+    ("fig_icl_concepts", "k = 10: with more concepts"),
+    ("fig_icl_probe", "transformer: a linear probe of one layer"),
     ("fig_pruning_sparsity", "width 256: SparseGPT"),
     ("fig_pruning_bits", "width 256: at 3 bits"),
     ("fig_pruning_bits", "transformer: at 3 bits"),
@@ -40,6 +41,11 @@ HEADLINES = (
     ("fig_assisted_batch", "assistance pays at small batches"),
 )
 MARKS = "<!-- claims: written by python -m figures --results -->", "<!-- end of claims -->"
+
+
+def above(high: Estimate, low: Estimate) -> Verdict:
+    """Holds where the 95 % intervals do not overlap, partly where only the means have the claimed order."""
+    return judged(high.mean - high.half_width > low.mean + low.half_width, high.mean > low.mean)
 
 
 def judged(holds: bool, partly: bool = False) -> Verdict:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.claims import Claim, judged
-from figures.fig_icl_accuracy import COLOURS
+from figures.colours import MODELS
 from figures.recipes import Recipe, Wanted, trained
 from figures.sources import PAPER_VALUES
 from icl_synth import bayes
@@ -72,7 +72,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     left.set_title("Exact Bayes: which concept?")
     for name in rows[rows.quantity == "kl"].model.unique():
         line = rows[(rows.model == name) & (rows.quantity == "kl")]
-        colour = COLOURS[name]
+        colour = MODELS[name]
         mean = rows[(rows.model == name) & (rows.quantity == "mean_excess")].iloc[0]
         right.plot(line.position, line.value, color=colour,
                    label=f"{name}: mean excess {mean.value:.3f} ± {mean.half_width:.3f}")  # fmt: skip

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, Verdict, judged
+from figures.claims import Claim, above
+from figures.colours import MODELS
 from figures.recipes import Recipe, Wanted, trained
 from figures.sources import PAPER_VALUES
 from icl_synth import bayes
@@ -40,13 +41,6 @@ DIFFERS = (
 )
 PROMPT_SEED = 1114
 READERS = {"exact Bayes, told the format": "black", "exact Bayes for documents, smoothed 1e-6": "#777777"}
-COLOURS = {
-    "transformer": "#0072B2",
-    "LSTM": "#D55E00",
-    "transformer, 4 layers": "#009E73",
-    "transformer, 12 layers": "#0072B2",
-    "transformer, 16 layers": "#CC79A7",
-}
 PAPER = {
     "transformer, 4 layers": "#009E73",
     "transformer, 12 layers": "#56B4E9",
@@ -128,7 +122,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             )  # fmt: skip
         for name in shown:
             line = rows[(rows.model == name) & (rows.example_length == k)]
-            colour = COLOURS[name]
+            colour = MODELS[name]
             x, y, half = line.num_examples.map(place), 100 * line.accuracy, 100 * line.half_width
             panel.plot(x, y, "o-", color=colour, label=f"ours: {name}")
             panel.fill_between(x, y - half, y + half, color=colour, alpha=0.2, lw=0)
@@ -193,11 +187,6 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 )
             )
     return table
-
-
-def above(high: Estimate, low: Estimate) -> Verdict:
-    """Holds where the intervals do not overlap, partly where only the means have the claimed order."""
-    return judged(high.mean - high.half_width > low.mean + low.half_width, high.mean > low.mean)
 
 
 def show(value: Estimate) -> str:

@@ -8,41 +8,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, judged
-from figures.pruning import draw_line, only, pick
+from figures.claims import Claim, above, judged
+from figures.colours import MODELS
+from figures.pruning import draw_line, only, pick, show
 from figures.recipes import Recipe, Wanted, trained
 from icl_synth import bayes, checkpoints, probe
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import Estimate, estimate, map_rows
+from icl_synth.lstm import LSTMConfig
 
 TITLE = "Reading the posterior over concepts off the activations, layer by layer (beyond Xie et al. 2022)"
 DIFFERS = (
     "The paper's theory says that a model infers the concept; it does not look for it inside. Here a linear probe "
     "(softmax regression, convex) predicts the exact posterior over the five concepts from the residual stream after "
-    "each layer (of an LSTM: its states), fitted on documents that no model was trained on and read on others. What "
-    "is shown is how much of the divergence of the best constant guess the probe explains: 1 is the exact posterior, "
-    "0 no better than the constant. Positions are early ones for the most part, since the concept is all but known "
-    "after a dozen tokens. Controls: the same probe on networks that know nothing, namely each model with the numbers"
-    " inside every matrix in a random order (a fresh transformer would be none: its layers begin by adding zero to "
-    "the stream), on the last three tokens, and on counts of all pairs of neighbours so far, a statistic that is "
-    "nearly sufficient, linear and not learnt, so that it is a ceiling for probes more than a control. The ridge is "
-    "chosen on a third set of documents. A probe shows that the posterior can be read off, not that the model uses "
-    "it. *Holds* where intervals are apart, *partly* where only means are."
+    "each layer, divided by its root mean square as those that read it see it (of an LSTM: its hidden states as they "
+    "are), fitted on documents that no model was trained on and read on others. Shown is the share of the divergence "
+    "that is left by the best constant guess for each place which the probe explains: 1 is the exact posterior; a "
+    "probe, which is not told the place, can fall below 0. Positions are early ones for the most part, since the "
+    "concept is all but known after a dozen tokens. The ridge and the best layer are chosen on a third set of "
+    "documents. Controls: each model with the numbers inside every matrix in a random order (a fresh transformer "
+    "would be none: its layers begin by adding zero to the stream); the last pair of neighbours; and the counts of "
+    "all pairs so far. Which concept a document has shows in pairs alone, all concepts having nearly the same "
+    "frequencies of single tokens, so an embedding tells nothing. The counts are nearly sufficient, linear and not "
+    "learnt: a mark for how much can be read off, more than a control. A probe shows that the posterior can be read "
+    "off, not that the model uses it. *Holds* where intervals are apart, *partly* where only means are."
 )
 PUBLISHED = ()
+THEORY = "no claim of a paper's (its theory says that the concept is inferred)"
 DOCUMENT_SEED, SHARE = 1123, 2  # documents to fit on, as many as the recipe's times this
 POSITIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 255)
 EARLY = 16  # positions before this are early
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
+CHOICE = "documents the layer is chosen on"
 KINDS = {"trained": "trained", "shuffled": "weights shuffled"}
-TOKENS, PAIRS = "last three tokens", "counts of pairs"
-COLOURS = {
-    "transformer": "#0072B2",
-    "LSTM": "#D55E00",
-    "transformer, 4 layers": "#009E73",
-    "transformer, 12 layers": "#0072B2",
-    "transformer, 16 layers": "#CC79A7",
-}
+PAIR, PAIRS = "last pair", "counts of all pairs"
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -50,7 +49,8 @@ def wanted(recipe: Recipe) -> Wanted:
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: reader, kind (trained, shuffled, tokens), layer, of (all, early, late positions), value, half_width.
+    """Rows: reader, kind (trained, shuffled, tokens), layer, of (all, early, late positions; all of the documents that
+    layers are chosen on), value, half_width.
 
     Value: the fraction of the constant guess's divergence that the probe explains, at most 1; 95 % over training seeds
     and documents.
@@ -78,8 +78,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         for kind, model in (("trained", one.model), ("shuffled", shuffled(one.model, one.seed))):
             for layer, features in enumerate(activations(model, tokens, places)):
                 add((one.name, kind, layer), features)
-    add((TOKENS, "tokens", 0), last_tokens(tokens, places, hmm.vocab_size))
-    add((PAIRS, "tokens", 0), pair_counts(tokens, places, hmm.vocab_size))
+    add((PAIR, "tokens", 0), pairs(tokens, places, hmm.vocab_size, all_so_far=False))
+    add((PAIRS, "tokens", 0), pairs(tokens, places, hmm.vocab_size, all_so_far=True))
     rows = [(*who, *estimate(np.stack(values))) for who, values in found.items()]
     table = pd.DataFrame(rows, columns=["reader", "kind", "layer", "of", "value", "half_width"])
     table.attrs["models"] = [one.record() for one in models]
@@ -107,23 +107,19 @@ def activations(model: checkpoints.Model, tokens: np.ndarray, places: np.ndarray
 
 def _at_places(model, rows):
     tokens, places = rows
-    return [jnp.take_along_axis(x, places[..., None], 1) for x in probe.stages(model, tokens)]
+    found = [jnp.take_along_axis(x, places[..., None], 1) for x in probe.stages(model, tokens)]
+    if isinstance(model.config, LSTMConfig):
+        return found
+    return [x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True)) for x in found]
 
 
-def last_tokens(tokens: np.ndarray, places: np.ndarray, vocab_size: int) -> np.ndarray:
-    """One-hot codes of the token at a place and of the two before it; zeros before the beginning."""
-    padded = np.pad(tokens, ((0, 0), (2, 0)), constant_values=-1)
-    codes = np.eye(vocab_size + 1, dtype=np.float32)[:, :vocab_size]  # -1 takes the last row, of zeros
-    return np.concatenate([codes[padded[:, places + 2 - back]] for back in range(3)], -1)
-
-
-def pair_counts(tokens: np.ndarray, places: np.ndarray, vocab_size: int) -> np.ndarray:
-    """How often each pair of neighbours has come by each place: [B P V²]."""
-    pairs = tokens[:, :-1] * vocab_size + tokens[:, 1:]
+def pairs(tokens: np.ndarray, places: np.ndarray, vocab_size: int, all_so_far: bool) -> np.ndarray:
+    """How often each pair of neighbours has come by each place, or which one ends there: [B P V²]."""
+    coded = tokens[:, :-1] * vocab_size + tokens[:, 1:]
     found = np.zeros((len(tokens), len(places), vocab_size**2), np.float32)
     documents = np.arange(len(tokens))[:, None]
     for index, place in enumerate(places):
-        np.add.at(found[:, index], (documents, pairs[:, :place]), 1)
+        np.add.at(found[:, index], (documents, coded[:, 0 if all_so_far else place - 1 : place]), 1)
     return found
 
 
@@ -137,11 +133,11 @@ def read(features: list[np.ndarray], posterior: list[np.ndarray], places: np.nda
     guess = np.log(posterior[0].mean(0))  # the best constant of each place
     constant = divergence(posterior[2], np.broadcast_to(guess, posterior[2].shape))
     early = places < EARLY
-    return {
-        name: 1 - left[:, here].mean(1) / constant[:, here].mean()
-        for name, here in (("all", places > 0), ("early", early), ("late", ~early))
-        if here.any()
-    }
+    spans = {"all": places > 0, "early": early, "late": ~early}
+    found = {name: 1 - left[:, here].mean(1) / constant[:, here].mean() for name, here in spans.items() if here.any()}
+    chosen_on = divergence(targets[1], best.log_probs(flat[1])).reshape(posterior[1].shape[:2])
+    base = divergence(posterior[1], np.broadcast_to(guess, posterior[1].shape))
+    return found | {CHOICE: 1 - chosen_on.mean(1) / base.mean()}
 
 
 def divergence(exact: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
@@ -151,61 +147,66 @@ def divergence(exact: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    spans = list(rows.of.unique())
+    spans = [of for of in rows.of.unique() if of != CHOICE]
     figure, panels = plt.subplots(1, len(spans), figsize=(4 * len(spans), 4.3), sharey=True, squeeze=False)
     titles = {"all": "all positions", "early": f"the first {EARLY} tokens", "late": "later tokens"}
     for panel, of in zip(panels[0], spans, strict=True):
         here = pick(rows, of=of)
-        for name in (name for name in here.reader.unique() if name in COLOURS):
+        for name in (name for name in here.reader.unique() if name in MODELS):
             for kind, style in (("trained", {"ls": "-"}), ("shuffled", {"ls": ":", "mfc": "white"})):
                 line = pick(here, reader=name, kind=kind)
-                draw_line(
-                    panel, line, "layer", color=COLOURS[name], marker="o", label=f"{name}, {KINDS[kind]}", **style
-                )
-        for name, colour, dashes in ((TOKENS, "#777777", "--"), (PAIRS, "black", "-.")):
+                draw_line(panel, line, "layer", color=MODELS[name], marker="o", label=f"{name}, {KINDS[kind]}", **style)
+        for name, colour, dashes in ((PAIR, "#777777", "--"), (PAIRS, "black", "-.")):
             panel.axhline(only(here, reader=name).mean, color=colour, ls=dashes, lw=1.2, label=name)
-        panel.set(title=titles[of], xlabel="layers read (0: embedding)", ylim=(min(-0.1, here.value.min()), 1.02))
+        panel.set(title=titles[of], xlabel="layers read (0: embedding)", ylim=(min(-0.1, here.value.min()), 1.1))
         panel.xaxis.get_major_locator().set_params(integer=True)
-    panels[0][0].set_ylabel("divergence explained, 1 is exact")
+    panels[0][0].set_ylabel("share of the posterior explained (1: exact)")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def show(value: Estimate) -> str:
-    return f"{value.mean:.3f} ± {value.half_width:.3f}"
-
-
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """The posterior is in the activations, more than in untrained networks and than in the tokens."""
+    """The posterior is in the activations, more than chance and the last pair put there, and where."""
     table, here = [], pick(rows, of="all")
-    for name in (name for name in here.reader.unique() if name in COLOURS):
-        line = pick(here, reader=name, kind="trained")
-        best = line.iloc[int(line.value.argmax())]
-        other = pick(here, reader=name, kind="shuffled")
+    for name in (name for name in here.reader.unique() if name in MODELS):
+        line = pick(here, reader=name, kind="trained").set_index("layer")
+        choice = pick(rows, of=CHOICE, reader=name, kind="trained").set_index("layer")
+        best, last = int(choice.index.to_numpy()[choice.value.argmax()]), int(line.index[-1])
+        shuffled = pick(here, reader=name, kind="shuffled")
+
+        def at(layer: int, line: pd.DataFrame = line) -> Estimate:
+            return Estimate(line.value[layer], line.half_width[layer])
+
         controls = {
-            "a network's of the same weights, shuffled": other.iloc[int(other.value.argmax())],
-            f"the {TOKENS}'": pick(here, reader=TOKENS).iloc[0],
-            f"the {PAIRS}'": pick(here, reader=PAIRS).iloc[0],
+            "a network of the same weights, shuffled": shuffled.iloc[int(shuffled.value.argmax())],
+            f"the {PAIR} of tokens": pick(here, reader=PAIR).iloc[0],
         }
         for control, row in controls.items():
+            other = Estimate(row.value, row.half_width)
             table.append(
                 Claim(
-                    f"{name}: a linear probe of the best layer tells the posterior better than {control}",
-                    "said by the theory (Xie et al. 2022), not looked for inside a model",
-                    f"{show(Estimate(best.value, best.half_width))} after layer {best.layer} against "
-                    f"{show(Estimate(row.value, row.half_width))}",
-                    judged(best.value - best.half_width > row.value + row.half_width, best.value > row.value),
+                    f"{name}: a linear probe of one layer tells the posterior better than one of {control}",
+                    THEORY,
+                    f"{show(at(best))} after layer {best} against {show(other)}",
+                    above(at(best), other),
                 )
             )
-        first = line.iloc[0]
+        counted = only(here, reader=PAIRS)
         table.append(
             Claim(
-                f"{name}: the posterior is built up over the layers",
+                f"{name}: the probe tells as much as one of the {PAIRS}, which are nearly sufficient",
+                THEORY,
+                f"{show(at(best))} after layer {best} against {show(counted)}",
+                judged(above(counted, at(best)) == "fails", above(counted, at(best)) == "partly"),
+            )
+        )
+        table.append(
+            Claim(
+                f"{name}: the posterior fades towards the output",
                 "no claim of a paper's",
-                f"{', '.join(f'{value:.2f}' for value in line.value)} from the embedding on",
-                judged(
-                    bool((np.diff(line.value) > 0).all()), best.value - best.half_width > first.value + first.half_width
-                ),
+                f"{', '.join(f'{value:.2f}' for value in line.value)} from the embedding on; {show(at(best))} after "
+                f"layer {best}, {show(at(last))} after the last",
+                above(at(best), at(last)),
             )
         )
     return table

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, judged
+from figures.claims import Claim, above, judged
+from figures.colours import MODELS
 from figures.pruning import only, pick
 from figures.recipes import Recipe, Wanted, trained
 from figures.sources import PAPER_VALUES
@@ -18,25 +19,22 @@ from icl_synth.train import validation_documents
 
 TITLE = "Loss and in-context accuracy by the size of the vocabulary (Xie et al. 2022, Fig. 3 and 6)"
 DIFFERS = (
-    "In all worlds of the paper 90 pairs of an entity and a property emit tokens drawn from the vocabulary: with 50 "
-    "tokens many pairs share one, with 150 few do, and a token tells more of the hidden state. Ours are the official "
-    "parameters for 50, 100 and 150; in `small` a transformer of 0.3 M parameters after four and an LSTM after eight "
-    "million tokens, a third of `fig_icl_accuracy`'s. Training documents never repeat in `quick` and `small`, so the "
-    "loss on training documents is that on held-back ones but for noise, and one number stands for both; the paper's "
-    "is its validation loss. Held-back documents are the same for all seeds and models of a world. The dashed line "
-    "in the left panel is exact Bayes, which no model can pass. Accuracy: no examples, and the most that fit (the "
-    "paper: 64). Verdicts: *holds* where intervals are apart, *partly* where only means are."
+    "In all worlds of the paper 90 pairs of an entity and a property emit tokens drawn from the vocabulary; with 50 "
+    "tokens 80 of them share theirs with another pair, with 100 tokens 52, with 150 tokens 40, so that a token tells "
+    "more of the hidden state. The official worlds differ in more than that: another vocabulary moves the stream of "
+    "random numbers, so property matrices differ too, and their moves have an entropy of 1.01, 1.10 and 0.96 nats, "
+    "which is the order of the losses. What is the vocabulary's doing and what the matrices' cannot be told apart "
+    "here, nor in the paper. In `small` a transformer of 0.3 M parameters after four million tokens, a third of "
+    "`fig_icl_accuracy`'s, and an LSTM after eight, four tenths. Training documents never repeat in `quick` and "
+    "`small`, so the loss on training documents is that on held-back ones but for noise, and one number stands for "
+    "both; the paper's is its validation loss. Held-back documents and prompts are the same for all seeds and models "
+    "of a world. Accuracy: no examples, and the most that fit, 32 for k = 3 and 5, 16 for k = 8 and 10 (the paper: "
+    "64). Verdicts: *holds* where intervals are apart, *partly* where only means are, and of several cells where all "
+    "have the order."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, SHARE_OF_PROMPTS = 1121, 0.4
 BAYES = "exact Bayes, told the format"
-COLOURS = {
-    "transformer": "#0072B2",
-    "LSTM": "#D55E00",
-    "transformer, 4 layers": "#009E73",
-    "transformer, 12 layers": "#0072B2",
-    "transformer, 16 layers": "#CC79A7",
-}
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -92,7 +90,7 @@ def learned(rows: pd.DataFrame) -> list[str]:
 def plot(rows: pd.DataFrame) -> Figure:
     figure, (left, *panels) = plt.subplots(1, 5, figsize=(15, 4.4))
     sizes = sorted(rows.vocab_size.unique())
-    ours = {name: COLOURS[name] for name in learned(rows)}
+    ours = {name: MODELS[name] for name in learned(rows)}
     paper = {"transformer, 12 layers": "#56B4E9", "LSTM": "#E69F00"} if set(ours) == {"transformer", "LSTM"} else ours
     losses = published("loss")
     for name, colour in paper.items():
@@ -147,16 +145,18 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
     for name in learned(rows):
         theirs = "transformer, 12 layers" if name == "transformer" else name
-        each = [only(rows, model=name, vocab_size=size, quantity="loss").mean for size in sizes]
+        each = [only(rows, model=name, vocab_size=size, quantity="loss") for size in sizes]
         beyond = [only(rows, model=name, vocab_size=size, quantity="excess") for size in sizes]
+        exact = [only(rows, model=BAYES, vocab_size=size, quantity="loss").mean for size in sizes]
+        orders = above(each[1], each[0]), above(each[0], each[2])
         table.append(
             Claim(
                 f"{name}: the loss is highest with 100 tokens, lowest with 150",
                 f"{', '.join(f'{losses.validation_loss[theirs, size]:.2f}' for size in sizes)} nats for "
                 f"V = {', '.join(map(str, sizes))} ({theirs}; table)",
-                f"{', '.join(f'{loss:.3f}' for loss in each)} nats, {', '.join(show(one, 3) for one in beyond)} above "
-                "exact Bayes",
-                judged(each[1] > each[0] > each[2], each[2] < each[0] and each[2] < each[1]),
+                f"{', '.join(show(one, 3) for one in each)} nats, {', '.join(show(one, 3) for one in beyond)} above "
+                f"exact Bayes ({', '.join(f'{loss:.3f}' for loss in exact)})",
+                judged(orders == ("holds", "holds"), "fails" not in orders),
             )
         )
         for k in (3, 10):
@@ -166,7 +166,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                     f"{name}, k = {k}: accuracy is higher with 150 tokens than with 50",
                     f"{quoted(theirs, 50, k, 64)} → {quoted(theirs, 150, k, 64)} %, n = 64 ({theirs}; Fig. 3)",
                     f"{show(low)} → {show(high)} %, the most examples",
-                    judged(high.mean - high.half_width > low.mean + low.half_width, high.mean > low.mean),
+                    above(high, low),
                 )
             )
         grown, means = [], []
@@ -181,19 +181,20 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 f"{name}: accuracy grows with examples in every vocabulary and for every length",
                 f"in all 12 cells ({theirs}; Fig. 3 and 6)",
                 f"grows in {sum(means)} of {len(means)} cells, intervals apart in {sum(grown)}",
-                judged(all(grown), sum(means) > len(means) / 2),
+                judged(all(grown), all(means)),
             )
         )
-    if {"LSTM", "transformer"} <= set(learned(rows)):
+    transformers = [name for name in learned(rows) if name != "LSTM"]
+    if transformers and "LSTM" in learned(rows):
         for size in sizes:
-            lstm, other = most("LSTM", size, 10), most("transformer", size, 10)
+            lstm, other = most("LSTM", size, 10), most(transformers[-1], size, 10)
             table.append(
                 Claim(
                     f"V = {size}, k = 10: the LSTM answers prompts more accurately than the transformer",
                     f"{quoted('LSTM', size, 10, 64)} against {quoted('transformer, 16 layers', size, 10, 64)} % "
                     "(16 layers), n = 64 (Fig. 6)",
                     f"{show(lstm)} against {show(other)} %",
-                    judged(lstm.mean - lstm.half_width > other.mean + other.half_width, lstm.mean > other.mean),
+                    above(lstm, other),
                 )
             )
     return table

@@ -1,5 +1,6 @@
 """Linear probes: how much of a distribution, such as the posterior over concepts, can be read off activations."""
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from icl_synth import checkpoints
 
-ITERATIONS = 500
+ITERATIONS, SMALL = 2000, 1e-4  # steps of the search at most; the largest gradient it may end with
 
 
 class Probe(NamedTuple):
@@ -31,7 +32,8 @@ def fit(features: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "M K"], r
     """The probe of least cross-entropy to the targets, each a distribution, plus ridge / 2 times its squared weights.
 
     Convex, so the optimum does not depend on where the search starts; features are standardised first, and those that
-    never vary are left as they are. Raises ValueError for numbers of rows that differ and for a negative ridge.
+    never vary are left as they are. Warns where the search ends before the gradient is all but zero. Raises ValueError
+    for numbers of rows that differ and for a negative ridge.
     """
     if len(features) != len(targets):
         raise ValueError(f"{len(features)} rows of features and {len(targets)} of targets: one of each is needed")
@@ -46,8 +48,12 @@ def fit(features: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "M K"], r
         return float(value), np.asarray(gradient, np.float64).ravel()
 
     found = scipy.optimize.minimize(
-        value_and_gradient, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}
-    )
+        value_and_gradient, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
+        options={"maxiter": ITERATIONS, "ftol": 0.0, "gtol": SMALL},
+    )  # fmt: skip
+    steepest = np.abs(found.jac).max()
+    if steepest > 10 * SMALL:
+        warnings.warn(f"the probe is not at its optimum: a gradient of {steepest:.1e} is left", stacklevel=2)
     both = found.x.reshape(shape).astype(np.float32)
     return Probe(mean, scale, both[:-1], both[-1])
 
