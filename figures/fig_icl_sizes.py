@@ -19,19 +19,19 @@ from icl_synth.prompts import sample_prompts
 TITLE = "Accuracy in context by the size of the model, at equal loss (Xie et al. 2022, Fig. 5)"
 DIFFERS = (
     "The paper's sizes are GPT-2 of 4, 12 and 16 layers, of which the last two end at the same loss; ours are "
-    "transformers of one recipe and .05 to 4.7 M parameters, each trained near its own best loss. Both loss and "
-    "accuracy are compared on the same documents and prompts, each size with the next larger. One training seed a "
+    "transformers of one recipe and .05 to 4.7 M parameters and two LSTMs, each trained near its own best loss. Both "
+    "loss and accuracy are compared on the same documents and prompts, each size with the next larger. One seed a "
     "size: intervals are over documents and prompts, and leave out what another seed would do, which is several points "
     "of accuracy where three seeds are known (`fig_icl_accuracy`). Losses count as equal here within .005 nats a "
     "token. *Holds* where at equal loss the larger model is better, intervals apart from zero; *partly* where the mean "
-    "is; *not found* where no two neighbours have equal losses. Vocabularies of 100 and 150 tokens are not run."
+    "is; *not found* where no two neighbours have equal losses."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, SHARE_OF_PROMPTS, EQUAL = 1118, 0.2, 0.005
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    return recipe.sizes
+    return recipe.sizes_of_both
 
 
 def compute(recipe: Recipe) -> pd.DataFrame:
@@ -50,7 +50,8 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         (k, n): sample_prompts(hmm, jax.random.fold_in(jax.random.key(PROMPT_SEED), 100 * k + n), number, n, k)
         for k, n in cells
     }
-    rows, before = [], None
+    rows: list[tuple] = []
+    before: dict[str, tuple] = {}  # of each kind, the next smaller one's losses and answers
     for one in tqdm(models, desc="sizes", unit="model"):
         loss, who = excess(one.model, documents), (one.name, parameters(one.model))
         right = {
@@ -58,14 +59,19 @@ def compute(recipe: Recipe) -> pd.DataFrame:
         }
         rows.append((*who, "excess", 0, 0, *estimate(loss)))
         rows += [(*who, "accuracy", *cell, *estimate(found)) for cell, found in right.items()]
-        if before:
-            rows.append((*who, "more_excess", 0, 0, *estimate(loss - before[0])))
-            rows += [(*who, "more_accuracy", k, n, *estimate(right[k, n] - before[1][k, n])) for k, n in most.items()]
-        before = loss, right
+        smaller = before.get(kind(one.name))
+        if smaller:
+            rows.append((*who, "more_excess", 0, 0, *estimate(loss - smaller[0])))
+            rows += [(*who, "more_accuracy", k, n, *estimate(right[k, n] - smaller[1][k, n])) for k, n in most.items()]
+        before[kind(one.name)] = loss, right
     columns = ["model", "parameters", "quantity", "example_length", "num_examples", "value", "half_width"]
     table = pd.DataFrame(rows, columns=columns)
     table.attrs["models"] = [one.record() for one in models]
     return table
+
+
+def kind(model: str) -> str:
+    return "LSTM" if model.startswith("LSTM") else "transformer"
 
 
 def published(k: int, n: int) -> pd.Series:
@@ -77,15 +83,24 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
     excesses = pick(rows, quantity="excess").set_index("model")
     for k, colour in zip(EXAMPLE_LENGTHS, ("#0072B2", "#009E73", "#E69F00", "#D55E00"), strict=True):
-        lines = pick(rows, quantity="accuracy", example_length=k)
-        zero, full = (lines[lines.num_examples == n] for n in (0, lines.num_examples.max()))
-        draw_line(left, full, "parameters", color=colour, marker="o", label=f"k = {k}, n = {full.num_examples.max()}")
-        draw_line(left, zero, "parameters", color=colour, marker="o", ls=":", mfc="white", label=f"k = {k}, n = 0")
-        draw_line(right, full.assign(excess=full.model.map(excesses.value)), "excess", color=colour, marker="o")
+        of_length = pick(rows, quantity="accuracy", example_length=k)
+        for shape, which in (("o", "transformer"), ("s", "LSTM")):
+            lines = of_length[of_length.model.map(kind) == which]
+            zero, full = (lines[lines.num_examples == n] for n in (0, lines.num_examples.max()))
+            labels = (f"k = {k}, n = {full.num_examples.max()}", f"k = {k}, n = 0") if shape == "o" else (None, None)
+            style = {"color": colour, "marker": shape}
+            draw_line(left, full, "parameters", **style, label=labels[0])
+            draw_line(left, zero, "parameters", **style, ls=":", mfc="white", label=labels[1])
+            draw_line(right, full.assign(excess=full.model.map(excesses.value)), "excess", **style)
     left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
     right.set(xscale="log", xlabel="loss above exact Bayes, nats a token")
-    from_left = [model.removeprefix("width ") for model in excesses.sort_values("value").index]
-    right.set_title(f"by loss, at the most examples (widths {', '.join(from_left)} from the left)", fontsize=9)
+    widths = {
+        which: ", ".join(model.split()[-1] for model in excesses.sort_values("value").index if kind(model) == which)
+        for which in ("transformer", "LSTM")
+    }
+    right.set_title(f"by loss; from the left widths {widths['transformer']}; LSTMs {widths['LSTM']}", fontsize=9)
+    left.plot([], [], "ko", label="transformers")
+    left.plot([], [], "ks", label="LSTMs")
     right.xaxis.set_minor_formatter("{x:g}")
     right.xaxis.set_major_formatter("{x:g}")
     right.tick_params(axis="x", which="both", labelsize=7)
@@ -99,7 +114,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     equal = [
         (small, large)
         for small, large in itertools.pairwise(names)
-        if abs(only(rows, model=large, quantity="more_excess").mean) < EQUAL
+        if kind(small) == kind(large) and abs(only(rows, model=large, quantity="more_excess").mean) < EQUAL
     ]
     for k in (5, 10):
         theirs = published(k, 64)

@@ -37,6 +37,7 @@ class Recipe:
     name: str
     models: dict[str, str]
     family: dict[str, str]  # transformers of one recipe from small to large
+    lstms: dict[str, str]  # and LSTMs
     seeds: tuple[int, ...]
     prompts: int
     documents: int
@@ -65,6 +66,11 @@ class Recipe:
     def sizes(self) -> Wanted:
         """The family, with one seed."""
         return Wanted(self.family, self.seeds[:1])
+
+    @property
+    def sizes_of_both(self) -> Wanted:
+        """The family and LSTMs of several sizes, with one seed."""
+        return Wanted(self.family | self.lstms, self.seeds[:1])
 
     @property
     def worlds(self) -> Wanted:
@@ -129,6 +135,7 @@ RECIPES = {
         "quick",
         {"transformer": "quick", "LSTM": "quick-lstm"},
         {"width 32": "quick-draft", "width 64": "quick"},
+        {"LSTM, width 128": "quick-lstm"},
         (0,),
         500,
         128,
@@ -145,6 +152,7 @@ RECIPES = {
         "small",
         {"transformer": "small", "LSTM": "small-lstm"},
         {f"width {config.model.width}": name for name, config in FAMILY.items()},
+        {"LSTM, width 64": "small-lstm-w64", "LSTM, width 128": "small-lstm"},
         (0, 1, 2),
         2500,
         512,
@@ -167,6 +175,7 @@ RECIPES = {
         "paper",
         PAPER_TRANSFORMERS | {"LSTM": "paper-lstm"},
         PAPER_TRANSFORMERS,
+        {"LSTM": "paper-lstm"},
         (0, 1, 2, 3, 4),
         2500,
         100,

@@ -213,6 +213,7 @@ TINY = {
     "quick-draft": _tiny(1500, 8, _TINIEST),
     "quick-lstm": _tiny(3800, 16, LSTMConfig()),
     "small-lstm": _tiny(5000, 16, LSTMConfig()),
+    "small-lstm-w64": _tiny(5000, 16, LSTMConfig(width=64)),
 }
 
 # transformers of one recipe and many sizes, 0.05 to 4.7 M parameters, for what depends on size; `small` is one of them

@@ -89,7 +89,21 @@ def toy(tmp_path_factory):
         }
         steps = {"4 steps": "toy-4", "8 steps": "toy"}
         yield Recipe(
-            "toy", kinds, family, (0, 1), 12, 16, formats, family, elsewhere, cold, concepts, vocabularies, steps, {}
+            "toy",
+            kinds,
+            family,
+            {"LSTM": "toy-lstm"},
+            (0, 1),
+            12,
+            16,
+            formats,
+            family,
+            elsewhere,
+            cold,
+            concepts,
+            vocabularies,
+            steps,
+            {},
         )
 
 
