@@ -29,7 +29,7 @@ HEADLINES = (
     ("fig_four_aspects", "exact Bayes, k = 10: labels may be random"),
     ("fig_four_aspects", "transformer, k = 5: labels may be random"),
     ("fig_icl_order", "transformer: accuracy depends on the order"),
-    ("fig_icl_concepts", "k = 10: with more concepts"),
+    ("fig_icl_concepts", "k = 5: with more concepts"),
     ("fig_icl_probe", "transformer: a linear probe of one layer"),
     ("fig_pruning_sparsity", "width 256: SparseGPT"),
     ("fig_pruning_bits", "width 256: at 3 bits"),
