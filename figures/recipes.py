@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from figures.lock import alone
-from icl_synth import checkpoints
+from icl_synth import checkpoints, layers
+from icl_synth.checkpoints import write_text
 from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, preset
+from icl_synth.provenance import device
 from icl_synth.train import TrainingError, read_metrics, run_directory, train
 
 
@@ -225,20 +228,49 @@ def configured(training: str, seed: int) -> TrainConfig:
     return dataclasses.replace(config, seed=config.seed + seed)
 
 
+def decided(config: TrainConfig) -> TrainConfig:
+    """The configuration with its precision decided; its folder is named by the one that leaves it open."""
+    return dataclasses.replace(config, precision=precision()) if config.precision == "auto" else config
+
+
+def precision() -> Literal["float32", "bfloat16"]:
+    """The precision of all runs here that leave it open: decided once for a machine, kept in runs/precision.json.
+
+    Were it timed for each run, other work beside some of them would mix precisions within a figure. What wins only by
+    luck does not win three times.
+    """
+    path = Path("runs") / "precision.json"
+    with alone(Path(f"{path}.lock")):
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if known.get("device") != device():
+            choices = [layers.choose_precision("auto") for _ in range(3)]
+            slow = [choice for choice in choices if choice[0] == "float32"]
+            chosen, why = slow[0] if slow else choices[0]
+            known = {"device": device(), "precision": chosen, "why": why}
+            write_text(path, json.dumps(known, indent=2) + "\n")
+        return known["precision"]
+
+
 def is_trained(out: Path) -> bool:
     return (out / "model" / "config.json").exists()
 
 
+def trained_in(training: str, seed: int) -> Path:
+    """The folder of a run, trained now where it is not yet; an interrupted one goes on where it stopped."""
+    config = configured(training, seed)
+    out = run_directory(config, training)
+    if not is_trained(out):
+        with alone(Path(f"{out}.lock")):
+            if not is_trained(out):
+                train(decided(config), out)
+    return out
+
+
 def trained(wanted: Wanted) -> list[Trained]:
-    """Every model that is wanted, trained now where it is not yet; an interrupted run goes on where it stopped."""
+    """Every model that is wanted, trained now where it is not yet."""
     found = []
     for name, training, seed in wanted.runs:
-        config = configured(training, seed)
-        out = run_directory(config, training)
-        if not is_trained(out):
-            with alone(Path(f"{out}.lock")):
-                if not is_trained(out):
-                    train(config, out)
+        config, out = configured(training, seed), trained_in(training, seed)
         try:
             model = checkpoints.load(out / "model")
         except ValueError as error:
@@ -249,3 +281,7 @@ def trained(wanted: Wanted) -> list[Trained]:
     if len(precisions) > 1:
         raise TrainingError(f"runs of one figure mix precisions {precisions}: remove the odd ones from runs/")
     return found
+
+
+if __name__ == "__main__":  # python -m figures.recipes PRESET SEED trains that run, for workers.py
+    trained_in(sys.argv[1], int(sys.argv[2]))

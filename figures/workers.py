@@ -40,22 +40,24 @@ def make_all(modules: dict[str, ModuleType], recipe: Recipe, jobs: int) -> list[
     figures = [Task(name, ["figures", name, "--preset", recipe.name]) for name in modules]
     apart = [task for task in figures if task.name not in TIMED]
     timed = [task for task in figures if task.name in TIMED]
-    failed = run(missing(modules, recipe), jobs, "training")
+    left = missing(modules, recipe)
+    if left:  # in a process of its own: on an accelerator this one must not hold any memory
+        subprocess.run([sys.executable, "-c", "from figures.recipes import precision; precision()"], check=True)
+    failed = run(left, jobs, "training")
     return failed + run(apart, jobs, "figures") + run(timed, 1, "figures that measure time")
 
 
 def missing(modules: dict[str, ModuleType], recipe: Recipe) -> list[Task]:
-    """A training command for every run that the figures stand on and that is not there; the longest first."""
+    """A command for every run that the figures stand on and that is not there; the longest first."""
     found = {}
     for module in modules.values():
         for _, training, seed in module.wanted(recipe).runs:
             config = configured(training, seed)
             out = run_directory(config, training)
             if not is_trained(out):
-                arguments = ["--preset", training, "--seed", str(config.seed), "--out", str(out)]
-                found[out] = config.steps * config.model.depth * config.model.width**2, arguments
+                found[out] = config.steps * config.model.depth * config.model.width**2, [training, str(seed)]
     longest = sorted(found, key=lambda out: -found[out][0])
-    return [Task(out.name, ["icl_synth.train", *found[out][1]]) for out in longest]
+    return [Task(out.name, ["figures.recipes", *found[out][1]]) for out in longest]
 
 
 def run(tasks: Iterable[Task], jobs: int, what: str) -> list[Failure]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from figures import workers
+from figures import recipes, workers
 from figures.recipes import RECIPES, Wanted
 from icl_synth.config import preset
 from icl_synth.train import run_directory
@@ -48,10 +48,18 @@ def test_missing_runs_are_listed_once_the_longest_first(folder):
     here.mkdir(parents=True)
     (here / "config.json").write_text("{}")
     tasks = workers.missing({"one": module, "two": other}, RECIPES["quick"])
-    asked = [" ".join(task.command) for task in tasks]
-    assert [line.split(" --out")[0] for line in asked] == [
-        "icl_synth.train --preset quick --seed 0",
-        "icl_synth.train --preset quick-draft --seed 0",
-        "icl_synth.train --preset quick-draft --seed 1",
+    assert [" ".join(task.command) for task in tasks] == [
+        "figures.recipes quick 0",
+        "figures.recipes quick-draft 0",
+        "figures.recipes quick-draft 1",
     ]
-    assert f"--out {run_directory(preset('quick'), 'quick')}" in asked[0]
+    assert tasks[0].name == run_directory(preset("quick"), "quick").name
+
+
+def test_one_precision_is_chosen_for_all_runs_however_timings_differ(folder, monkeypatch):
+    timed = iter(["bfloat16", "float32", "bfloat16", "bfloat16", "bfloat16", "bfloat16"])
+    monkeypatch.setattr("icl_synth.layers.choose_precision", lambda asked: (next(timed), "a timing"))
+    assert [recipes.precision() for _ in range(3)] == ["float32"] * 3  # the first three timings, then what was kept
+    assert recipes.decided(preset("quick")).precision == "float32"
+    monkeypatch.setattr(recipes, "device", lambda: "another machine")
+    assert recipes.precision() == "bfloat16"
