@@ -202,7 +202,8 @@ def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> Trai
     icl_synth.pretrained`, seed 0, alone on the machine: quick 0.025 in 3.9, quick-draft 0.537 in 0.4; beside other
     work: quick-lstm 0.035 in 4.2. By `python -m figures --preset small`, three seeds: small 0.019 to 0.020, small-lstm
     0.027 to 0.029, the rest of the family, seed 0 on two cores of an AMD EPYC, 0.089, 0.025, 0.016, 0.015 and 0.015
-    from width 32 to 256; minutes, with other runs beside them, are in the provenance of figures/out/small.
+    from width 32 to 256, small-lstm-w64 0.121; minutes, with other runs beside them, are in the provenance of
+    figures/out/small, and so is what the sweeps below gave.
     """
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 
