@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from figures import claims, record, workers
-from figures.lock import alone
+from figures.programs import keep_compiled
 from figures.recipes import RECIPES, Recipe
+from figures.sources import drawing_hash, rows_hash
 from icl_synth import devices
 from icl_synth.checkpoints import write_text
 from icl_synth.config import preset
+from icl_synth.lock import alone
 
 MODULES = sorted(path.stem for path in Path(__file__).parent.glob("fig_*.py"))
 
@@ -53,9 +55,9 @@ def listing(modules: dict[str, ModuleType]) -> str:
         lines += ["", f"{name}: {module.TITLE}"]
         shown = None
         for preset_name, recipe in RECIPES.items():
-            known = record.read_provenance(name, preset_name)
-            lines.append(f"  {preset_name:6}  {record.state(name, module, recipe):11}  {took(known, module, recipe)}")
-            shown = preset_name if known else shown
+            known, state = record.read_provenance(name, preset_name), record.state(name, module, recipe)
+            lines.append(f"  {preset_name:6}  {state:11}  {took(known, module, recipe)}")
+            shown = preset_name if state in ("fresh", "to be drawn") else shown  # today's claims may not fit old rows
         if shown:
             lines += [f"    {claim.claim}" for claim in module.claims(record.read_rows(name, shown))]
     return "\n".join(lines[1:])
@@ -73,9 +75,13 @@ def took(known: dict[str, Any] | None, module: ModuleType, recipe: Recipe) -> st
     return f"some {np.median(spent):.0f} minutes, as others, and {runs} training runs where they are not made yet"
 
 
+def lock_of(name: str, recipe: Recipe) -> Path:
+    return Path("runs") / f"{name}-{recipe.name}.lock"
+
+
 def bring_up_to_date(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     """Compute and draw what is not recorded from today's code."""
-    with alone(Path("runs") / f"{name}-{recipe.name}.lock"):
+    with alone(lock_of(name, recipe)):
         state = record.state(name, module, recipe)
         if state == "to be drawn":
             record.redraw(name, module, recipe.name)
@@ -121,7 +127,8 @@ def follow(arguments: argparse.Namespace) -> None:
         for name, module in modules.items():
             if not record.read_provenance(name, recipe.name):
                 sys.exit(f"error: {name} has no recorded rows of preset {recipe.name}: make it without --redraw first")
-            record.redraw(name, module, recipe.name)
+            with alone(lock_of(name, recipe)):
+                record.redraw(name, module, recipe.name)
         return
     if arguments.jobs < 1:
         sys.exit(f"error: --jobs must be at least 1, got {arguments.jobs}")
@@ -132,6 +139,9 @@ def follow(arguments: argparse.Namespace) -> None:
             sys.exit("stopped; the same command goes on from there")
         finish(modules, recipe, {one.name: one.why for one in failures})
         return
+    for module in modules.values():  # read now the files that were imported now: they may change in the hours below
+        rows_hash(module, recipe), drawing_hash(module)
+    keep_compiled()
     batches = [preset(name).batch for module in modules.values() for name in module.wanted(recipe).presets.values()]
     devices.start(devices.Devices(), math.gcd(*batches))
     command = f"python -m figures {' '.join(arguments.names)} --preset {recipe.name}".replace("  ", " ")

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from decoding.drafts import PromptLookup
 from decoding.readers import BayesReader, as_reader
 from figures import decoding
-from figures.claims import Claim, judged
+from figures.claims import Claim, judged, no_more
 from figures.decoding import COLOURS, PAPER, acceptance, log_probs, ngrams, pair, published
 from figures.recipes import Recipe, Wanted, trained
-from icl_synth.evaluate import estimate
+from icl_synth.evaluate import Estimate, estimate
 from icl_synth.prompts import sample_prompts
 
 TITLE = "Acceptance as a prompt reveals its concept, and by temperature"
@@ -23,7 +23,8 @@ DIFFERS = (
     "exactly the sum of min(p, q). Exact Bayes reads prompts as documents, with smoothing .001, since spliced "
     "examples are impossible otherwise. The target is the largest transformer. *Holds* where acceptance in the last "
     "example is above the first's by more than the interval of their paired difference, *partly* where only the mean "
-    "is; of the control it is claimed that it does not grow. The right panel reads held-back documents; the paper's "
+    "is; of the control it is claimed that it does not grow: its whole interval must lie at zero or below. The right "
+    "panel reads held-back documents; the paper's "
     "models are T5 on text, where temperature 0 accepts more than temperature 1."
 )
 PUBLISHED = decoding.PUBLISHED
@@ -108,7 +109,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 "no claim of a paper's",
                 f"{curve.iloc[0]:.3f} → {curve.iloc[-1]:.3f} over {len(curve)} examples, "
                 f"by {line['value']:.3f} ± {line['half_width']:.3f}",
-                judged(line["value"] <= line["half_width"])
+                no_more(Estimate(line["value"], line["half_width"]), 0.0)
                 if control
                 else judged(line["value"] - line["half_width"] > 0, line["value"] > 0),
             )

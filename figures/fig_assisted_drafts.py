@@ -34,7 +34,8 @@ DIFFERS = (
     "bits an element over 32. Lines are the greatest speed-up over gamma by Leviathan et al.'s formula, verifying "
     "free; the measured speed-ups beside them pay for verifying. The right panel generates with each draft at its "
     "optimal schedule, and with the first draft at every schedule, greedily. The paper's bigram draft accepts about "
-    "a fifth. *Holds* for compressed copies: acceptance above the smallest trained draft's, intervals apart."
+    "a fifth. *Holds* for compressed copies: acceptance above the smallest trained draft's, intervals apart. A draft "
+    "pays from 1.1x on, *partly* from 1.05x: less is not told from none in one run."
 )
 PUBLISHED = decoding.PUBLISHED
 PRUNINGS = {"target, 50 % pruned": Pruning(sparsity=0.5), "target, 2:4": Pruning(pattern=(2, 4)),
@@ -195,7 +196,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             "a bigram table is a draft that pays",
             "1.25x at gamma = 3, alpha about .2 (Leviathan et al.)",
             f"{found.measured['bigrams']:.2f}x, alpha {found.acceptance['bigrams']:.2f} at temperature 1",
-            judged(found.measured["bigrams"] >= 1.1, found.measured["bigrams"] > 1),
+            judged(found.measured["bigrams"] >= 1.1, found.measured["bigrams"] >= 1.05),
         )
     )
     sizes = [str(n) for n in found.index if kind(str(n)) == 0 and n != "LSTM"]

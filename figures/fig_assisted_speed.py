@@ -34,13 +34,14 @@ DIFFERS = (
     "plain generation of the same model. Texts are two prompts of 32 tokens, one after another, and the 96 tokens that "
     "follow, the first of them, which the prefill gives, left out of all times; acceptance is that of these texts. "
     "Greedy texts are accepted far more often than documents: what the target finds likeliest again and again is easy "
-    "to guess. *Holds* where every gamma is within 10 % of the prediction, *partly* where half of them are."
+    "to guess. A prediction *holds* where every gamma is within 10 % of it, *partly* where half of them are; a "
+    "speed-up *holds* from the least that Leviathan et al. report for T5 on, 2x, at the best gamma, *partly* above one."
 )
 PUBLISHED = decoding.PUBLISHED
 GAMMAS = (1, 3, 5, 8)
 PROMPTS, PROMPT, NEW, REPEATS = 2, 32, 96, 5
 LARGE = 512, 8, 128  # width and depth of the large target, width of its draft
-WITHIN = 0.1
+WITHIN, LEAST = 0.1, 2.0
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -249,7 +250,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                     "2 to 3.4x (Leviathan et al., T5), up to 2x, 3x in int8 (post)",
                     f"{measured[best]:.2f}x at gamma = {best}, alpha = {alpha[best]:.2f}; over plain float32 "
                     f"{measured[best] * pick(rows, name, mode, 'more')[0]:.2f}x",
-                    judged(measured[best] >= 1.5, measured[best] > 1),
+                    judged(measured[best] >= LEAST, measured[best] > 1),
                 )
             )
     return table

@@ -84,15 +84,15 @@ def plot(rows: pd.DataFrame) -> Figure:
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """One exponent for a block; the bits of MSFP12."""
     work = rows[(rows.format == "msfp12") & (rows.quantity == "operations")].set_index("part").value
-    meetings = work["exponent_sums"]
+    meetings = work["exponent_sums"]  # of two blocks
     sizes = rows[rows.quantity.isin(["computed", "packed"])].pivot(index="format", columns="quantity", values="value")
     off = float((sizes.packed - sizes.computed).abs().max())
     return [
         Claim(
             "two blocks of 16 meet in a fixed-point product and one operation on exponents",
             "16 integer products, 15 integer sums, 1 sum of exponents (MSFP)",
-            f"{work['integer_products'] / meetings:g} integer products, {work['integer_sums'] / meetings:g} integer "
-            f"sums, {meetings / meetings:g} sum of exponents, {work['float_products']:g} float products",
+            f"{work['integer_products'] / meetings:g} integer products and {work['integer_sums'] / meetings:g} integer "
+            f"sums to each sum of exponents; {work['float_products']:g} float products",
             judged(work["float_products"] == 0 and work["integer_sums"] == 15 * meetings),
         ),
         Claim(

@@ -193,7 +193,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     margin = (value[least.index] - least).min()
     table.append(
         Claim(
-            "no distribution of numbers brings the formats with integer elements below the bound",
+            "the formats with integer elements stay above their lower bound (normal numbers here)",
             "theorem 1 (Rouhani et al. 2023)",
             f"{margin:.1f} dB or more above it over {len(least)} formats",
             judged(margin > 0),

@@ -15,14 +15,15 @@ from icl_synth.checkpoints import write_text
 
 NOTEBOOKS = ROOT / "notebooks"
 MARK = "outputs_of"  # in the notebook's metadata
-ROWS = re.compile(r'read_rows\("(\w+)", "(\w+)"\)')
+ROWS = re.compile(r'read_rows\("?(\w+)"?, "(\w+)"\)')
 
 
 def sources(notebook: NotebookNode) -> str:
-    """A hash of the code cells and of the recorded rows that they read by name."""
+    """A hash of the code cells and of the recorded rows that they read: one figure's by its name, else all."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    rows = sorted({OUT / preset / f"{name}.csv" for cell in code for name, preset in ROWS.findall(cell)})
-    return digest(*(cell.encode() for cell in code), *(path.read_bytes() for path in rows))
+    read = [(name if name.startswith("fig_") else "*", preset) for cell in code for name, preset in ROWS.findall(cell)]
+    rows = {path for name, preset in read for path in (OUT / preset).glob(f"{name}.csv")}
+    return digest(*(cell.encode() for cell in code), *(path.read_bytes() for path in sorted(rows)))
 
 
 def execute(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""How many compiled programs a process may hold: each takes memory maps, of which Linux gives a process 65,530."""
+"""Compiled programs: kept on disk for all figures, and not too many in a process.
+
+Each takes memory maps, of which Linux gives a process 65,530.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,17 @@ import jax
 
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 30_000  # past 65,530 XLA ends the process
+COMPILED = Path("runs") / "compiled"
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs in runs/compiled: figures share most of theirs, and at small sizes compiling is the work.
+
+    Does nothing where the environment names another place (JAX_COMPILATION_CACHE_DIR).
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def forget_if_many() -> None:

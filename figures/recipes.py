@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from figures.lock import alone
+from figures.programs import keep_compiled
 from icl_synth import checkpoints, layers
 from icl_synth.checkpoints import write_text
-from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, preset
+from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, first_of_its_kind, preset
+from icl_synth.lock import alone
 from icl_synth.provenance import device
 from icl_synth.train import TrainingError, read_metrics, run_directory, train
 
@@ -251,18 +252,22 @@ def precision() -> Literal["float32", "bfloat16"]:
         return known["precision"]
 
 
+def folder(training: str, seed: int) -> Path:
+    """Where a run is, trained or not."""
+    return run_directory(configured(training, seed), first_of_its_kind(training))
+
+
 def is_trained(out: Path) -> bool:
     return (out / "model" / "config.json").exists()
 
 
 def trained_in(training: str, seed: int) -> Path:
     """The folder of a run, trained now where it is not yet; an interrupted one goes on where it stopped."""
-    config = configured(training, seed)
-    out = run_directory(config, training)
+    out = folder(training, seed)
     if not is_trained(out):
         with alone(Path(f"{out}.lock")):
             if not is_trained(out):
-                train(decided(config), out)
+                train(decided(configured(training, seed)), out)
     return out
 
 
@@ -284,4 +289,5 @@ def trained(wanted: Wanted) -> list[Trained]:
 
 
 if __name__ == "__main__":  # python -m figures.recipes PRESET SEED trains that run, for workers.py
+    keep_compiled()
     trained_in(sys.argv[1], int(sys.argv[2]))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from figures.programs import forget_if_many
 from figures.recipes import Recipe, trained
-from figures.sources import HERE, STYLE, drawing_hash, rows_hash
+from figures.sources import HERE, STYLE, digest, drawing_hash, rows_hash
 from icl_synth.checkpoints import write_atomically, write_text
 from icl_synth.config import preset
 from icl_synth.provenance import commit, device
@@ -39,10 +39,10 @@ def read_rows(name: str, preset_name: str) -> pd.DataFrame:
 
 def state(name: str, module: ModuleType, recipe: Recipe) -> State:
     """Whether rows are there and come from today's code, and whether today's code drew them."""
-    known = read_provenance(name, recipe.name)
-    if known is None or not (directory(recipe.name) / f"{name}.csv").exists():
+    known, rows = read_provenance(name, recipe.name), directory(recipe.name) / f"{name}.csv"
+    if known is None or not rows.exists():
         return "missing"
-    if known["sources"] != rows_hash(module, recipe):
+    if known["sources"] != rows_hash(module, recipe) or known["rows"] != digest(rows.read_bytes()):
         return "stale"
     pictures = all((directory(recipe.name) / f"{name}{suffix}").exists() for suffix in (".png", ".pdf"))
     return "fresh" if pictures and known["drawing"] == drawing_hash(module) else "to be drawn"
@@ -56,7 +56,8 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
     sources, started = rows_hash(module, recipe), time.perf_counter()  # before: files may change while it runs
     rows = module.compute(recipe)
     minutes = (time.perf_counter() - started) / 60
-    write_text(directory(recipe.name) / f"{name}.csv", rows.to_csv(index=False))
+    text = rows.to_csv(index=False)
+    write_text(directory(recipe.name) / f"{name}.csv", text)
     draw(name, module, recipe.name)
     provenance = {
         "figure": name,
@@ -70,6 +71,7 @@ def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
         "jax": jax.__version__,
+        "rows": digest(text.encode()),
         "sources": sources,
         "drawing": drawing_hash(module),
     }

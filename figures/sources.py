@@ -7,6 +7,7 @@ figure says in TITLE and DIFFERS.
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -21,9 +22,10 @@ ROOT = HERE.parent
 PAPER_VALUES = HERE / "paper_values"
 STYLE = HERE / "house.mplstyle"
 PACKAGES = ("icl_synth", "compression", "decoding", "figures")
-# these change no row; of recipes and presets the values count, which are hashed instead of their text
-NO_ROWS = ("figures/record.py", "figures/claims.py", "figures/lock.py", "figures/sources.py")
-BY_VALUE = ("figures/recipes.py", "icl_synth/config.py")
+# these change no row
+NO_ROWS = ("figures/record.py", "figures/claims.py", "figures/programs.py", "figures/sources.py", "icl_synth/lock.py")
+# of recipes and presets the values count, which are hashed instead of their text, and of their code these alone
+BY_VALUE = {"figures/recipes.py": (), "icl_synth/config.py": ("DataConfig",)}
 PROSE = ("TITLE", "DIFFERS")
 
 
@@ -31,7 +33,7 @@ def rows_hash(module: ModuleType, recipe: Recipe) -> str:
     """Changes when code, training presets, seeds or sizes that the rows depend on change."""
     wanted = module.wanted(recipe)
     values = {
-        "training": {name: dataclasses.asdict(preset(training)) for name, training in wanted.presets.items()},
+        "training": [[name, dataclasses.asdict(preset(training))] for name, training in wanted.presets.items()],
         "seeds": wanted.seeds,
         "sizes": [recipe.prompts, recipe.documents, recipe.formats],
         "figure": ast.dump(ast.Module(computing(parse(path_of(module))), [])),
@@ -55,9 +57,13 @@ def digest(*parts: bytes) -> str:
     return found.hexdigest()
 
 
+@functools.cache
 def content(path: Path) -> bytes:
-    """A file; of Python, the code without its prose."""
-    return ast.dump(parse(path)).encode() if path.suffix == ".py" else path.read_bytes()
+    """A file; of Python, the code without its prose, or the part of it that counts."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    tree, name = parse(path), path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+    return ast.dump(ast.Module(computing(tree, BY_VALUE[name]), []) if name in BY_VALUE else tree).encode()
 
 
 def path_of(module: ModuleType) -> Path:
@@ -65,7 +71,9 @@ def path_of(module: ModuleType) -> Path:
     return Path(module.__file__)
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
+    """The file's code, as it was when this process first asked."""
     return without_prose(path.read_text())
 
 
@@ -101,8 +109,10 @@ def _defines(part: ast.stmt) -> Iterator[str]:
         yield part.name
     elif isinstance(part, ast.Import | ast.ImportFrom):
         yield from ((one.asname or one.name).split(".")[0] for one in part.names)
-    else:
-        yield from (one.id for one in ast.walk(part) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store))
+    else:  # the variables of a comprehension are its own
+        targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", part)]
+        names = (one for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+        yield from (one.id for one in names if isinstance(one.ctx, ast.Store))
 
 
 def imported(module: ModuleType, roots: Iterable[str] = ("wanted", "compute")) -> list[Path]:
@@ -115,7 +125,7 @@ def imported(module: ModuleType, roots: Iterable[str] = ("wanted", "compute")) -
             found.add(path)
             left += _files(parse(path).body)
     found |= {model for path in found for model in path.parent.glob("*/model.safetensors") if path.stem == "__init__"}
-    return sorted(path for path in found if path.relative_to(ROOT).as_posix() not in BY_VALUE)
+    return sorted(path for path in found if BY_VALUE.get(path.relative_to(ROOT).as_posix()) != ())
 
 
 def _files(body: list[ast.stmt]) -> Iterator[Path]:

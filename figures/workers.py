@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from figures.recipes import Recipe, configured, is_trained
-from icl_synth.train import run_directory
+from figures.recipes import Recipe, configured, folder, is_trained
 
 TIMED = ("fig_assisted_batch", "fig_assisted_drafts", "fig_assisted_speed")  # what they measure other work would spoil
 LOGS = Path("runs") / "logs"
@@ -52,8 +51,7 @@ def missing(modules: dict[str, ModuleType], recipe: Recipe) -> list[Task]:
     found = {}
     for module in modules.values():
         for _, training, seed in module.wanted(recipe).runs:
-            config = configured(training, seed)
-            out = run_directory(config, training)
+            config, out = configured(training, seed), folder(training, seed)
             if not is_trained(out):
                 found[out] = config.steps * config.model.depth * config.model.width**2, [training, str(seed)]
     longest = sorted(found, key=lambda out: -found[out][0])
@@ -65,13 +63,14 @@ def run(tasks: Iterable[Task], jobs: int, what: str) -> list[Failure]:
     LOGS.mkdir(parents=True, exist_ok=True)
     left, failed = list(tasks), []
     running: dict[int, tuple[Task, subprocess.Popen]] = {}  # by the share of the cores that a task has
-    with tqdm(total=len(left), desc=what, unit="task", disable=not left) as bar:
+    with tqdm(total=len(left), desc=what, unit="task", mininterval=1, disable=not left) as bar:
         while left or running:
             for share in range(jobs):
                 if share not in running and left:
                     running[share] = (left[0], start(left[0], share, jobs))
                     left = left[1:]
-            bar.set_postfix_str(", ".join(task.name for task, _ in running.values()))
+            bar.set_postfix_str(", ".join(task.name for task, _ in running.values()), refresh=False)
+            bar.update(0)
             for share, (task, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[share]

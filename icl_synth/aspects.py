@@ -42,14 +42,20 @@ def outside(hmm: ConceptHMM) -> Int[np.ndarray, " N"]:
     return never
 
 
+def examples_in(tokens: Int[Array | np.ndarray, "B L"], example_length: int) -> int:
+    """How many whole examples prompts hold. Raises ValueError where they are not of such examples."""
+    count, rest = divmod(tokens.shape[1] - example_length + 1, max(example_length, 2) + 1)
+    if example_length < 2 or count < 0 or rest:
+        raise ValueError(f"{tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
+    return count
+
+
 def examples_of(prompts: Prompts, example_length: int) -> tuple[Int[Array, "B N K"], Int[Array, "B J"]]:
     """The whole examples [prompts examples K tokens], and the test input of J = K - 1 tokens.
 
     Raises ValueError where the prompts are not of such examples.
     """
-    count, rest = divmod(prompts.tokens.shape[1] - example_length + 1, example_length + 1)
-    if count < 0 or rest:
-        raise ValueError(f"{prompts.tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
+    count = examples_in(prompts.tokens, example_length)
     shown = prompts.tokens[:, : count * (example_length + 1)].reshape(-1, count, example_length + 1)
     return shown[:, :, :-1], prompts.tokens[:, count * (example_length + 1) :]
 
@@ -134,6 +140,7 @@ def read(hmm: ConceptHMM, belief: bayes.Belief, tokens: Int[Array, "B K"]) -> tu
     return belief, total
 
 
+@bayes.checked
 @functools.partial(jax.jit, static_argnames="example_length")
 def robust_log_probs(
     hmm: ConceptHMM, tokens: Int[Array | np.ndarray, "B L"], example_length: int, noise: bayes.Smoothing = NOISE
@@ -142,11 +149,10 @@ def robust_log_probs(
 
     As `bayes.prompt_log_probs`, but a share `noise` of examples has a label that means nothing, and as many are noise
     altogether, each of their tokens uniform over the vocabulary. What the shown labels say of the concept is then
-    weighed against what the inputs say. Raises ValueError where L is no prompt's length.
+    weighed against what the inputs say. Raises ValueError where L is no prompt's length and for noise
+    outside [0, 1/2]; without noise a prompt that the world cannot make has no defined answer.
     """
-    count, rest = divmod(tokens.shape[1] - example_length + 1, example_length + 1)
-    if count < 0 or rest:
-        raise ValueError(f"{tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
+    count = examples_in(tokens, example_length)
     pairs = with_known_starts(hmm)
     uniform = -jnp.log(hmm.vocab_size)
 

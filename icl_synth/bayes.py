@@ -7,20 +7,38 @@ can still take over when an impossible move rules out the leader.
 
 All functions: the concept is uniform a priori; log-probabilities are in nats; `smoothing` replaces each transition
 T by (1 - smoothing) * T + smoothing / (E * P), which gives spliced prompts a likelihood above zero. An impossible
-token has log-probability -inf, never NaN, and so has every token after it: no prediction is defined there.
+token has log-probability -inf, never NaN, and so has every token after it: no prediction is defined there. Functions
+of whole documents or prompts raise ValueError for a smoothing outside [0, 1].
 """
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from icl_synth import checks
 from icl_synth.concept_hmm import ConceptHMM
 
 Smoothing = float | Float[Array, ""]
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # a GPU's default keeps ten bits
+
+
+def checked(function: Callable) -> Callable:
+    """The compiled function behind a look at its smoothing or noise, which inside would be traced."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def look(*arguments, **named):
+        given = signature.bind(*arguments, **named).arguments
+        checks.within(0, 1, smoothing=given.get("smoothing", 0.0))
+        checks.within(0, 0.5, noise=given.get("noise", 0.0))
+        return function(*arguments, **named)
+
+    return look
 
 
 class Belief(NamedTuple):
@@ -66,6 +84,7 @@ def predict(hmm: ConceptHMM, belief: Belief) -> Float[Array, "B V"]:
     return jnp.where(belief.possible[:, None], log_probs, -jnp.inf)
 
 
+@checked
 @jax.jit
 def token_log_likelihoods(
     hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0
@@ -79,6 +98,7 @@ def token_log_likelihoods(
     return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].T
 
 
+@checked
 @jax.jit
 def next_token_log_probs(
     hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0
@@ -92,6 +112,7 @@ def next_token_log_probs(
     return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].swapaxes(0, 1)
 
 
+@checked
 @jax.jit
 def concept_posterior(hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smoothing = 0.0) -> Float[Array, "B L C"]:
     """p(concept | x_<=t) at position t. From an impossible token on, the last defined posterior stays."""
@@ -103,6 +124,7 @@ def concept_posterior(hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: Smo
     return jax.lax.scan(step, prior(hmm, len(tokens)), tokens.T)[1].swapaxes(0, 1)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames="example_length")
 def prompt_log_probs(
     hmm: ConceptHMM, tokens: Int[Array, "B L"], example_length: int, smoothing: Smoothing = 0.0
@@ -113,7 +135,7 @@ def prompt_log_probs(
     each starts afresh with a uniform entity; and that all share one concept and one unknown start property, uniform
     over 1..P-1. Tokens as from `prompts.sample_prompts`. Raises ValueError where L is no prompt's length.
     """
-    n, rest = divmod(tokens.shape[1] + 2, example_length + 1)
+    n, rest = divmod(tokens.shape[1] + 2, max(example_length, 2) + 1)
     if example_length < 2 or rest or n < 1:
         raise ValueError(f"{tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
 

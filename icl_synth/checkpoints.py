@@ -190,8 +190,10 @@ def load_masks(directory: Path | str, weights: Weights) -> Masks:
         raise FileNotFoundError(f"{path} is missing: {directory} was not written by compression.apply")
     masks = load_file(path)
     for name, mask in masks.items():
-        if name not in weights or weights[name].shape != mask.shape:
-            raise ValueError(f"{path}: the mask {name} {mask.shape} fits no weight of the model beside it")
+        if name not in weights or weights[name].shape != mask.shape or mask.dtype != bool:
+            raise ValueError(
+                f"{path}: the mask {name}, {mask.dtype} {mask.shape}, fits no weight of the model beside it"
+            )
         if np.asarray(weights[name])[~mask].any():
             raise ValueError(f"{path}: the model beside it has weights at places that the mask {name} drops")
     return masks

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int, Int64, Key
 from numpy import ndarray
 
+from icl_synth import checks
+
 OFFICIAL_SEED = 1111
 OFFICIAL_ENTITY_SEED = 1114
 OFFICIAL_CONCEPTS = 10
@@ -30,7 +32,8 @@ class ConceptHMM:
     `memory` holds the token that each (entity, property) emits. `entity_transitions` is one matrix that all
     concepts share, or one for each. `vocab_size` defaults to the largest token of the memory plus one.
 
-    A pytree: jit, vmap and grad take it whole. Raises ValueError where shapes or the vocabulary do not agree.
+    A pytree: jit, vmap and grad take it whole. Raises ValueError where shapes or the vocabulary do not agree, where a
+    world is empty, and where rows or starts are no distributions.
     """
 
     memory: Int[Array, "E P"]
@@ -55,7 +58,10 @@ class ConceptHMM:
             if getattr(self, name).shape not in shapes:
                 expected = " or ".join(map(str, shapes))
                 raise ValueError(f"{name} must have shape {expected}, got {getattr(self, name).shape}")
-        if isinstance(self.memory, jax.core.Tracer):
+        checks.at_least(1, concepts=C, entities=E, properties=P)
+        for name, axes in (("property_transitions", (-1,)), ("entity_transitions", (-1,)), ("start", (-2, -1))):
+            checks.distributions(name, getattr(self, name), axes)
+        if checks.traced(self.memory):
             if self.vocab_size is None:
                 raise ValueError("vocab_size must be given where memory is traced")
             return
@@ -83,7 +89,14 @@ class ConceptHMM:
         return self.entity_transitions.ndim == 2
 
     def select(self, concepts: slice | list[int]) -> "ConceptHMM":
-        """The same world with only some of its concepts, in the order given."""
+        """The same world with only some of its concepts, in the order given.
+
+        Raises ValueError for a concept that is not there, and where none is left.
+        """
+        C = self.num_concepts
+        listed = range(C)[concepts] if isinstance(concepts, slice) else concepts
+        if not len(listed) or not all(-C <= concept < C for concept in listed):
+            raise ValueError(f"concepts {concepts} are not some of this world's {C}")
         index = concepts if isinstance(concepts, slice) else np.asarray(concepts, int)
         return dataclasses.replace(
             self,
@@ -179,7 +192,8 @@ def _mixed_permutations(
     weight_key, permutation_key = jax.random.split(key)
     logits = jax.random.uniform(weight_key, (matrices, permutations), minval=-0.5, maxval=0.5) / temperature
     shuffled = jax.random.uniform(permutation_key, (matrices, permutations, size)).argsort(-1)
-    return jnp.einsum("mn,mnij->mij", jax.nn.softmax(logits), jax.nn.one_hot(shuffled, size))
+    mixed = functools.partial(jnp.einsum, "mn,mnij->mij", precision=jax.lax.Precision.HIGHEST)  # one world anywhere
+    return mixed(jax.nn.softmax(logits), jax.nn.one_hot(shuffled, size))
 
 
 class OfficialParameters(NamedTuple):

@@ -1,11 +1,13 @@
 """What a training run is, and the named presets: the lab record of what was tried and what it gave."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from icl_synth import checks
 from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, sample_concept_hmm
 from icl_synth.layers import Precision
 from icl_synth.lstm import LSTMConfig
@@ -39,10 +41,11 @@ class DataConfig:
     """Tokens in a document of a finite data set, cut into sequences of `length`."""
 
     def __post_init__(self):
-        if self.length < 2:
-            raise ValueError(f"data.length must be at least 2, got {self.length}")
-        if self.documents < 0:
-            raise ValueError(f"data.documents must be 0 (always fresh) or more, got {self.documents}")
+        checks.choices(self, "data.")
+        for name, least in (("vocab_size", 2), ("concepts", 1), ("entities", 1), ("properties", 2), ("length", 2),
+                            ("documents", 0), ("document_length", 1)):  # fmt: skip
+            checks.at_least(least, **{f"data.{name}": getattr(self, name)})
+        checks.within(0, 1, **{"data.entity_persistence": self.entity_persistence})
         if self.documents and self.document_length % self.length:
             raise ValueError(f"data.document_length {self.document_length} is not a multiple of length {self.length}")
         drawn, sizes = self.world in ("random", "cold"), (self.concepts, self.entities, self.properties)
@@ -102,16 +105,15 @@ class OptimizerConfig:
     """Largest global norm of a gradient."""
 
     def __post_init__(self):
+        checks.choices(self, "optimizer.")
         for name in ("learning_rate", "muon_learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
+            checks.positive(**{f"optimizer.{name}": getattr(self, name)})
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"optimizer.weight_decay must be 0 or more, got {self.weight_decay}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"optimizer.warmup_steps must be 0 or more, got {self.warmup_steps}")
+        checks.at_least(0, **{"optimizer.warmup_steps": self.warmup_steps})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +140,9 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
 
     def __post_init__(self):
+        checks.choices(self, "")
         for name in ("steps", "batch", "evaluate_every", "evaluation_documents"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            checks.at_least(1, **{name: getattr(self, name)})
         if self.micro_batch < 0:
             raise ValueError(f"micro_batch must be 0 (choose) or more, got {self.micro_batch}")
         if self.model.vocab_size < self.data.vocab_size:
@@ -165,6 +167,11 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def first_of_its_kind(name: str) -> str:
+    """The first preset with the configuration of this one: where two names mean one run, it is trained once."""
+    return next(other for other, config in PRESETS.items() if config == preset(name))
 
 
 def _paper(depth: int) -> TrainConfig:
@@ -231,11 +238,12 @@ FAMILY = {
 def _on(like: TrainConfig, **data) -> TrainConfig:
     """The same model, trained alike on other documents; a world's seed is the run's too."""
     spare = like.model.vocab_size - like.data.vocab_size
+    vocab_size = data.get("vocab_size", like.data.vocab_size)
     return dataclasses.replace(
         like,
         seed=data.get("world_seed", 0),
         data=dataclasses.replace(like.data, **data),
-        model=dataclasses.replace(like.model, vocab_size=data.get("vocab_size", 50) + spare),
+        model=dataclasses.replace(like.model, vocab_size=vocab_size + spare),
     )
 
 
@@ -304,7 +312,7 @@ PRESETS = {
     **FAMILY,
     **WORLDS,
     **CONCEPT_SWEEP,
-    **VOCABULARIES,
-    **SHORTER,
     **PAPER,
+    **SHORTER,
+    **VOCABULARIES,
 }

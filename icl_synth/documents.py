@@ -29,7 +29,9 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from numpy import ndarray
 from tqdm import tqdm
 
+from icl_synth import checks
 from icl_synth.concept_hmm import ConceptHMM, official_ginc
+from icl_synth.devices import cores
 
 CERTAIN = 1 << 30  # probabilities are integers out of 2^30, so that a zero is never drawn
 DOCUMENTS_PER_DEVICE = 1024
@@ -45,7 +47,7 @@ def sample_documents(
     Probabilities are exact to float32's resolution and impossible moves never happen. Callable inside jit and vmap.
     Raises ValueError for fewer than one document or token.
     """
-    _check_positive(num_documents=num_documents, length=length)
+    checks.at_least(1, num_documents=num_documents, length=length)
     return _documents(hmm, key, jnp.arange(num_documents), length)
 
 
@@ -63,14 +65,15 @@ def stream_documents(
         chunk = max(
             1, min(DOCUMENTS_PER_DEVICE, TOKENS_PER_DEVICE // max(1, length), -(-num_documents // len(devices)))
         )
-    _check_positive(num_documents=num_documents, length=length, chunk=chunk)
+    checks.at_least(1, num_documents=num_documents, length=length, chunk=chunk)
     sample = _sampler(tuple(devices), length)
     step = chunk * len(devices)
-    pieces = (sample(hmm, key, first + np.arange(step)) for first in range(0, num_documents, step))
-    left = num_documents
-    for tokens, concepts in _one_ahead(pieces):
-        yield np.asarray(tokens)[:left], np.asarray(concepts)[:left]
-        left -= step
+    starts = range(0, num_documents, step)
+    pieces = _one_ahead(sample(hmm, key, first + np.arange(step)) for first in starts)
+    return (
+        (np.asarray(tokens)[: num_documents - first], np.asarray(concepts)[: num_documents - first])
+        for first, (tokens, concepts) in zip(starts, pieces, strict=True)
+    )
 
 
 @functools.cache
@@ -151,14 +154,9 @@ def _rotate(word: UInt32[Array, "B"], by: int) -> UInt32[Array, "B"]:
     return (word << by) | (word >> (32 - by))
 
 
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-
-
 def token_names(vocab_size: int) -> list[str]:
     """The public code's names: "/" for the delimiter, then a..z, then pairs of different letters: ab, ac, ..."""
+    checks.at_least(1, vocab_size=vocab_size)
     letters = (itertools.permutations(string.ascii_lowercase, size) for size in range(1, 27))
     names = map("".join, itertools.chain.from_iterable(letters))
     return ["/", *itertools.islice(names, vocab_size - 1)]
@@ -192,7 +190,7 @@ def write_documents(arguments: Arguments) -> None:
     Raises ValueError for bad numbers or an unknown extension, FileExistsError, NotADirectoryError and other OSErrors.
     """
     out, description = arguments.out, arguments.out.with_name(arguments.out.name + ".json")
-    _check_positive(num_documents=arguments.num_documents, length=arguments.length)
+    checks.at_least(1, num_documents=arguments.num_documents, length=arguments.length)
     if out.suffix not in (".npz", ".txt"):
         raise ValueError(f"--out must end in .npz or .txt, got {out}")
     if not out.parent.is_dir():
@@ -265,5 +263,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_num_cpu_devices", cores())
     main()

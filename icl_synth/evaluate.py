@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from icl_synth import bayes, checkpoints, devices
+from icl_synth import bayes, checkpoints, checks, devices
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.prompts import Prompts
 
@@ -55,7 +55,12 @@ def _map_padded(function, graph, mesh, weights, rows):
 def token_losses(
     graph: nnx.GraphDef, weights: checkpoints.Weights, tokens: Int[np.ndarray, "B L"], mesh: Mesh | None = None
 ) -> Float[np.ndarray, "B T"]:
-    """-log p(x_t | x_<t) in nats for the T = L - 1 tokens after the first."""
+    """-log p(x_t | x_<t) in nats for the T = L - 1 tokens after the first.
+
+    Raises ValueError for no or too short documents.
+    """
+    checks.at_least(1, documents=len(tokens))
+    checks.at_least(2, length=tokens.shape[1])
     return map_rows(_token_losses, graph, weights, tokens, mesh)
 
 
@@ -79,7 +84,16 @@ class BayesComparison(NamedTuple):
 def compare_with_bayes(
     model: checkpoints.Model, hmm: ConceptHMM, tokens: Int[Array | np.ndarray, "B L"], mesh: Mesh | None = None
 ) -> BayesComparison:
-    """Loss and divergence of a model against exact Bayes, by document and position."""
+    """Loss and divergence of a model against exact Bayes, by document and position.
+
+    Where a document is impossible in this world the exact loss is infinite and the divergence counts nothing. Raises
+    ValueError for tokens outside the world's vocabulary, and for a model that does not know all of them.
+    """
+    tokens = np.asarray(tokens)
+    checks.tokens(tokens, hmm.vocab_size)
+    checks.at_least(1, documents=len(tokens))
+    checks.at_least(2, length=tokens.shape[1])
+    checks.at_least(hmm.vocab_size, **{"the model's vocab_size": model.config.vocab_size})
     graph, weights = checkpoints.split(model)
     exact = np.asarray(bayes.next_token_log_probs(hmm, jnp.asarray(tokens)))[:, 1:]
     learned = map_rows(_log_probs, graph, weights, np.asarray(tokens)[:, :-1], mesh)[..., : hmm.vocab_size]
@@ -97,7 +111,11 @@ def _log_probs(model, tokens):
 
 
 def answers(model: checkpoints.Model, prompts: Prompts, mesh: Mesh | None = None) -> Int[np.ndarray, " B"]:
-    """The token a model finds likeliest after each prompt: greedy over the whole vocabulary, as the paper scores."""
+    """The token a model finds likeliest after each prompt: greedy over the whole vocabulary, as the paper scores.
+
+    Raises ValueError for what are not tokens of the model's vocabulary.
+    """
+    checks.tokens(prompts.tokens, model.config.vocab_size)
     graph, weights = checkpoints.split(model)
     tokens, length = pad_to_bucket(np.asarray(prompts.tokens), model.config.context), prompts.tokens.shape[1]
     return map_rows(_answers, graph, weights, (tokens, np.full(len(tokens), length - 1)), mesh)
@@ -126,10 +144,15 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
 
     Both are samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and that of the
-    prompts' means over seeds add up. With one seed only the prompts' part can be known.
+    prompts' means over seeds add up. With one seed only the prompts' part can be known, and of a single number nothing:
+    its half width is NaN. Raises ValueError for no values and for more axes than these two.
     """
     values = np.atleast_2d(np.asarray(values, np.float64))
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"values must be [seeds prompts] or [prompts], at least one, got shape {values.shape}")
     seeds, prompts = values.shape
+    if values.size == 1:
+        return Estimate(float(values[0, 0]), float("nan"))
     over_prompts = 1.96 * values.mean(0).std(ddof=1) / prompts**0.5 if prompts > 1 else 0.0
     over_seeds = scipy.stats.t.ppf(0.975, seeds - 1) * values.mean(1).std(ddof=1) / seeds**0.5 if seeds > 1 else 0.0
     return Estimate(float(values.mean()), float(np.hypot(over_prompts, over_seeds)))
@@ -137,4 +160,5 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
 
 def examples_that_fit(context: int, example_length: int, numbers: tuple[int, ...] = EXAMPLES) -> list[int]:
     """The numbers of in-context examples whose prompts fit a context: n examples and a last one without its label."""
+    checks.at_least(2, example_length=example_length)
     return [n for n in numbers if n * (example_length + 1) + example_length - 1 <= context]

@@ -1,4 +1,4 @@
-"""A stacked LSTM language model with the transformer's call signature: logits out, state in and out.
+"""A stacked LSTM language model that is called as the transformer is: logits out, state in and out.
 
 Gates and biases follow torch.nn.LSTM (order input, forget, cell, output; an input and a recurrent bias), so the
 paper's shape has the paper's 28,426,803 parameters.
@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
-from icl_synth import layers
+from icl_synth import checks, layers
 from icl_synth.transformer import Linear
 
 
@@ -31,12 +31,11 @@ class LSTMConfig:
     width: int = 128
     """Size of the embedding and of each layer's state."""
     dropout: float = 0.0
-    """Probability of dropping an activation between layers."""
+    """Probability of dropping an activation of the embedding or of a layer's output."""
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "depth", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+            checks.at_least(1, **{f"model.{name}": getattr(self, name)})
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout must be in [0, 1), got {self.dropout}")
 
@@ -85,11 +84,15 @@ class LSTM(nnx.Module):
         key: Key[Array, ""] | None = None,
         record: dict[str, Array] | None = None,
     ) -> Float[Array, "B T V"]:
-        """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer."""
+        """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer.
+
+        Raises ValueError for what are not tokens.
+        """
         return self._run(tokens, self.init_state(tokens.shape[0]), key, record)[0]
 
     def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-        """What the first layer reads."""
+        """What the first layer reads. Raises ValueError for what are not tokens."""
+        checks.tokens(tokens, self.config.vocab_size)
         return self.embedding[...][tokens]
 
     def stage(
@@ -101,6 +104,7 @@ class LSTM(nnx.Module):
 
     def init_state(self, batch_size: int, length: int | None = None) -> LSTMState:
         """The state before any token; `length` is taken for the transformer's sake and not needed."""
+        checks.at_least(1, batch_size=batch_size)
         zeros = jnp.zeros((self.config.depth, batch_size, self.config.width))
         return LSTMState(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
 
@@ -118,6 +122,7 @@ class LSTM(nnx.Module):
                 return x
             return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
 
+        checks.tokens(tokens, self.config.vocab_size)
         x = drop(0, self.embedding[...][tokens.T])
         hidden, cell = [], []
         for i, layer in enumerate(self.layers):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from icl_synth import bayes
+from icl_synth import bayes, checks
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import choose, upper_edges
 
@@ -28,7 +28,10 @@ class Prompts(NamedTuple):
 
 
 class UnseenPrompts(NamedTuple):
-    """As Prompts; where `label_defined` is False the test input is impossible and the label 0 stands for nothing."""
+    """As Prompts, without start properties.
+
+    Where `label_defined` is False the test input is impossible and the label 0 stands for nothing.
+    """
 
     tokens: Int[Array, "B L"]
     labels: Int[Array, "B"]
@@ -46,9 +49,10 @@ def sample_prompts(
     and moves example_length - 1 times. The label is argmax p(y | test input, concept), the entity uniform and the
     property known at the test input's first token. Prompts of unseen concepts, done properly: pass the held-out HMM.
 
-    Raises ValueError for no prompt, a negative number of examples or fewer than two tokens an example.
+    Raises ValueError for no prompt, a negative number of examples, fewer than two tokens an example, and for a world
+    whose only property is the delimiter's.
     """
-    _check(num_prompts, num_examples, example_length)
+    _check(hmm, num_prompts, num_examples, example_length)
     C, E, P = hmm.num_concepts, hmm.num_entities, hmm.num_properties
     # one block of bits for everything: each further call of jax.random adds up to a second of compilation
     words = jax.random.bits(key, (2 * example_length + 3, num_prompts, num_examples + 1))
@@ -85,7 +89,7 @@ def sample_official_unseen_prompts(
     cannot emit the input. The public code then takes the argmax of 0/0, which is token 0.
     Errors as for `sample_prompts`.
     """
-    _check(num_prompts, num_examples, example_length)
+    _check(held_out, num_prompts, num_examples, example_length)
     C, E, P = held_out.num_concepts, held_out.num_entities, held_out.num_properties
     concept_key, property_key, entity_key = jax.random.split(key, 3)
     concepts = jax.random.randint(concept_key, (num_prompts,), 0, C)
@@ -117,11 +121,9 @@ def _join(examples: Int[Array, "B N K"]) -> Int[Array, "B L"]:
     return joined.reshape(len(examples), -1)[:, :-2]
 
 
-def _check(num_prompts: int, num_examples: int, example_length: int) -> None:
-    for name, number, least in (
-        ("num_prompts", num_prompts, 1),
-        ("num_examples", num_examples, 0),
-        ("example_length", example_length, 2),
-    ):
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
+def _check(hmm: ConceptHMM, num_prompts: int, num_examples: int, example_length: int) -> None:
+    checks.at_least(1, num_prompts=num_prompts)
+    checks.at_least(0, num_examples=num_examples)
+    checks.at_least(2, example_length=example_length)
+    if hmm.num_properties < 2:
+        raise ValueError("prompts start from a property other than the delimiter's: the world needs at least 2")

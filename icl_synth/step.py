@@ -83,6 +83,18 @@ def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]]
     return shuffled
 
 
+def split_batch(config: TrainConfig, mesh: Mesh) -> tuple[int, int]:
+    """Sequences of a micro-batch, and how many of those a device takes a step. Raises ValueError where none fit."""
+    shares = mesh.shape["data"]
+    micro = config.micro_batch or config.batch // shares
+    if not micro or config.batch % (shares * micro):
+        raise ValueError(
+            f"a batch of {config.batch} does not split over {shares} devices in micro-batches of {max(micro, 1)}: "
+            f"make batch a multiple of {shares * max(micro, 1)}"
+        )
+    return micro, config.batch // (shares * micro)
+
+
 def make_steps(
     config: TrainConfig,
     graph: nnx.GraphDef,
@@ -96,14 +108,7 @@ def make_steps(
     Weights that `masks` names stay zero where their mask is False.
     Raises ValueError for a batch that does not split over the devices.
     """
-    shares = mesh.shape["data"]
-    micro = config.micro_batch or config.batch // shares
-    if not micro or config.batch % (shares * micro):
-        raise ValueError(
-            f"a batch of {config.batch} does not split over {shares} devices in micro-batches of {max(micro, 1)}: "
-            f"make batch a multiple of {shares * max(micro, 1)}"
-        )
-    count = config.batch // (shares * micro)
+    micro, count = split_batch(config, mesh)
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
 
     def loss(weights: checkpoints.Weights, tokens: Int[Array, "b L"], key: Key[Array, ""]) -> Float[Array, ""]:

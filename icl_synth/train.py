@@ -4,6 +4,7 @@ Started again with the same command, a run goes on from its last checkpoint and 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -29,8 +30,9 @@ from icl_synth import bayes, checkpoints, devices, layers
 from icl_synth.config import TrainConfig, preset
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
+from icl_synth.lock import alone
 from icl_synth.provenance import commit, device
-from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps
+from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps, split_batch
 from icl_synth.transformer import TransformerConfig
 
 STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
@@ -91,16 +93,17 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin:
     out, mesh = Path(out), mesh or devices.mesh()
     chief = jax.process_index() == 0
     weights, masks, beginning = read_start(config, begin)
+    try:  # before the folder is claimed
+        hmm, _ = config.data.build()
+        split_batch(config, mesh)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
     resolved, how = settle(config, out, mesh, beginning)
     started = time.perf_counter()
 
-    hmm, _ = resolved.data.build()
     optimizer = make_optimizer(resolved.optimizer, resolved.steps)
     graph, _ = checkpoints.split(checkpoints.create(resolved.model, resolved.seed, resolved.precision))
-    try:
-        advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh, masks)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+    advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh, masks)
     state = initial_state(resolved, optimizer, mesh, weights)
     validation, bayes_loss = validation_documents(resolved)
 
@@ -247,6 +250,8 @@ def settle(config: TrainConfig, out: Path, mesh: Mesh, beginning: dict[str, Any]
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the configuration is written")
     stored = json.loads(path.read_text())
+    if "asked" not in stored:
+        raise TrainingError(f"{out} holds a model, not a run of ours: choose another --out")
     there, here = dict(_flat(stored["asked"])), dict(_flat(asked))
     different = [
         f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} asked for"
@@ -343,8 +348,10 @@ def main(arguments: list[str] | None = None) -> None:
             begin: What to fine-tune, if anything.
             where: What runs it.
         """
-        mesh = devices.start(where, config.batch // max(1, config.micro_batch))
-        train(config, out, mesh, begin)
+        mesh = devices.start(where, max(1, config.batch // max(1, config.micro_batch)))
+        # of several processes of one run the first stands for all
+        with alone(Path(f"{out}.lock")) if jax.process_index() == 0 else contextlib.nullcontext():
+            train(config, out, mesh, begin)
 
     try:
         tyro.cli(run, args=arguments, prog="python -m icl_synth.train", config=(tyro.conf.AvoidSubcommands,))

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from icl_synth import layers
+from icl_synth import checks, layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,9 @@ class TransformerConfig:
     """Probability of dropping an activation (gpt2 style only)."""
 
     def __post_init__(self):
+        checks.choices(self, "model.")
         for name in ("vocab_size", "context", "depth", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+            checks.at_least(1, **{f"model.{name}": getattr(self, name)})
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} must be a multiple of model.heads {self.heads}")
         if self.style == "modern" and self.width // self.heads % 2:
@@ -143,19 +143,20 @@ class Transformer(nnx.Module):
     ) -> Float[Array, "B T V"]:
         """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer.
 
-        Raises ValueError for a sequence longer than the context.
+        Raises ValueError for a sequence longer than the context, an empty one, and what are not tokens.
         """
-        if tokens.shape[1] > self.config.context:
-            raise ValueError(
-                f"sequence of {tokens.shape[1]} tokens is longer than the model's context {self.config.context}"
-            )
         x = self._drop(self.embed(tokens), key, 3 * self.config.depth)
         for index in range(self.config.depth):
             x = self.stage(index, x, key=key, record=record)
         return self._logits(x, record)
 
     def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-        """What the first block reads, for tokens from position 0 on."""
+        """What the first block reads, for tokens from position 0 on; errors as for the whole model."""
+        checks.at_least(1, length=tokens.shape[1])
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(
+                f"sequence of {tokens.shape[1]} tokens is longer than the model's context {self.config.context}"
+            )
         return self._embed(tokens, jnp.arange(tokens.shape[1])[None])
 
     def stage(
@@ -189,8 +190,10 @@ class Transformer(nnx.Module):
     def init_state(self, batch_size: int, length: int, spare: int = 0) -> Cache:
         """An empty cache with room for `length` tokens a row, and for `spare` more that will be taken back.
 
-        Raises ValueError for a length beyond the context.
+        Raises ValueError for a length beyond the context, for no rows, and for negative numbers.
         """
+        checks.at_least(1, batch_size=batch_size)
+        checks.at_least(0, length=length, spare=spare)
         config = self.config
         if length > config.context:
             raise ValueError(f"a cache of {length} tokens is longer than the model's context {config.context}")
@@ -201,7 +204,8 @@ class Transformer(nnx.Module):
         """Logits after each of some further tokens, and the cache with them in it.
 
         To roll back, replace the cache's length. Rows may differ in length. The caller keeps length + T within the
-        cache's room: past its end an update would silently move back.
+        cache's room: past its end an update would silently move back. Raises ValueError for more tokens than the cache
+        has room for, and for what are not tokens.
         """
         count, room = tokens.shape[1], cache.keys[0].shape[2]
         if count > room:
@@ -223,6 +227,7 @@ class Transformer(nnx.Module):
         return self._logits(x, None), Cache(tuple(keys), tuple(values), cache.length + count)
 
     def _embed(self, tokens, position):
+        checks.tokens(tokens, self.config.vocab_size)
         x = self.embedding[...][tokens]
         return x if self.positions is None else x + self.positions[...][position]
 

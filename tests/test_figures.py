@@ -124,6 +124,9 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     assert all(one["model"].get("style", "gpt2") == "gpt2" for one in known["training"].values())
     assert record.state(name, module, toy) == "fresh"
     assert record.state(name, module, dataclasses.replace(toy, prompts=13)) == "stale"
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "digest", lambda text: "of other rows")
+        assert record.state(name, module, toy) == "stale"
     monkeypatch.setattr("figures.recipes.train", None)  # a second time nothing is trained or computed
     monkeypatch.setattr(module, "compute", None)
     monkeypatch.setattr(command.devices, "start", lambda *_: None)

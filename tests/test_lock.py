@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from figures.lock import alone
+from icl_synth.lock import alone
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from figures.lock import alone
+from icl_synth.lock import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

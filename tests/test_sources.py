@@ -42,7 +42,7 @@ def hashes(tmp_path):
     """(rows, drawing) of a figure with this text."""
 
     def found(text):
-        path = tmp_path / "fig.py"
+        path = tmp_path / f"fig_{len(list(tmp_path.iterdir()))}.py"  # a process reads a file once
         path.write_text(text)
         module = SimpleNamespace(__file__=str(path), PUBLISHED=("assisted.csv",), wanted=lambda recipe: Wanted({}, ()))
         return sources.rows_hash(module, RECIPES["quick"]), sources.drawing_hash(module)
@@ -77,3 +77,17 @@ def test_rows_depend_on_what_their_imports_import_and_on_nothing_that_only_draws
     assert not {"figures/record.py", "figures/claims.py", "figures/recipes.py", "compression/formats.py"} & files
     speed = sources.imported(importlib.import_module("figures.fig_assisted_speed"))
     assert {path.parent.name for path in speed if path.suffix == ".safetensors"} == {"transformer", "draft", "lstm"}
+
+
+def test_of_the_presets_file_the_code_of_worlds_counts_and_the_presets_do_not():
+    text = sources.content(sources.ROOT / "icl_synth" / "config.py").decode()
+    assert "'uniform_tokens'" in text and "property_temperature" in text
+    assert "'PRESETS'" not in text and "'_tiny'" not in text
+
+
+def test_the_order_of_models_counts(hashes, monkeypatch):
+    def found(*names):
+        monkeypatch.setattr(Wanted, "presets", {name: "quick" for name in names})
+        return hashes(FIGURE)[0]
+
+    assert found("draft", "target") != found("target", "draft")

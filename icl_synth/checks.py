@@ -1,0 +1,61 @@
+"""Early, plain errors about arguments; what is traced cannot be looked at and passes."""
+
+import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+
+def traced(*values: Any) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def choices(config: Any, prefix: str) -> None:
+    """Raise ValueError for a field of a dataclass that is not one of its Literal's choices."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise ValueError(f"{prefix}{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
+
+
+def at_least(least: int, **numbers: int) -> None:
+    """Raise ValueError, by name, for a number that is below the least."""
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+
+
+def within(low: float | int, high: float | int, **numbers: Any) -> None:
+    """Raise ValueError, by name, for a number outside [low, high], NaN among them."""
+    for name, number in numbers.items():
+        if not traced(number) and not low <= float(number) <= high:
+            raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {float(number):g}")
+
+
+def positive(**numbers: float | int) -> None:
+    """Raise ValueError, by name, for a number that is not above 0 and finite."""
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {number}")
+
+
+def tokens(given: Array | np.ndarray, vocab_size: int) -> None:
+    """Raise ValueError for what are not tokens [B L] of a vocabulary: an index outside it would be clamped silently."""
+    if given.ndim != 2 or not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"tokens must be integers [B L], got {given.dtype} of shape {given.shape}")
+    if not traced(given) and given.size and (int(given.min()) < 0 or int(given.max()) >= vocab_size):
+        raise ValueError(f"tokens must lie in 0..{vocab_size - 1}, got {int(given.min())}..{int(given.max())}")
+
+
+def distributions(name: str, given: Array | np.ndarray, axes: tuple[int, ...]) -> None:
+    """Raise ValueError where numbers are negative or not finite, or do not sum to 1 over the axes (within .001)."""
+    if traced(given):
+        return
+    values = np.asarray(given)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError(f"{name} must hold probabilities, finite and not negative")
+    sums = values.sum(axes)
+    if np.abs(sums - 1).max(initial=0.0) > 1e-3:
+        raise ValueError(f"{name} must sum to 1 over its distributions, got sums of {sums.min():g} to {sums.max():g}")
