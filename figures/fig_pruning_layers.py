@@ -128,7 +128,8 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def percent(ratio: Estimate) -> str:
     """Above one; without an interval where there is one seed."""
-    return f"{100 * (ratio.mean - 1):.0f}" + f" ± {100 * ratio.half_width:.0f}" * (ratio.half_width > 0) + " %"
+    interval = f" ± {100 * ratio.half_width:.0f}" if ratio.half_width > 0 else ""
+    return f"{100 * (ratio.mean - 1):.0f}{interval} %"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -144,15 +144,13 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
 
     Both are samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and that of the
-    prompts' means over seeds add up. With one seed only the prompts' part can be known, and of a single number nothing:
-    its half width is NaN. Raises ValueError for no values and for more axes than these two.
+    prompts' means over seeds add up. With one seed only the prompts' part can be known, with one prompt only the seeds',
+    and what cannot be known counts as none. Raises ValueError for no values and for more axes than these two.
     """
     values = np.atleast_2d(np.asarray(values, np.float64))
     if values.ndim != 2 or not values.size:
         raise ValueError(f"values must be [seeds prompts] or [prompts], at least one, got shape {values.shape}")
     seeds, prompts = values.shape
-    if values.size == 1:
-        return Estimate(float(values[0, 0]), float("nan"))
     over_prompts = 1.96 * values.mean(0).std(ddof=1) / prompts**0.5 if prompts > 1 else 0.0
     over_seeds = scipy.stats.t.ppf(0.975, seeds - 1) * values.mean(1).std(ddof=1) / seeds**0.5 if seeds > 1 else 0.0
     return Estimate(float(values.mean()), float(np.hypot(over_prompts, over_seeds)))

@@ -1,9 +1,13 @@
 """Every test sees eight virtual CPU devices, and public signatures are checked against their shapes."""
 
 import os
+from pathlib import Path
 
 # tests compile much and run little: XLA's expensive passes would cost more than they save
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# what one worker, notebook or process compiled the others need not
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 import pytest
@@ -55,6 +56,9 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
         patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
         patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
+        compared = {"calibration documents": (2, 64, 128, 256), "damping": (0.001, 0.01, 1.0), "mask block": (1, 16, 256)}
+        patch.setattr("figures.fig_pruning_ablations.SETTINGS", compared)
+        patch.setattr("figures.fig_icl_probe.RIDGES", (1e-3, 1e-2))
         patch.setattr("figures.fig_block_noise.VECTORS", 20)
         patch.setattr("figures.fig_block_noise.BLOCK_SIZES", (4, 256))
         patch.setattr("figures.fig_block_noise.SIZED", ("mx9", "mxfp4"))
@@ -134,6 +138,16 @@ def test_a_figure_from_training_to_picture_and_nothing_twice(name, toy, monkeypa
     monkeypatch.setattr("sys.argv", ["figures", name, "--preset", "toy"])
     command.main()
     assert f"{name}.png" in capsys.readouterr().out
+
+
+def test_the_worked_example_of_contributing_is_a_figure(toy):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    module = ModuleType("fig_example")
+    exec(text.split("```python\n")[1].split("```")[0], module.__dict__)
+    rows = module.compute(toy)
+    assert len(rows) == 4 and rows.notna().all(axis=None) and rows.attrs["models"]
+    assert module.plot(rows).axes[0].get_ylabel() == "nats a token"
+    assert [claim.verdict in ("holds", "fails") for claim in module.claims(rows)] == [True]
 
 
 def test_an_unknown_figure_names_the_choices():
