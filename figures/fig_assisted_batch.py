@@ -22,7 +22,8 @@ from figures.recipes import Recipe, Wanted, trained
 
 TITLE = "Where assistance stops paying: batch size, and what verifying costs in float32, bfloat16 and int8"
 DIFFERS = (
-    "Rows of a batch advance by themselves in one compiled loop, but the loop ends with its slowest row: the middle "
+    "Batches are nested: that of one text is the first text of the others, whose speed-up is its own. Rows of a batch "
+    "advance by themselves in one compiled loop, but the loop ends with its slowest row: the middle "
     "panel shows the measured speed-up beside what it would be were all rows as fast as their mean, so the gap is what "
     "waiting costs; the rest is that verifying grows dearer with the batch: plain decoding then wastes less. Greedy, "
     "texts of one length, no stop token. The post's throughput is distilgpt2's on a GPU, vLLM reports speed-ups at low "

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from figures.record import OUT
-from figures.sources import ROOT, digest
+from figures.sources import HERE, ROOT, content, digest
 from icl_synth.checkpoints import write_text
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -19,11 +19,16 @@ ROWS = re.compile(r'read_rows\("?(\w+)"?, "(\w+)"\)')
 
 
 def sources(notebook: NotebookNode) -> str:
-    """A hash of the code cells and of the recorded rows that they read: one figure's by its name, else all."""
+    """A hash of the code cells, of the recorded rows that they read, and of the figures' code that draws and judges.
+
+    Rows are one figure's where it is named, else those of all.
+    """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     read = [(name if name.startswith("fig_") else "*", preset) for cell in code for name, preset in ROWS.findall(cell)]
     rows = {path for name, preset in read for path in (OUT / preset).glob(f"{name}.csv")}
-    return digest(*(cell.encode() for cell in code), *(path.read_bytes() for path in sorted(rows)))
+    drawn_by = {HERE / f"{path.stem}.py" for path in rows if (HERE / f"{path.stem}.py").exists()}
+    files = [path.read_bytes() for path in sorted(rows)] + [content(path) for path in sorted(drawn_by)]
+    return digest(*(cell.encode() for cell in code), *files, content(HERE / "claims.py"))
 
 
 def execute(path: Path) -> None:
