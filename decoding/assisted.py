@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from decoding import speedup
+from decoding.checks import whole
 from decoding.generate import choose
 from decoding.readers import Reader, as_reader, at
 from decoding.sampling import PAD, Job, Sampling, check_job, check_sampling, distribution, draw
-from icl_synth import checkpoints
+from icl_synth import checkpoints, checks
 from icl_synth.concept_hmm import ConceptHMM
 
 Schedule = Literal["constant", "heuristic", "confidence", "optimal"]
@@ -75,25 +76,24 @@ def assisted_generate(
     up to ties; drawn from the same distribution above temperature 0.
 
     schedule: how many tokens are drafted in a round. "constant": num_draft. "heuristic": num_draft at first, two more
-    after a round that was accepted whole, else one fewer. "confidence": until the draft gives its own choice less
-    than `confidence`, whatever num_draft. "optimal": what promises most tokens a second, from the acceptance so far
-    and `costs`, which are measured first, some seconds, if not given: to generate more than once, give them; none at
-    all, for the rest of the call, once `SURE` proposals have shown that the draft does not pay. A schedule drafts at
-    most `speedup.MOST` tokens a round, or num_draft if that is more.
+    after a round that was accepted whole, else one fewer. "confidence": up to and with the first token for which the
+    draft's likeliest has, at temperature 1, less than `confidence`, whatever num_draft. "optimal": what promises most
+    tokens a second, from the acceptance so far and `costs`, which are measured first, some seconds, if not given: to
+    generate more than once, give them; none at all, for the rest of the call, once `SURE` proposals have shown that
+    the draft does not pay. A schedule drafts at most `speedup.MOST` tokens a round, or num_draft if that is more.
     Other arguments and errors as `generate`; besides, ValueError for vocabularies that differ, num_draft < 1, an
-    unknown schedule, a confidence outside 0 to 1, costs that lack a window.
+    unknown schedule, a confidence outside 0 to 1, costs that lack a window or by which a round takes no time.
     """
     target, draft = as_reader(target), as_reader(draft)
     if target.vocab_size != draft.vocab_size:
         raise ValueError(f"the target has {target.vocab_size} tokens, the draft {draft.vocab_size}: they must agree")
-    if not isinstance(num_draft, int) or num_draft < 1:
-        raise ValueError(f"num_draft must be a whole number, at least 1, got {num_draft}")
+    num_draft = whole("num_draft", num_draft, 1)
     if schedule not in get_args(Schedule):
         raise ValueError(f"unknown schedule {schedule!r}: choose one of {', '.join(get_args(Schedule))}")
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     how = check_sampling(temperature, top_k, top_p, key, target.vocab_size)
-    job = check_job({"target": target, "draft": draft}, prompt, lengths, num_tokens, stop)
+    job, num_tokens, stop = check_job({"target": target, "draft": draft}, prompt, lengths, num_tokens, stop)
     if schedule == "constant":
         plan = Plan(schedule, num_draft, num_draft, (num_draft + 1,))
     else:
@@ -101,7 +101,9 @@ def assisted_generate(
         plan = Plan(schedule, min(num_draft, most), most, speedup.windows(most))
     if schedule == "optimal":
         costs = costs or speedup.measure(target, draft, len(job.tokens), job.tokens.shape[1] + num_tokens, most)
-        spent = jnp.asarray([costs.round(gamma) for gamma in range(plan.most + 1)], jnp.float32)
+        rounds = [costs.round(gamma) for gamma in range(plan.most + 1)]
+        checks.positive(**{"seconds of a round by costs": min(rounds)})
+        spent = jnp.asarray(rounds, jnp.float32)
     else:
         spent = jnp.zeros(plan.most + 1)
     key = jax.random.key(0) if key is None else key

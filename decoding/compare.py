@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int
 from numpy import ndarray
 
 from decoding import speedup
 from decoding.assisted import assisted_generate
+from decoding.checks import whole
 from decoding.generate import generate
 from decoding.readers import Reader
 
@@ -22,7 +24,7 @@ class Measured(NamedTuple):
     """
 
     gamma: int
-    tokens: int
+    tokens: int  # how many a row was given, over all prompts; `token` is the seconds of one
     plain: float
     assisted: float
     acceptance: float
@@ -50,13 +52,15 @@ class Measured(NamedTuple):
 
 
 def timed(work: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of several calls after the first."""
+    """Seconds of several calls, at least one, after the first."""
+    whole("repeats", repeats, 1)
     jax.block_until_ready(work())
     return [_seconds(work) for _ in range(repeats)]
 
 
 def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
     """Seconds of the fastest of several calls of each, after a first one, every work once before any is repeated."""
+    whole("repeats", repeats, 1)
     jax.block_until_ready([work() for work in works])
     return [min(turns) for turns in zip(*([_seconds(work) for work in works] for _ in range(repeats)), strict=True)]
 
@@ -83,8 +87,16 @@ def compare(
     up, less that of the first token alone. A machine's speed drifts over minutes, so all that is compared takes turns:
     for each gamma the plain runs, the assisted ones, the draft's steps (c) and the target's windows (v). o, the rest
     of a round, is what is left of a round at gamma = 2 on the batch `probe`, and then predicts all gammas on the
-    others.
+    others. Raises ValueError for fewer than two tokens, one repeat, one prompt or one proposal, prompts of different
+    shapes and a stop token, with which tokens could not be counted beforehand; otherwise as `assisted_generate`.
     """
+    num_tokens, repeats = whole("num_tokens", num_tokens, 2), whole("repeats", repeats, 1)
+    gammas = [whole("gammas", gamma, 1) for gamma in gammas]
+    shapes = {np.shape(prompt) for prompt in prompts}
+    if len(shapes) != 1:
+        raise ValueError(f"prompts must be one batch or more, all of one shape, got shapes {sorted(shapes)}")
+    if how.get("stop") is not None:
+        raise ValueError(f"stop must be left out, all rows be continued to the end: got {how['stop']}")
     first = _measure(target, draft, [probe], num_tokens, 2, repeats, how, 0.0)
     rest = first.assisted / first.tokens * first.tokens_a_round - first.costs.round(2)
     return [_measure(target, draft, prompts, num_tokens, gamma, repeats, how, rest) for gamma in gammas]

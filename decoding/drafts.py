@@ -1,15 +1,19 @@
 """Drafts that need no training of their own: a table of n-grams, the prompt itself, the first layers of a model."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from decoding.checks import matrix, vocabulary, whole
 from decoding.readers import UNLIMITED
-from icl_synth import checkpoints
+from icl_synth import checkpoints, checks
 from icl_synth.transformer import Transformer
+
+LARGEST = 1 << 30  # entries of a table: 8 GB as it is counted
 
 
 @jax.tree_util.register_dataclass
@@ -67,18 +71,16 @@ def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order:
     """A table of n-grams counted in documents; a context's counts are filled up with `weight` of the shorter one's.
 
     That is the posterior mean under a Dirichlet prior around the shorter context's (MacKay & Peto 1995); the
-    shortest, no context at all, is around uniform. Raises ValueError for order < 1, weight that is not above 0,
-    documents that are no matrix, and tokens outside the vocabulary.
+    shortest, no context at all, is around uniform. Raises ValueError for order < 1, a weight that is not above 0
+    and finite, a table of more than LARGEST entries, documents that are no matrix of integers, and tokens outside the
+    vocabulary.
     """
-    documents = np.asarray(documents)
-    if order < 1 or not weight > 0:
-        raise ValueError(f"order must be at least 1 and weight above 0, got {order} and {weight}")
-    if documents.ndim != 2 or not documents.size:
-        raise ValueError(f"documents must be a [documents length] array, got shape {documents.shape}")
-    if documents.min() < 0 or documents.max() >= vocab_size:
-        raise ValueError(
-            f"documents hold tokens from {documents.min()} to {documents.max()}, not 0 to {vocab_size - 1}"
-        )
+    vocab_size, order = whole("vocab_size", vocab_size, 1), whole("order", order, 1)
+    checks.positive(weight=weight)
+    if order * math.log2(vocab_size) > math.log2(LARGEST):
+        raise ValueError(f"vocab_size ** order must be at most {LARGEST:,} entries, got {vocab_size} ** {order}")
+    documents = matrix("documents", documents)
+    vocabulary("documents", documents, vocab_size)
     padded = np.pad(documents, ((0, 0), (order - 1, 0)))
     table = np.full(vocab_size, 1 / vocab_size)
     for n in range(1, order + 1):
@@ -95,11 +97,15 @@ class PromptLookup(Remembering):
     """What followed the last time that the text read as it does now: no model at all.
 
     The longest run of up to `longest` last tokens that occurred before is looked for, then its latest place; where
-    not even the last token occurred, all tokens are alike.
+    not even the last token occurred, all tokens are alike. Raises ValueError for no tokens and for longest < 1.
     """
 
     vocab_size: int = dataclasses.field(metadata={"static": True})
     longest: int = dataclasses.field(default=3, metadata={"static": True})
+
+    def __post_init__(self):
+        for name in ("vocab_size", "longest"):
+            whole(name, getattr(self, name), 1)
 
     def predict(self, text, length):
         room = text.shape[1]
@@ -125,8 +131,7 @@ def first_layers(model: checkpoints.Model, depth: int) -> checkpoints.Model:
     replaced (by a number format, say).
     """
     checkpoints.check_plain(model)
-    if not 1 <= depth <= model.config.depth:
-        raise ValueError(f"the model has layers 1 to {model.config.depth}, asked for the first {depth}")
+    depth = whole("depth", depth, 1, model.config.depth)
     config = dataclasses.replace(model.config, depth=depth)
     stack = "blocks" if isinstance(model, Transformer) else "layers"
     dropped = tuple(f"{stack}.{index}." for index in range(depth, model.config.depth))

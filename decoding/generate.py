@@ -31,13 +31,14 @@ def generate(
 
     Prompts of different lengths are filled up on the right, with `lengths` telling where each ends; each is continued
     from there, and PAD (-1) stands after it. So it does after `stop`, with which a row ends. Temperature 0 takes the
-    likeliest token; above 0 tokens are drawn, from the `top_k` likeliest, or from the likeliest that together have
-    `top_p`. Raises ValueError for prompts that do not fit the model's vocabulary or context, a negative temperature,
-    sampling without a key, and other numbers out of range.
+    likeliest token; above 0 tokens are drawn, from the `top_k` likeliest and what is as likely as the last of them, or
+    from the likeliest that together have `top_p`. Raises ValueError for prompts that do not fit the model's vocabulary
+    or context, a negative temperature, sampling without a key, and other numbers out of range; TypeError for a model
+    that cannot read.
     """
     reader = as_reader(model)
     how = check_sampling(temperature, top_k, top_p, key, reader.vocab_size)
-    job = check_job({"model": reader}, prompt, lengths, num_tokens, stop)
+    job, num_tokens, stop = check_job({"model": reader}, prompt, lengths, num_tokens, stop)
     return _generate(reader, job, how, jax.random.key(0) if key is None else key, num_tokens, stop)
 
 

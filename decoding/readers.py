@@ -6,14 +6,16 @@ recurrent keeps its states after the last few tokens in a ring.
 """
 
 import dataclasses
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from numbers import Real
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from icl_synth import bayes, checkpoints
+from decoding.checks import whole
+from icl_synth import bayes, checkpoints, checks
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.lstm import LSTM, LSTMConfig, LSTMState
 from icl_synth.transformer import Cache, Transformer, TransformerConfig
@@ -68,12 +70,11 @@ def as_reader(model: "checkpoints.Model | ConceptHMM | Reader") -> Reader:
     raise TypeError(f"{type(model).__name__} cannot read tokens: give a Transformer, an LSTM, a ConceptHMM or a Reader")
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TransformerReader:
-    """A transformer behind its key/value cache."""
+class ModelReader:
+    """A model taken apart; a subclass reads with it."""
 
-    config: TransformerConfig = dataclasses.field(metadata={"static": True})
+    config: TransformerConfig | LSTMConfig = dataclasses.field(metadata={"static": True})
     graph: nnx.GraphDef = dataclasses.field(metadata={"static": True})
     weights: checkpoints.Weights
 
@@ -82,12 +83,18 @@ class TransformerReader:
         return self.config.vocab_size
 
     @property
-    def context(self) -> int:
-        return self.config.context
+    def model(self) -> Any:
+        return checkpoints.merge(self.graph, self.weights)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TransformerReader(ModelReader):
+    """A transformer behind its key/value cache."""
 
     @property
-    def model(self) -> Transformer:
-        return cast(Transformer, checkpoints.merge(self.graph, self.weights))
+    def context(self) -> int:
+        return self.config.context
 
     def start(self, batch: int, room: int, window: int) -> Cache:
         return self.model.init_state(batch, room, spare=window)
@@ -116,6 +123,8 @@ class Ring:
 
 class Recurrent:
     """A reader that carries a state from token to token; a subclass says how it begins and what a token does to it."""
+
+    context = UNLIMITED
 
     def begin(self, batch: int) -> PyTree[Array]:
         """The state before any token, batch axis first."""
@@ -163,24 +172,8 @@ def _where(condition: Array, yes: PyTree[Array], no: PyTree[Array]) -> PyTree[Ar
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LSTMReader(Recurrent):
+class LSTMReader(ModelReader, Recurrent):
     """An LSTM; it reads a window token by token, so that verifying five tokens costs five steps."""
-
-    config: LSTMConfig = dataclasses.field(metadata={"static": True})
-    graph: nnx.GraphDef = dataclasses.field(metadata={"static": True})
-    weights: checkpoints.Weights
-
-    @property
-    def vocab_size(self) -> int:
-        return self.config.vocab_size
-
-    @property
-    def context(self) -> int:
-        return UNLIMITED
-
-    @property
-    def model(self) -> LSTM:
-        return cast(LSTM, checkpoints.merge(self.graph, self.weights))
 
     def begin(self, batch):
         state = self.model.init_state(batch)
@@ -198,20 +191,21 @@ class BayesReader(Recurrent):
     """The exact predictor of a world's documents; after an impossible token it finds all tokens alike.
 
     smoothing: as in `icl_synth.bayes`; above 0 no token is impossible. unused: how many more tokens than the world's
-    its partner knows; it never says them.
+    its partner knows; it never says them. Raises ValueError for a smoothing outside 0 to 1 and a negative number.
     """
 
     hmm: ConceptHMM
     smoothing: bayes.Smoothing = 0.0
     unused: int = dataclasses.field(default=0, metadata={"static": True})
 
+    def __post_init__(self):
+        whole("unused", self.unused, 0)
+        if isinstance(self.smoothing, Real | jax.Array):  # jax fills pytrees with other things too
+            checks.within(0, 1, smoothing=self.smoothing)
+
     @property
     def vocab_size(self) -> int:
         return self.hmm.vocab_size + self.unused
-
-    @property
-    def context(self) -> int:
-        return UNLIMITED
 
     def begin(self, batch):
         return bayes.prior(self.hmm, batch)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from decoding.checks import matrix, vocabulary, whole
 from decoding.readers import Reader
 
 PAD = -1  # where a row of the result has ended
+TINIEST, HOTTEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 COLDEST = 1e-4  # lower temperatures would overflow float32
 
 
@@ -34,16 +36,18 @@ def check_sampling(
     temperature: float, top_k: int | None, top_p: float | None, key: Key[Array, ""] | None, vocab_size: int
 ) -> Sampling:
     """Raise ValueError for what makes no sense, before anything is compiled."""
-    if not (np.isfinite(temperature) and (temperature == 0 or temperature >= COLDEST)):
-        raise ValueError(f"temperature must be 0 (greedy) or at least {COLDEST}, got {temperature}")
+    if not (temperature == 0 or COLDEST <= temperature <= HOTTEST):
+        raise ValueError(f"temperature must be 0 (greedy) or {COLDEST} to {HOTTEST:.2g}, got {temperature}")
     if temperature > 0 and key is None:
         raise ValueError("sampling at a temperature above 0 needs a key: key=jax.random.key(seed)")
     if key is not None and not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key must be made by jax.random.key(seed), got {key!r}")
-    if top_k is not None and top_k not in range(1, vocab_size + 1):
-        raise ValueError(f"top_k must be between 1 and the {vocab_size} tokens of the vocabulary, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    if key is not None and key.shape != ():
+        raise ValueError(f"key must be a single one, got an array of keys of shape {key.shape}")
+    if top_k is not None:
+        top_k = whole("top_k", top_k, 1, vocab_size)
+    if top_p is not None and not TINIEST <= top_p <= 1:
+        raise ValueError(f"top_p must be above 0, in float32 too, and at most 1, got {top_p}")
     top = jnp.float32(1 if top_p is None else top_p)
     return Sampling(temperature == 0, top_k, top_p is not None, jnp.float32(temperature), top)
 
@@ -58,39 +62,36 @@ class Job(NamedTuple):
 
 def check_job(
     readers: dict[str, Reader], prompt: Int[Array | np.ndarray, "B L"], lengths, num_tokens: int, stop: int | None
-) -> Job:
-    """The prompts as arrays; ValueError, saying what would be right, where a reader cannot continue them."""
-    prompt = np.asarray(prompt)
-    if prompt.ndim != 2 or not prompt.size or not np.issubdtype(prompt.dtype, np.integer):
-        raise ValueError(f"prompt must be integers of shape [batch, length], got {prompt.dtype}{prompt.shape}")
-    if not isinstance(num_tokens, int) or num_tokens < 1:
-        raise ValueError(f"num_tokens must be a whole number, at least 1, got {num_tokens}")
+) -> tuple[Job, int, int | None]:
+    """The prompts as arrays, num_tokens and stop; ValueError, saying what would be right, where a reader cannot
+    continue them."""
+    prompt = matrix("prompt", prompt)
+    num_tokens = whole("num_tokens", num_tokens, 1)
     batch, longest = prompt.shape
     lengths = np.full(batch, longest) if lengths is None else np.asarray(lengths)
-    whole = np.issubdtype(lengths.dtype, np.integer)
-    if not whole or lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
+    integers = np.issubdtype(lengths.dtype, np.integer)
+    if not integers or lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
         raise ValueError(f"lengths must be {batch} whole numbers between 1 and {longest}, got {lengths.tolist()}")
+    lengths = lengths.astype(np.int32)  # in a narrower type the ends would overflow
     vocab_size = readers["model" if "model" in readers else "target"].vocab_size
     inside = np.where(np.arange(longest) < lengths[:, None], prompt, 0)
-    if inside.min() < 0 or inside.max() >= vocab_size:
-        raise ValueError(f"prompt holds tokens from {inside.min()} to {inside.max()}, not 0 to {vocab_size - 1}")
-    if stop is not None and not 0 <= stop < vocab_size:
-        raise ValueError(f"stop must be a token from 0 to {vocab_size - 1}, got {stop}")
+    vocabulary("prompt", inside, vocab_size)
+    if stop is not None:
+        stop = whole("stop", stop, 0, vocab_size - 1)
     for name, reader in readers.items():
         if longest + num_tokens > reader.context:
             raise ValueError(
                 f"prompts filled up to {longest} tokens and {num_tokens} new ones are longer than the {name}'s context "
                 f"{reader.context}: shorten the prompts or ask for at most {max(0, reader.context - longest)}"
             )
-    return Job(
-        jnp.asarray(inside, jnp.int32), jnp.asarray(lengths, jnp.int32), jnp.asarray(lengths + num_tokens, jnp.int32)
-    )
+    return Job(*(jnp.asarray(x, jnp.int32) for x in (inside, lengths, lengths + num_tokens))), num_tokens, stop
 
 
 def distribution(logits: Float[Array, "*B V"], how: Sampling) -> Float[Array, "*B V"]:
     """The probabilities that tokens are drawn from: softmax at the temperature, cut to the top k, then to the top p.
 
-    top_p keeps the likeliest tokens until their sum reaches p (Holtzman et al. 2020); at least one.
+    What is as likely as the k-th token stays with it. top_p keeps the likeliest tokens until their sum reaches p
+    (Holtzman et al. 2020); at least one.
     """
     probs = jax.nn.softmax(logits / how.temperature)
     if how.top_k is not None:

@@ -11,12 +11,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from decoding.checks import whole
 from icl_synth import checkpoints, layers
-from icl_synth.transformer import Linear, Transformer
+from icl_synth.transformer import Linear, Transformer, TransformerConfig
 
 
 def in_bfloat16(model: checkpoints.Model) -> checkpoints.Model:
-    """The same model with its matrices stored in bfloat16: operands of products are rounded, sums stay float32.
+    """The same model, the matrices of its linear layers stored in bfloat16: operands of all products are rounded, sums
+    stay float32. Embeddings are stored as before, a tied head with them.
 
     Raises TypeError for a model whose layers were replaced already.
     """
@@ -73,16 +75,18 @@ def to_int8(x: Float[Array, "*S"], axis: int) -> tuple[Array, Array]:
 def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
     """The same function at `times` the width and with `depth` blocks: channels repeated, further blocks add nothing.
 
-    Every product costs what it costs at that width, every logit is the small model's up to rounding: for timing
-    shapes that would take long to train. Raises ValueError for less than the model's own width or depth, and for
-    models other than transformers of modern style (a tied head would be scaled with its repeated embedding).
+    Every product costs what it costs at that width in the model's precision, every logit is the small model's up to
+    rounding: for timing shapes that would take long to train. Raises ValueError for less than the model's own width or
+    depth, and for models other than transformers of modern style (a tied head would be scaled with its repeated
+    embedding); TypeError for a model whose layers were replaced already.
     """
     checkpoints.check_plain(model)
-    if not isinstance(model, Transformer) or model.config.style != "modern" or times < 1 or depth < model.config.depth:
-        raise ValueError(f"only transformers of modern style grow, and never shrink: {model.config}, {times}, {depth}")
     config = model.config
+    if not isinstance(config, TransformerConfig) or config.style != "modern":
+        raise ValueError(f"only transformers of modern style can be widened, got {config}")
+    times, depth = whole("times", times, 1), whole("depth", depth, config.depth)
     shape = dataclasses.replace(config, depth=depth, width=times * config.width, heads=times * config.heads)
-    graph, fresh = checkpoints.split(checkpoints.create(shape))
+    graph, fresh = checkpoints.split(checkpoints.create(shape, dtype=model.dtype))
     weights = dict(fresh)
     for name, value in checkpoints.split(model)[1].items():
         old = np.asarray(value)
@@ -103,6 +107,6 @@ def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
 
 
 def weight_bytes(model: checkpoints.Model) -> int:
-    """Bytes of all weights that a token reads: of tables of embeddings only a row, unless the head is one of them."""
+    """Bytes of all weights that every token reads: not of tables of embeddings, unless the head is one of them."""
     rows = {"positions"} if isinstance(model, Transformer) and model.head is None else {"embedding"}
     return sum(int(np.asarray(w).nbytes) for name, w in checkpoints.split(model)[1].items() if name not in rows)

@@ -59,6 +59,7 @@ def toy(tmp_path_factory):
         compared = {"calibration documents": (2, 64, 128, 256), "damping": (0.001, 0.01, 1.0), "mask block": (1, 16, 256)}
         patch.setattr("figures.fig_pruning_ablations.SETTINGS", compared)
         patch.setattr("figures.fig_icl_probe.RIDGES", (1e-3, 1e-2))
+        patch.setattr("figures.fig_icl_worlds.EXAMPLE_LENGTHS", (3, 5, 10))
         patch.setattr("figures.fig_block_noise.VECTORS", 20)
         patch.setattr("figures.fig_block_noise.BLOCK_SIZES", (4, 256))
         patch.setattr("figures.fig_block_noise.SIZED", ("mx9", "mxfp4"))

@@ -95,12 +95,12 @@ def test_temperature_top_k_and_top_p(top_k, top_p):
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"temperature": float("nan")}, "temperature must be 0"),
         ({"temperature": 1.0}, "needs a key"),
-        ({"prompt": PROMPT + 6}, "not 0 to 11"),
+        ({"prompt": PROMPT + 6}, "prompt must hold tokens from 0 to 11"),
         ({"lengths": np.array([7, 7, 7, 7, 8])}, "lengths must be 5 whole numbers between 1 and 7"),
         ({"lengths": np.array([0, 7, 7, 7, 7])}, "lengths must be 5 whole numbers between 1 and 7"),
-        ({"top_k": 0}, "top_k must be between 1 and the 12"),
+        ({"top_k": 0}, "top_k must be a whole number from 1 to 12"),
         ({"top_p": 0.0}, "top_p must be above 0"),
-        ({"stop": 12}, "stop must be a token from 0 to 11"),
+        ({"stop": 12}, "stop must be a whole number from 0 to 11"),
     ],
 )
 def test_bad_input_says_what_is_wrong(change, message):

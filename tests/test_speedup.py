@@ -72,9 +72,9 @@ def test_n_grams_are_counts_filled_up_with_shorter_ones():
         for before, token in zip([0, *line], line, strict=False):
             pairs[before, token] += 1
     np.testing.assert_allclose(table, (pairs + 2 * single) / (pairs.sum(1, keepdims=True) + 2), atol=1e-6)
-    with pytest.raises(ValueError, match="order must be at least 1"):
+    with pytest.raises(ValueError, match="order must be a whole number, at least 1"):
         fit_ngram(documents, 3, 0)
-    with pytest.raises(ValueError, match="not 0 to 1"):
+    with pytest.raises(ValueError, match="documents must hold tokens from 0 to 1"):
         fit_ngram(documents, 2)
 
 
@@ -101,5 +101,5 @@ def test_first_layers_read_the_head_after_the_first_blocks():
     model, tokens = pretrained.load("draft"), np.random.default_rng(4).integers(0, 50, (2, 9))
     found = first_layers(model, 1)(tokens)
     np.testing.assert_allclose(found, model.head(model.norm(model.stage(0, model.embed(tokens)))), atol=1e-5)
-    with pytest.raises(ValueError, match="layers 1 to 2, asked for the first 3"):
+    with pytest.raises(ValueError, match="depth must be a whole number from 1 to 2, got 3"):
         first_layers(model, 3)
