@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from compression import selection
-from compression.problem import Matrix, check, damped, without_dead
+from compression.problem import Matrix, check, check_solved, damped, without_dead
+from icl_synth import checks
 
 FIRST_RHO, UPDATE_EVERY, LEAST_STEPS, MOST_STEPS = 0.1, 3, 30, 300  # as in the public code
 REFITTING_STEPS = 10
@@ -37,20 +38,17 @@ def alps(
     pattern: tuple[int, int] | None = None,
     damping: float = 0.01,
 ) -> Float[Array, "O I"]:
-    """The pruned weight; exactly round(sparsity * O * I) weights are 0, or all but n of every m (pattern (n, m)).
+    """The pruned weight: exactly round(sparsity * O * I) weights are dropped, or all but n of every m (pattern (n, m)).
 
+    A weight that is kept may be 0 too: all of inputs that were never active are, unless there is nothing to drop.
     Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, damping
-    that is not above 0, and a Hessian that is not positive definite with it.
+    that is not above 0 or not finite, and a Hessian that is not symmetric or not positive definite with it.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
-    if not damping > 0:
-        raise ValueError(f"damping must be above 0, got {damping}")
+    checks.positive(damping=damping)
     if pattern is None and round(sparsity * weight.size) == 0:
         return jnp.asarray(weight)
-    pruned = _alps(weight, hessian, round(sparsity * weight.size), damping, pattern)
-    if not bool(jnp.isfinite(pruned).all()):
-        raise ValueError(f"the Hessian is not positive definite with damping {damping}: raise damping")
-    return pruned
+    return check_solved(_alps(weight, hessian, round(sparsity * weight.size), damping, pattern), damping)
 
 
 @functools.partial(jax.jit, static_argnames="pattern")

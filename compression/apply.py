@@ -24,9 +24,10 @@ from compression import packing, selection
 from compression.alps import alps
 from compression.baselines import magnitude, ria, wanda
 from compression.calibrate import calibrate, calibration_documents, embed, run
-from compression.problem import check, check_target, check_weight, output_error
+from compression.grids import check_bits
+from compression.problem import check, check_damping, check_target, check_weight, output_error
 from compression.sparsegpt import factorise, prune
-from icl_synth import checkpoints
+from icl_synth import checkpoints, checks
 from icl_synth.concept_hmm import official_ginc
 
 Method = Literal["sparsegpt", "magnitude", "wanda", "ria", "alps"]
@@ -53,17 +54,20 @@ class Pruning:
     """Prune only so many blocks from the input on."""
 
     def __post_init__(self):
+        checks.choices(self, "")
         for name in ("bits", "mask_block_size"):
             if getattr(self, name) is not None and self.method != "sparsegpt":
                 raise ValueError(f"{name} belongs to method sparsegpt, not {self.method}")
         if self.damping != 0.01 and self.method not in ("sparsegpt", "alps"):
             raise ValueError(f"damping belongs to methods sparsegpt and alps, not {self.method}")
-        if self.first_blocks is not None and self.first_blocks < 1:
-            raise ValueError(f"first_blocks must be at least 1, got {self.first_blocks}")
-        if self.bits is not None and self.bits not in range(2, 9):
-            raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {self.bits}")
-        if self.mask_block_size is not None and self.mask_block_size < 1:
-            raise ValueError(f"mask_block_size must be at least 1, got {self.mask_block_size}")
+        for name in ("first_blocks", "mask_block_size"):
+            if getattr(self, name) is not None:
+                checks.at_least(1, **{name: getattr(self, name)})
+        if self.bits is not None:
+            check_bits(self.bits)
+        if self.method == "alps":
+            checks.positive(damping=self.damping)
+        check_damping(self.damping)
         check_target(self.sparsity, self.pattern)
 
 
@@ -90,7 +94,11 @@ class Pruned(NamedTuple):
 def prune_layer(
     weight: Float[Array, "O I"], hessian: Float[Array, "I I"], how: Pruning
 ) -> tuple[Float[Array, "O I"], Bool[Array, "O I"], float | None]:
-    """The pruned weight, its mask, and the damping used (None for methods that report none)."""
+    """The pruned weight, its mask, and the damping used (None for methods that report none).
+
+    Raises ValueError for wrong shapes, NaN or Inf, a pattern that does not divide, and a Hessian that is not symmetric
+    or, for methods that solve with it, not positive definite.
+    """
     weight, hessian = check(weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     if how.method == "sparsegpt":
         factor = factorise(hessian, how.damping)
@@ -121,8 +129,10 @@ def prune_model(
 
     With `out`, each finished block is kept there, and the same call goes on where a killed one stopped, to the same
     bits; at the end the folder holds model.safetensors, config.json, masks.safetensors and report.json.
-    Raises ValueError for settings that do not fit the model, and where `out` holds something else.
+    Raises ValueError for settings that do not fit the model, for what are not tokens of its vocabulary, and where
+    `out` holds something else; TypeError for a model whose layers were replaced, by a number format or int8.
     """
+    checkpoints.check_plain(model)
     depth = model.config.depth
     if how.first_blocks is not None and how.first_blocks > depth:
         raise ValueError(f"first_blocks is {how.first_blocks}, but the model has {depth} blocks")
@@ -131,7 +141,7 @@ def prune_model(
     for name, weight in weights.items():
         if how.pattern and name.startswith(("blocks.", "layers.")) and name.endswith(".kernel"):
             check_weight(np.asarray(weight).T, pattern=how.pattern)
-    kept = _Folder(out, how, weights, tokens) if out else None
+    kept = _Folder(out, how, model, tokens) if out else None
     if kept and (whole := kept.finished()):
         return whole
     masks: checkpoints.Masks = {}
@@ -179,11 +189,12 @@ def _prune_block(model: checkpoints.Model, index: int, hidden: Array, how: Pruni
 class _Folder:
     """A run's folder: settings.json, a file for each finished block while it lasts, the model at the end."""
 
-    def __init__(self, out: Path, how: Pruning, weights: checkpoints.Weights, tokens: Array | np.ndarray):
-        self.out = out
-        digest = hashlib.sha256(np.ascontiguousarray(tokens).tobytes())
-        for name in sorted(weights):
-            digest.update(name.encode() + np.asarray(weights[name]).tobytes())
+    def __init__(self, out: Path, how: Pruning, model: checkpoints.Model, tokens: Array | np.ndarray):
+        self.out, self.dtype = out, model.dtype
+        arrays = {"documents": np.asarray(tokens, np.int32), **checkpoints.split(model)[1]}
+        digest = hashlib.sha256(f"{dataclasses.asdict(model.config)} {model.dtype}".encode())
+        for name, array in sorted(arrays.items()):
+            digest.update(f"{name} {array.shape}".encode() + np.asarray(array).tobytes())
         self.settings = {**json.loads(json.dumps(dataclasses.asdict(how))), "model_and_documents": digest.hexdigest()}
         path = out / "settings.json"
         if path.exists():
@@ -232,7 +243,7 @@ class _Folder:
         """What a whole run left here; config.json is the last that it writes."""
         if not (self.out / "config.json").exists():
             return None
-        model = checkpoints.load(self.out)
+        model = checkpoints.load(self.out, self.dtype)
         masks = checkpoints.load_masks(self.out, checkpoints.split(model)[1])
         report = [LayerReport(**layer) for layer in json.loads((self.out / "report.json").read_text())]
         return Pruned(model, masks, report)

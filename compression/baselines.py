@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from compression.problem import Matrix, check, check_weight, damped, without_dead
+from compression.problem import (
+    Matrix,
+    check,
+    check_damping,
+    check_mask,
+    check_solved,
+    check_weight,
+    damped,
+    without_dead,
+)
 from compression.selection import in_groups, smallest, up_to_threshold
 
 ROWS_AT_ONCE = 8
@@ -33,7 +42,7 @@ def wanda(
 ) -> Float[Array, "O I"]:
     """Drop by |w| times the norm of its input (Sun et al. 2023, arXiv 2306.11695), in each row int(sparsity * I).
 
-    Errors as for `magnitude`.
+    Errors as for `magnitude`, and for a Hessian that is not symmetric.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     scores = jnp.abs(weight) * jnp.sqrt(jnp.diagonal(hessian))
@@ -53,7 +62,7 @@ def ria(
     """Drop by relative importance and activations (Zhang et al. 2024, "Plug-and-Play"), over the whole layer.
 
     The score is (|w| / row sum + |w| / column sum) * sqrt(norm of the input); without the paper's permutation of
-    channels for n:m. Counts and errors as for `magnitude`.
+    channels for n:m. Counts as for `magnitude`, errors as for `wanda`.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     size = jnp.abs(weight)
@@ -83,15 +92,13 @@ def least_squares(
 
     No choice of values for this mask has a smaller tr(dW (H + damping) dW^T); O systems of I unknowns, so only for
     reference. With a mask of `magnitude` this is what AdaPrune (Hubara et al. 2021) approaches by gradient descent.
-    Raises ValueError for wrong shapes, NaN or Inf, and a Hessian that is not positive definite with this damping.
+    Raises ValueError for wrong shapes, NaN or Inf, a mask that is not bool, damping that is negative or not finite, and
+    a Hessian that is not symmetric or not positive definite with it.
     """
     weight, hessian = check(weight, hessian)
-    if mask.shape != weight.shape:
-        raise ValueError(f"mask must have the weight's shape {weight.shape}, got {mask.shape}")
-    solved = _least_squares(weight, hessian, mask, damping)
-    if not bool(jnp.isfinite(solved).all()):
-        raise ValueError(f"the Hessian is not positive definite with damping {damping}: raise damping")
-    return solved
+    check_mask(mask, weight)
+    check_damping(damping)
+    return check_solved(_least_squares(weight, hessian, mask, damping), damping)
 
 
 @jax.jit

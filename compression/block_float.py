@@ -2,13 +2,15 @@
 
 A block is `format.block` neighbours along one axis, the last one filled up with zeros. With a power-of-two scale (MSFP,
 SMX, MX) the shared exponent is that of the block's largest element less the exponent of the format's largest element.
-NaN or infinity in a block makes all of it NaN. Arrays are read as float32, float64 is rounded to it first. Numbers
-below 2^-126 are taken as, and become, zero; where a tensor has one float32 scale, so does a tensor whose largest
-number over its largest element is below that.
+NaN or infinity makes all of its block NaN, or all of a tensor that has one scale; in bf16 and fp16, which share
+nothing, each stays what it is. Arrays are read as float32, float64 is rounded to it first. Numbers below 2^-126 are
+taken as, and become, zero; where a tensor has one float32 scale, so does a tensor whose largest number over its largest
+element is below that.
 """
 
 import dataclasses
 import functools
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,7 @@ def quantize(
     x: Shaped[Array | np.ndarray, "*S"],
     format: str | Format,
     *,
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     rounding: Rounding | None = None,
     scale_rule: ScaleRule | None = None,
     key: Key[Array, ""] | None = None,
@@ -55,8 +57,8 @@ def quantize(
     rounding and scale_rule replace the format's own, "even" and "floor" for all named ones: "even" (nearest, ties to
     even), "away" (nearest, ties away from 0), "truncate" (towards 0: MSFP in its paper) or "stochastic", which needs
     `key`; "floor", "ceil" or "nearest" makes log2 of a block's largest element whole.
-    Raises ValueError for an unknown format, rounding or scale rule, an axis that x lacks, an empty array, stochastic
-    rounding without key, and a scale rule other than floor for a format without power-of-two scales.
+    Raises ValueError for an unknown format, rounding or scale rule, an axis that x lacks, an empty array or a complex
+    one, stochastic rounding without key, and a scale rule other than floor for a format without power-of-two scales.
     """
     format, axis = _check(x, format, axis, rounding, scale_rule, key)
     return _quantize(jnp.asarray(x, jnp.float32), format, axis, key)
@@ -66,7 +68,7 @@ def encode(
     x: Shaped[Array | np.ndarray, "*S"],
     format: str | Format,
     *,
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     rounding: Rounding | None = None,
     scale_rule: ScaleRule | None = None,
     key: Key[Array, ""] | None = None,
@@ -108,11 +110,12 @@ def _check(x, format, axis, mode, scale_rule, key) -> tuple[Format, int]:
     format = dataclasses.replace(format, **changes)
     if format.rounding == "stochastic" and key is None:
         raise ValueError("stochastic rounding needs a key: key=jax.random.key(seed)")
-    if not isinstance(axis, int) or not -np.ndim(x) <= axis < np.ndim(x):
-        raise ValueError(f"axis {axis} is not one of an array of shape {np.shape(x)}")
+    axis = blocks.whole_axis(axis, np.shape(x))
     if np.size(x) == 0:
         raise ValueError(f"an array of shape {np.shape(x)} is empty: there is nothing to quantise")
-    return format, axis % np.ndim(x)
+    if np.iscomplexobj(x):
+        raise ValueError("an array of complex numbers has no such format: quantise its real and imaginary parts")
+    return format, axis
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

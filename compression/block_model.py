@@ -15,7 +15,7 @@ from tqdm import trange
 
 from compression.block_float import matmul, quantize
 from compression.formats import Format, find
-from icl_synth import checkpoints, devices, layers
+from icl_synth import checkpoints, devices
 from icl_synth.config import TrainConfig
 from icl_synth.lstm import LSTM, Layer
 from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
@@ -39,11 +39,11 @@ class FormatLinear(Linear):
 
 
 class FormatLayer(Layer):
-    """An LSTM layer with both its products in a format."""
+    """An LSTM layer with its recurrent product in a format; that of its input is the given layer's."""
 
     def __init__(self, layer: Layer, format: Format):
         self.dtype, self.recurrent, self.format = layer.dtype, layer.recurrent, format
-        self.input = FormatLinear(layer.input, format)
+        self.input = layer.input
 
     def __call__(self, x: Float[Array, "T B D"], hidden, cell, record: dict[str, Array] | None):
         assert self.recurrent.bias is not None
@@ -77,7 +77,7 @@ def recurrent_product(
     format: Format,
 ) -> Float[Array, "B O"]:
     """block_float.matmul(hidden, kernel, format) with the kernel already quantised for both directions."""
-    return layers.product(quantize(hidden, format), forward, "float32")
+    return jnp.matmul(quantize(hidden, format), forward, precision="highest")
 
 
 def _recurrent_forward(hidden, kernel, forward, backward, format):
@@ -86,7 +86,7 @@ def _recurrent_forward(hidden, kernel, forward, backward, format):
 
 def _recurrent_backward(format, saved, gradient):
     hidden, forward, backward = saved
-    to_hidden = layers.product(quantize(gradient, format), backward, "float32")
+    to_hidden = jnp.matmul(quantize(gradient, format), backward, precision="highest")
     return to_hidden, matmul(hidden.T, gradient, format), jnp.zeros_like(forward), jnp.zeros_like(backward)
 
 
@@ -101,10 +101,14 @@ def in_format(
     activations: quantise the inputs of each product too, not only its weights. keep: names of layers that stay in
     float32, as in the papers the last one, `head`; or a part such as `blocks.0`, for all that lie in it.
     `checkpoints.export` writes the weights alone: of weights-only models as quantised, of others in float32, without
-    the format. Raises ValueError for an unknown format, for a name in `keep` that is no layer, and where a head that
-    is tied to the embedding should not be kept.
+    the format. Raises ValueError for an unknown format or one that rounds stochastically, for a name in `keep` that is
+    no layer, and where a head that is tied to the embedding should not be kept; TypeError for a model whose layers were
+    replaced already.
     """
+    checkpoints.check_plain(model)
     format = find(format)
+    if format.rounding == "stochastic":
+        raise ValueError(f"{format.name} rounds stochastically, and a model has no key for it: choose another rounding")
     graph, weights = checkpoints.split(model)
     kernels = [name.removesuffix(".kernel") for name in weights if name.endswith(".kernel")]
     for name in keep:
@@ -126,7 +130,9 @@ def in_format(
     copy = checkpoints.merge(graph, weights)
     if isinstance(copy, LSTM):
         for index, layer in enumerate(copy.layers):
-            if not kept(f"layers.{index}"):
+            if not kept(f"layers.{index}.input"):
+                layer.input = FormatLinear(layer.input, format)
+            if not kept(f"layers.{index}.recurrent"):
                 copy.layers[index] = FormatLayer(layer, format)
     else:
         for index, block in enumerate(copy.blocks):
@@ -148,20 +154,36 @@ class LayerNoise(NamedTuple):
 
 
 def report(model: checkpoints.Model, format: str | Format, tokens: Int[Array | np.ndarray, "B T"]) -> list[LayerNoise]:
-    """What a format does to each linear layer on these documents, its inputs being those of the float32 model."""
+    """What a format does to each linear layer on these documents, its inputs being those of the float32 model.
+
+    Ratios of what is all 0, as fresh weights may be, are NaN. Raises ValueError for an unknown format or one that
+    rounds stochastically, and for what are not tokens of the model's vocabulary.
+    """
     record: dict[str, Array] = {}
-    model(jnp.asarray(tokens), record=record)
+    model(np.asarray(tokens), record=record)
     weights, lines = checkpoints.split(model)[1], []
     for name, inputs in record.items():
         rows, kernel = inputs.reshape(-1, inputs.shape[-1]), jnp.asarray(weights[f"{name}.kernel"])
         read, held = quantize(rows, format), quantize(kernel, format, axis=0)
         exact = jnp.matmul(rows, kernel, precision="highest")
-        lines.append(LayerNoise(name, qsnr(kernel, held), qsnr(rows, read), qsnr(exact, matmul(rows, kernel, format))))
+        pairs = (kernel, held), (rows, read), (exact, matmul(rows, kernel, format))
+        lines.append(LayerNoise(name, *(_decibels(*pair) for pair in pairs)))
     return lines
 
 
 def qsnr(exact: Array | np.ndarray, quantised: Array | np.ndarray) -> float:
-    """-10 log10(|quantised - exact|^2 / |exact|^2), dB (Rouhani et al. 2023)."""
+    """-10 log10(|quantised - exact|^2 / |exact|^2), dB (Rouhani et al. 2023).
+
+    Raises ValueError for arrays of two shapes, and for exact numbers that are all 0.
+    """
+    if np.shape(exact) != np.shape(quantised):
+        raise ValueError(f"exact and quantised must have one shape, got {np.shape(exact)} and {np.shape(quantised)}")
+    if not np.any(exact):
+        raise ValueError(f"exact must hold a number that is not 0, got only zeros of shape {np.shape(exact)}")
+    return _decibels(exact, quantised)
+
+
+def _decibels(exact: Array | np.ndarray, quantised: Array | np.ndarray) -> float:
     exact, quantised = np.asarray(exact, np.float64), np.asarray(quantised, np.float64)
     return float(-10 * np.log10(np.square(quantised - exact).sum() / np.square(exact).sum()))
 

@@ -3,14 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, UInt8
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from compression import formats
+from compression import blocks, formats, packing
 from compression.block_float import BlockFloat
 from icl_synth.checkpoints import write_atomically
 
@@ -27,7 +27,12 @@ def unpack_bits(packed: UInt8[np.ndarray, " Z"], bits: int, count: int) -> Int[n
 
 
 def pack(x: BlockFloat) -> dict[str, np.ndarray]:
-    """Arrays of bytes: elements (integers as sign and magnitude), exponents, halved; and the tensor's scale if any."""
+    """Arrays of bytes: elements (integers as sign and magnitude), exponents, halved; and the tensor's scale if any.
+
+    Raises ValueError for NaN in fixed point, whose bytes have no place for it.
+    """
+    if x.format.scale == "fixed" and np.isnan(x.tensor_scale):
+        raise ValueError(f"the array held NaN or Inf, which {x.format.name} has no bytes for")
     element, codes = x.format.element, np.asarray(x.elements, np.int64).reshape(-1)
     if isinstance(element, formats.Integer):
         codes = np.abs(codes) + (np.where(codes < 0, 1, 0) << element.magnitude)
@@ -41,8 +46,12 @@ def pack(x: BlockFloat) -> dict[str, np.ndarray]:
     return {name: part for name, part in parts.items() if part.size}
 
 
-def unpack(parts: dict[str, np.ndarray], format: formats.Format, shape: tuple[int, ...], axis: int) -> BlockFloat:
-    """What `pack` packed. Raises ValueError where the parts or their bytes are not those of such an array."""
+def unpack(
+    parts: dict[str, np.ndarray], format: formats.Format, shape: tuple[int, ...], axis: SupportsIndex
+) -> BlockFloat:
+    """What `pack` packed. Raises ValueError where the parts or their bytes are not those of such an array, and for an
+    axis that it lacks."""
+    axis = blocks.whole_axis(axis, shape)
     element, (*outer, length) = format.element, np.moveaxis(np.empty(shape, np.void), axis, -1).shape
     block = format.block or length
     cells = (*outer, -(-length // block))
@@ -90,17 +99,19 @@ def save(path: Path, arrays: dict[str, BlockFloat]) -> int:
 
 
 def load(path: Path) -> dict[str, BlockFloat]:
-    """The encoded arrays that `save` wrote. Raises ValueError where the bytes do not fit what is said of them."""
-    with safe_open(path, framework="numpy") as file:
-        about = {name: json.loads(text) for name, text in file.metadata().items()}
-        parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in about}
-        for key in file.keys():
+    """The encoded arrays that `save` wrote. Raises ValueError for a file that it did not write, and where the bytes do
+    not fit what is said of them."""
+    arrays, metadata = packing.read(path)
+    parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in metadata}
+    try:
+        about = {name: json.loads(text) for name, text in metadata.items()}
+        for key, array in arrays.items():
             name, _, part = key.rpartition(":")
-            parts[name][part] = file.get_tensor(key)
-    return {
-        name: unpack(parts[name], read_format(said["format"]), tuple(said["shape"]), said["axis"])
-        for name, said in about.items()
-    }
+            parts[name][part] = array
+        kinds = {n: (read_format(said["format"]), tuple(said["shape"]), said["axis"]) for n, said in about.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} was not written by block_packing.save: {error!r}") from error
+    return {name: unpack(parts[name], *kind) for name, kind in kinds.items()}
 
 
 def read_format(fields: dict) -> formats.Format:

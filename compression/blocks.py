@@ -5,7 +5,8 @@ one taken together, N blocks of B numbers, and the axes after it.
 """
 
 import math
-from typing import NamedTuple
+import operator
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,14 @@ class Shared(NamedTuple):
     fraction: Float[Array, "A N 1 C"]
     tensor: Float[Array, ""]
     broken: Bool[Array, "A N 1 C"]
+
+
+def whole_axis(axis: SupportsIndex, shape: tuple[int, ...]) -> int:
+    """The axis counted from the first one. Raises ValueError for one that the shape lacks."""
+    try:
+        return range(len(shape))[operator.index(axis)]
+    except (TypeError, IndexError):
+        raise ValueError(f"axis {axis} is not one of an array of shape {shape}") from None
 
 
 def to_blocks(x: Array, format: Format, axis: int) -> Float[Array, "A N B C"]:

@@ -22,7 +22,10 @@ LONGEST = 1024
 def calibration_documents(
     hmm: ConceptHMM, model: checkpoints.Model, num_documents: int, seed: int = 0
 ) -> Int[np.ndarray, "B T"]:
-    """Fresh documents of a world, as long as the model's context but at most 1,024 tokens."""
+    """Fresh documents of a world, as long as the model's context but at most 1,024 tokens.
+
+    Raises ValueError for fewer than one document.
+    """
     key = jax.random.fold_in(jax.random.key(seed), 3)
     return np.asarray(sample_documents(hmm, key, num_documents, min(model.config.context, LONGEST))[0])
 
@@ -31,29 +34,35 @@ def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> F
     """What the first block reads. Raises ValueError for documents longer than the model's context, and for what are
     not tokens of its vocabulary."""
     tokens = np.asarray(tokens)
-    if tokens.ndim != 2 or not len(tokens):
+    if tokens.ndim != 2 or not tokens.size:
         raise ValueError(f"calibration documents must be a [documents length] array, got shape {tokens.shape}")
     if tokens.shape[1] > model.config.context:
         raise ValueError(f"documents of {tokens.shape[1]} tokens, but the model's context is {model.config.context}")
-    if not np.issubdtype(tokens.dtype, np.integer) or tokens.min() < 0 or tokens.max() >= model.config.vocab_size:
-        raise ValueError(
-            f"calibration documents hold {tokens.dtype} from {tokens.min()} to {tokens.max()}, not tokens from 0 to "
-            f"{model.config.vocab_size - 1}"
-        )
-    return model.embed(jnp.asarray(tokens))
+    return model.embed(tokens)
 
 
 def calibrate(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> dict[str, Float[Array, "I I"]]:
     """The Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by the layer's name.
 
     hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code.
+    Raises ValueError for a block that the model lacks, and for no documents or such of another width.
     """
+    _check(model, index, hidden)
     return _calibrate(*checkpoints.split(model), index, hidden)
 
 
 def run(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    """What block `index` makes of its inputs."""
+    """What block `index` makes of its inputs. Errors as for `calibrate`."""
+    _check(model, index, hidden)
     return _run(*checkpoints.split(model), index, hidden)
+
+
+def _check(model: checkpoints.Model, index: int, hidden: Array) -> None:
+    depth, width = model.config.depth, model.config.width
+    if index not in range(depth):
+        raise ValueError(f"index must be that of a block, 0 to {depth - 1}, got {index}")
+    if hidden.ndim != 3 or not hidden.size or hidden.shape[2] != width:
+        raise ValueError(f"hidden must be [documents tokens {width}] and not empty, got shape {hidden.shape}")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from compression import formats, rounding
 from compression.block_float import BlockFloat
+from icl_synth import checks
 
 
 class Blocks(NamedTuple):
@@ -44,8 +45,9 @@ def integer_matmul(a: BlockFloat, b: BlockFloat) -> Product:
 
     Where two blocks meet, integer products are added as integers, exponents are added once, and the result becomes a
     float32; the results of the blocks are added in float32 from the first to the last, starting from 0. Formats whose
-    scales are no powers of two multiply their scales where the others add exponents. A microexponent is a shift of an
-    operand's integers, made before they meet and not counted.
+    blocks have no exponents multiply scales where the others add exponents; fixed point is counted as if it did, though
+    its scales are known beforehand. A microexponent is a shift of an operand's integers, made before they meet and not
+    counted.
     Raises ValueError for operands in different formats, encoded along other axes or of shapes that do not multiply,
     and for elements whose products do not fit 64-bit integers (FP8 E5M2).
     """
@@ -106,9 +108,11 @@ def count_operations(rows: int, inner: int, columns: int, block: int | None = No
 
     What `integer_matmul` counts, in closed form for shapes too large to run it. Every float product adds exponents
     too; they are counted with it. The sum of a block takes one less than its products, and each block's result is
-    added to a float32 total.
+    added to a float32 total. Raises ValueError for negative numbers, and for a block below 1.
     """
+    checks.at_least(0, rows=rows, inner=inner, columns=columns)
     if block is None:
         return Operations(0, 0, 0, rows * inner * columns, rows * inner * columns)
+    checks.at_least(1, block=block)
     meetings = rows * columns * -(-inner // block)
     return Operations(meetings * block, meetings * (block - 1), meetings, 0, meetings)

@@ -42,12 +42,13 @@ class Integer:
 
 @dataclasses.dataclass(frozen=True)
 class Float:
-    """A sign, `exponent` and `mantissa` bits, subnormals, and no infinity: what is too large becomes `largest`."""
+    """A sign, `exponent` and `mantissa` bits, subnormals; what is too large becomes `largest` or, where the element
+    `overflows`, infinity."""
 
     exponent: int
     mantissa: int
     largest: float
-    overflows: bool = False  # to infinity, as IEEE numbers do
+    overflows: bool = False  # as IEEE numbers do
 
     @property
     def bits(self) -> int:
@@ -93,8 +94,8 @@ class Format:
     and the largest elements may then saturate. rounding: "even" (nearest, ties to even), "away" (nearest, ties away
     from 0), "truncate" (towards 0, as MSFP in its paper) or "stochastic".
 
-    Raises ValueError for an unknown rounding or scale rule, a rule other than floor without power-of-two scales, and
-    sub-blocks that do not divide the block.
+    Raises ValueError for an unknown scale, rounding or scale rule, a rule other than floor without power-of-two scales,
+    a block or sub-block below 1, and sub-blocks that do not divide the block.
     """
 
     name: str
@@ -107,10 +108,16 @@ class Format:
     rounding: Rounding = "even"
 
     def __post_init__(self):
-        if self.rounding not in get_args(Rounding):
-            raise ValueError(f"unknown rounding {self.rounding!r}: choose one of {', '.join(get_args(Rounding))}")
-        if self.scale_rule not in get_args(ScaleRule):
-            raise ValueError(f"unknown scale rule {self.scale_rule!r}: choose one of {', '.join(get_args(ScaleRule))}")
+        for name, given, known in (
+            ("scale", self.scale, Scale),
+            ("rounding", self.rounding, Rounding),
+            ("scale rule", self.scale_rule, ScaleRule),
+        ):
+            if given not in get_args(known):
+                raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(get_args(known))}")
+        for name, size in (("block", self.block), ("sub-block", self.sub_block)):
+            if size is not None and size < 1:
+                raise ValueError(f"a {name} holds at least one element, got {size}")
         if self.scale_rule != "floor" and self.scale != "power":
             raise ValueError(
                 f"{self.name} has no power-of-two scale, so scale_rule must be floor, got {self.scale_rule!r}"
@@ -135,8 +142,6 @@ def bfp(block: int, bits: int) -> Format:
 
     Raises ValueError for a block below 1 and bits outside 2..16.
     """
-    if block < 1:
-        raise ValueError(f"a block holds at least one element, got {block}")
     if not 2 <= bits <= 16:
         raise ValueError(f"bits of an element, its sign included, must be 2 to 16, got {bits}")
     return Format(f"bfp{bits}_{block}", Integer(bits - 1), block=block)

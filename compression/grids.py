@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from compression.problem import check_weight
+
 
 class Grid(NamedTuple):
     """The values scale * (n - zero), n = 0..levels - 1, of each row; 0 is always one of them."""
@@ -23,12 +25,18 @@ class Grid(NamedTuple):
 def row_grid(weight: Float[Array | np.ndarray, "O I"], bits: int) -> Grid:
     """The asymmetric min-max grid of 2**bits levels of each row, as in the public SparseGPT and GPTQ code.
 
-    Raises ValueError for bits outside 2..8.
+    Raises ValueError for bits outside 2..8, NaN or Inf, and a weight that is empty or no matrix.
     """
-    if bits not in range(2, 9):
-        raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {bits}")
+    check_bits(bits)
+    check_weight(weight)
     low, high = jnp.minimum(weight.min(1), 0.0), jnp.maximum(weight.max(1), 0.0)
     empty = low == high
     low, high = jnp.where(empty, -1.0, low), jnp.where(empty, 1.0, high)
     scale = (high - low) / (2**bits - 1)
     return Grid(scale, jnp.round(-low / scale), 2**bits)
+
+
+def check_bits(bits: int) -> None:
+    """Raise ValueError for bits that no grid here has."""
+    if bits not in range(2, 9):
+        raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {bits}")

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from compression.problem import check_mask
 from icl_synth.checkpoints import write_atomically
 
 
@@ -21,11 +22,12 @@ class Packed(NamedTuple):
 def pack(weight: Float[np.ndarray, "O I"], mask: Bool[np.ndarray, "O I"]) -> Packed:
     """Pack a weight [O I] whose mask keeps exactly two of every four inputs (I divisible by 4; padded to whole bytes).
 
-    Raises ValueError where the mask is not 2:4, or drops a weight that is not 0.
+    Raises ValueError where the mask is not bool or not 2:4, or drops a weight that is not 0, and for an empty weight.
     """
     weight, mask = np.asarray(weight), np.asarray(mask)
-    if mask.shape != weight.shape or weight.ndim != 2 or weight.shape[1] % 4:
-        raise ValueError(f"need a weight [O I] with I divisible by 4 and its mask, got {weight.shape} and {mask.shape}")
+    if weight.ndim != 2 or not weight.size or weight.shape[1] % 4:
+        raise ValueError(f"weight must be [O I], not empty, with I divisible by 4, got shape {weight.shape}")
+    check_mask(mask, weight)
     outputs = len(weight)
     if not (mask.reshape(outputs, -1, 4).sum(-1) == 2).all():
         raise ValueError("not a 2:4 mask: some four neighbouring inputs do not keep exactly two")
@@ -38,12 +40,26 @@ def pack(weight: Float[np.ndarray, "O I"], mask: Bool[np.ndarray, "O I"]) -> Pac
 
 
 def unpack(packed: Packed) -> tuple[Float[np.ndarray, "O I"], Bool[np.ndarray, "O I"]]:
-    """The weight and its mask, exactly as they were."""
-    outputs, kept = packed.values.shape
-    indices = (packed.positions[..., None] >> np.arange(0, 8, 2)) & 3
+    """The weight and its mask, exactly as they were.
+
+    Raises ValueError for values that are not two of every four inputs, and for positions of another shape or type, or
+    that name an input twice.
+    """
+    values, positions = packed
+    if values.ndim != 2 or not values.size or values.shape[1] % 2:
+        raise ValueError(f"values must be [O J], not empty, with J even, got shape {values.shape}")
+    outputs, kept = values.shape
+    if positions.shape != (outputs, -(-kept // 4)) or positions.dtype != np.uint8:
+        raise ValueError(
+            f"positions of values {values.shape} must be uint8 of shape {(outputs, -(-kept // 4))}, got "
+            f"{positions.dtype} of shape {positions.shape}"
+        )
+    indices = (positions[..., None] >> np.arange(0, 8, 2)) & 3
     where = indices.reshape(outputs, -1)[:, :kept] + np.arange(kept) // 2 * 4
-    weight, mask = np.zeros((outputs, 2 * kept), packed.values.dtype), np.zeros((outputs, 2 * kept), bool)
-    np.put_along_axis(weight, where, packed.values, axis=1)
+    if (where[:, ::2] == where[:, 1::2]).any():
+        raise ValueError("positions name an input twice: of every four, two different ones are kept")
+    weight, mask = np.zeros((outputs, 2 * kept), values.dtype), np.zeros((outputs, 2 * kept), bool)
+    np.put_along_axis(weight, where, values, axis=1)
     np.put_along_axis(mask, where, True, axis=1)
     return weight, mask
 
@@ -56,7 +72,18 @@ def save(path: Path, layers: dict[str, Packed]) -> int:
 
 
 def load(path: Path) -> dict[str, Packed]:
-    """The layers that `save` wrote."""
-    with safe_open(path, framework="numpy") as file:
-        names = sorted({name.rsplit(".", 1)[0] for name in file.keys()})
-        return {n: Packed(file.get_tensor(f"{n}.values"), file.get_tensor(f"{n}.positions")) for n in names}
+    """The layers that `save` wrote. Raises ValueError for a file that it did not write."""
+    arrays, _ = read(path)
+    names = sorted({name.rsplit(".", 1)[0] for name in arrays})
+    if arrays.keys() != {f"{name}.{part}" for name in names for part in Packed._fields}:
+        raise ValueError(f"{path} was not written by packing.save: it holds {', '.join(sorted(arrays))}")
+    return {name: Packed(*(arrays[f"{name}.{part}"] for part in Packed._fields)) for name in names}
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file, and what is said of them. Raises ValueError for any other file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error

@@ -4,12 +4,15 @@ For a linear layer with weight W [O I] and inputs X [I N], minimise |(W - pruned
 that the inputs contribute is the Hessian H, proportional to X X^T.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 Matrix = Array | np.ndarray
+ASYMMETRY = 0.01  # of the largest diagonal entry: more than rounding to bfloat16 leaves between H and its transpose
 
 
 def check(
@@ -22,18 +25,15 @@ def check(
             f"a weight of shape {weight.shape} has {inputs} inputs and needs a Hessian of shape {(inputs, inputs)}, "
             f"got {hessian.shape}"
         )
-    hessian = finite("hessian", hessian)
-    if bool((jnp.diagonal(hessian) < 0).any()):
-        raise ValueError("the Hessian has negative diagonal entries: it must be a sum of x x^T over inputs")
-    return weight, hessian
+    return weight, check_hessian(hessian)
 
 
 def check_weight(
     weight: Matrix, *, sparsity: float = 0.0, pattern: tuple[int, int] | None = None
 ) -> Float[Array, "O I"]:
     """As `check`, of methods that need no Hessian."""
-    if weight.ndim != 2:
-        raise ValueError(f"weight must be a matrix [outputs inputs], got shape {weight.shape}")
+    if weight.ndim != 2 or not weight.size:
+        raise ValueError(f"weight must be a matrix [outputs inputs] that is not empty, got shape {weight.shape}")
     check_target(sparsity, pattern)
     if pattern and weight.shape[1] % pattern[1]:
         keep, group = pattern
@@ -41,12 +41,49 @@ def check_weight(
     return finite("weight", weight)
 
 
+def check_hessian(hessian: Matrix) -> Float[Array, "I I"]:
+    """As `check`, of the Hessian alone."""
+    if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1] or not hessian.size:
+        raise ValueError(f"a Hessian is square and not empty, got shape {hessian.shape}")
+    hessian = finite("hessian", hessian)
+    diagonal = jnp.diagonal(hessian)
+    if bool((diagonal < 0).any()):
+        raise ValueError("the Hessian has negative diagonal entries: it must be a sum of x x^T over inputs")
+    if bool(_asymmetry(hessian) > ASYMMETRY * diagonal.max()):
+        raise ValueError("the Hessian is not symmetric: it must be a sum of x x^T over inputs")
+    return hessian
+
+
+@jax.jit
+def _asymmetry(hessian: Float[Array, "I I"]) -> Float[Array, ""]:
+    return jnp.abs(hessian - hessian.T).max()
+
+
+def check_mask(mask: Matrix, weight: Matrix) -> None:
+    """Raise ValueError for what does not say of each weight whether it is kept."""
+    if mask.shape != weight.shape or mask.dtype != bool:
+        raise ValueError(
+            f"mask must be bool and of the weight's shape {weight.shape}, got {mask.dtype} of shape {mask.shape}"
+        )
+
+
+def check_damping(damping: float) -> None:
+    """Raise ValueError for a damping that helps no Hessian."""
+    if not 0 <= damping < math.inf:
+        raise ValueError(f"damping must be 0 or more and finite, got {damping}")
+
+
 def check_target(sparsity: float, pattern: tuple[int, int] | None) -> None:
     """Raise ValueError for a share or a pattern that no layer can have."""
     if pattern is None:
         if not 0 <= sparsity < 1:
             raise ValueError(f"sparsity is the share of weights to drop, at least 0 and below 1, got {sparsity}")
-    elif not isinstance(pattern, tuple) or len(pattern) != 2 or not 1 <= pattern[0] < pattern[1]:
+    elif (
+        not isinstance(pattern, tuple)
+        or len(pattern) != 2
+        or not all(isinstance(n, int | np.integer) for n in pattern)
+        or not 1 <= pattern[0] < pattern[1]
+    ):
         raise ValueError(f"pattern is a tuple (n, m) that keeps n of every m weights, 1 <= n < m, got {pattern}")
 
 
@@ -74,6 +111,13 @@ def without_dead(
 def damped(hessian: Float[Matrix, "I I"], damping: float | Float[Array, ""]) -> Float[Array, "I I"]:
     """H + damping * mean(diag H) * identity."""
     return hessian + damping * jnp.diagonal(hessian).mean() * jnp.eye(len(hessian))
+
+
+def check_solved(solution: Float[Array, "O I"], damping: float) -> Float[Array, "O I"]:
+    """The solution of systems in H + damping; ValueError where they had none."""
+    if not bool(jnp.isfinite(solution).all()):
+        raise ValueError(f"the Hessian is not positive definite with damping {damping}: raise damping")
+    return solution
 
 
 @jax.jit

@@ -72,7 +72,8 @@ def to_element(
     rounding: Rounding = "even",
     key: Key[Array, ""] | None = None,
 ) -> Float[Array, "*S"]:
-    """The element that x is rounded to, in the element's own units; what is too large becomes the largest one."""
+    """The element that x is rounded to, in the element's own units; what is too large becomes the largest one, or
+    infinity where the element has it and rounding is not towards 0."""
     if isinstance(element, formats.Integer):
         steps = to_integer(x * 2.0**-element.smallest_step, rounding, key)
         most = 2.0**element.magnitude - 1
@@ -80,9 +81,11 @@ def to_element(
     octave = jnp.clip(exponent(magnitude_bits(x)), element.bottom_exponent, element.top_exponent)
     step = octave - element.mantissa
     rounded = scaled(to_integer(scaled(x, -step), rounding, key), step)
-    if element.overflows and rounding != "truncate":
-        return jnp.where(jnp.abs(rounded) > element.largest, jnp.sign(rounded) * jnp.inf, rounded)
-    return jnp.clip(rounded, -element.largest, element.largest)
+    clipped = jnp.clip(rounded, -element.largest, element.largest)
+    if not element.overflows:
+        return clipped
+    infinite = jnp.isinf(x) if rounding == "truncate" else jnp.abs(rounded) > element.largest
+    return jnp.where(infinite, jnp.sign(rounded) * jnp.inf, clipped)
 
 
 def element_code(x: Float[Array, "*S"], element: formats.Float) -> Int[Array, "*S"]:

@@ -27,7 +27,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from compression import selection, triangular
 from compression.grids import Grid, row_grid
-from compression.problem import Matrix, check, check_weight, finite
+from compression.problem import Matrix, check, check_damping, check_hessian, check_weight
+from icl_synth import checks
 
 LARGER_DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # tried in turn where H is not positive definite with the one asked for
 COLUMNS = 16  # pruned one by one before the others of their block hear of them, in one product
@@ -84,7 +85,8 @@ def sparsegpt(
 
     Weights of inputs that were never active become 0; they are the first to be dropped, and use up the sparsity.
     Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, block
-    sizes below 1, bits outside 2..8, negative damping, and a Hessian that no damping makes positive definite.
+    sizes below 1, bits outside 2..8, damping that is negative or not finite, and a Hessian that is not symmetric or
+    that no damping makes positive definite.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     factor = factorise(hessian, damping)
@@ -102,16 +104,14 @@ def sparsegpt(
 
 def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
     """The one factorisation that pruning needs; it serves any number of weights and patterns. Of the Hessian, which is
-    symmetric, only the lower triangle is read.
+    symmetric but for rounding, only the lower triangle is factorised.
 
-    Raises ValueError for NaN or Inf, a matrix that is not square, negative damping, and a Hessian that is not
-    positive definite with the largest of LARGER_DAMPINGS; warns when one of them was needed.
+    Raises ValueError for NaN or Inf, a matrix that is not square and symmetric, damping that is negative or not
+    finite, and a Hessian that is not positive definite with the largest of LARGER_DAMPINGS; warns when one of them
+    was needed.
     """
-    if damping < 0:
-        raise ValueError(f"damping must be 0 or more, got {damping}")
-    if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1]:
-        raise ValueError(f"a Hessian is square, got shape {hessian.shape}")
-    hessian = jnp.asarray(hessian, jnp.float32)
+    check_damping(damping)
+    hessian = check_hessian(hessian)
     for tried in (damping, *(larger for larger in LARGER_DAMPINGS if larger > damping)):
         tiles, alive = _factorise(hessian, tried)
         # what is no number in one tile is none in the first, which is made last
@@ -121,10 +121,8 @@ def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
                     f"the Hessian is not positive definite with damping {damping}: pruned with {tried}", stacklevel=2
                 )
             return Factor(tiles, alive, tried)
-        finite("hessian", hessian)
     raise ValueError(
-        f"the Hessian is not positive definite even with damping {tried}: "
-        "is it a sum of x x^T over inputs, symmetric, with no negative diagonal entry?"
+        f"the Hessian is not positive definite even with damping {tried}: is it a sum of x x^T over inputs?"
     )
 
 
@@ -167,9 +165,9 @@ def prune(
     weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
     if weight.shape[1] != len(factor.alive):
         raise ValueError(f"a weight with {weight.shape[1]} inputs needs the factor of as many, got {len(factor.alive)}")
-    for name, size in (("block_size", block_size), ("mask_block_size", mask_block_size)):
-        if size is not None and size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    checks.at_least(1, block_size=block_size)
+    if mask_block_size is not None:
+        checks.at_least(1, mask_block_size=mask_block_size)
     outputs, inputs = weight.shape
     mask_width = pattern[1] if pattern else min(mask_block_size or block_size, inputs)
     edges = [min(start, inputs) for start in range(0, inputs + mask_width, mask_width)]

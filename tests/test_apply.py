@@ -86,6 +86,25 @@ def test_saved_model_loads_with_its_masks_and_packs(tmp_path):
         prune_model(stirred(TINY["modern"]), TOKENS, Pruning(pattern=(1, 2)), tmp_path)
 
 
+def test_a_finished_run_is_of_its_own_model_documents_and_precision(tmp_path):
+    graph, weights = checkpoints.split(checkpoints.create(TINY["modern"], dtype="bfloat16"))
+    model, how = checkpoints.merge(graph, weights), Pruning("magnitude")
+    first = prune_model(model, TOKENS, how, tmp_path).model
+    again = prune_model(model, TOKENS.astype(np.int64), how, tmp_path).model
+    assert again.dtype == "bfloat16"
+    np.testing.assert_array_equal(first(TOKENS), again(TOKENS))
+    shorter = checkpoints.merge(
+        checkpoints.split(checkpoints.create(dataclasses.replace(TINY["modern"], context=20)))[0], weights
+    )
+    for other, tokens in (
+        (shorter, TOKENS),
+        (checkpoints.create(TINY["modern"]), TOKENS),
+        (model, TOKENS.reshape(22, 10)),
+    ):
+        with pytest.raises(ValueError, match="different: model_and_documents"):
+            prune_model(other, tokens, how, tmp_path)
+
+
 @pytest.mark.slow
 def test_killed_and_repeated_it_ends_with_the_same_bits(tmp_path):
     checkpoints.export(stirred(dataclasses.replace(TINY["modern"], vocab_size=50)), tmp_path / "model")
@@ -113,7 +132,7 @@ def test_plain_errors(tmp_path):
     with pytest.raises(ValueError, match="model's context is 24"):
         prune_model(model, np.zeros((2, 30), np.int32), Pruning())
     for tokens in (TOKENS + 1, TOKENS - 1):
-        with pytest.raises(ValueError, match="not tokens from 0 to 10"):
+        with pytest.raises(ValueError, match=r"tokens must lie in 0\.\.10"):
             embed(model, tokens)
     with pytest.raises(ValueError, match="pattern 3:5 needs inputs divisible by 5, got a layer of"):
         prune_model(model, TOKENS, Pruning(pattern=(3, 5)), tmp_path / "nothing")

@@ -172,7 +172,10 @@ def test_a_format_may_carry_its_rounding_through_products():
     np.testing.assert_array_equal(quantize(x, truncated), quantize(x, "msfp12", rounding="truncate"))
     exact = np.asarray(quantize(x, truncated), np.float64) @ np.asarray(quantize(x.T, truncated, axis=0), np.float64)
     np.testing.assert_allclose(matmul(x, x.T, truncated), exact, rtol=1e-5)
-    assert quantize(np.float32([7e4]), "fp16", rounding="truncate")[0] == 65504
+    for name in ("bf16", "fp16"):
+        got = np.asarray(quantize(np.float32([3.4e38, -3.4e38, np.inf, -np.inf, np.nan]), name, rounding="truncate"))
+        largest = FORMATS[name].element.largest
+        np.testing.assert_array_equal(got, np.float32([largest, -largest, np.inf, -np.inf, np.nan]))
 
 
 @settings(max_examples=60, deadline=None)

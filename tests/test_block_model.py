@@ -135,6 +135,17 @@ def test_what_is_in_no_format_is_not_tuned_in_it_and_a_tied_head_stays():
         in_format(random_model(CONFIGS[2]), "msfp12", keep=())
 
 
+def test_either_product_of_an_lstm_layer_may_stay():
+    model = random_model(CONFIGS[1])
+    exact, whole = (np.asarray(m(TOKENS)) for m in (model, in_format(model, "msfp11", keep=("head", "layers.1"))))
+    halves = [f"layers.0.{part}" for part in ("input", "recurrent")]
+    kept = in_format(model, "msfp11", keep=("head", "layers.1", *halves))
+    np.testing.assert_array_equal(kept(TOKENS), exact)
+    for half in halves:
+        changed = np.asarray(in_format(model, "msfp11", keep=("head", "layers.1", half))(TOKENS))
+        assert not np.allclose(changed, exact) and not np.allclose(changed, whole), half
+
+
 def test_layers_that_are_not_there_are_named():
     with pytest.raises(ValueError, match=r"keep names 'blocks.7', which is no layer of this model: blocks.0.down"):
         in_format(random_model(CONFIGS[0]), "msfp12", keep=("blocks.7",))
