@@ -112,7 +112,7 @@ def minutes(known: dict[str, Any]) -> float:
 
 
 def where(known: dict[str, Any]) -> str:
-    numbers = Counter(one["model"] for one in known["models"]).values()
+    numbers = Counter(one["model"].split(", world")[0] for one in known["models"]).values()  # a world is a seed's own
     few, many = (min(numbers), max(numbers)) if numbers else (0, 0)
     seeds = f"{few} to {many} seeds, " if few < many else f"{many} seed{'s' * (many > 1)}, " if many else ""
     return f"{known['preset']}, {seeds}{minutes(known):.0f} min, {known['device']}"

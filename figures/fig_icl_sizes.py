@@ -23,8 +23,8 @@ DIFFERS = (
     "loss and accuracy are compared on the same documents and prompts, each size with the next larger. One seed a "
     "size: intervals are over documents and prompts, and leave out what another seed would do, which is several points "
     "of accuracy where three seeds are known (`fig_icl_accuracy`). Losses count as equal here within .005 nats a "
-    "token. *Partly* where at equal loss the larger model is better by more than the interval, which leaves seeds out, "
-    "so nothing *holds*; *not found* where no two neighbours have equal losses."
+    "token. *Partly* where at equal loss the larger model's mean is higher; since intervals leave seeds out, nothing "
+    "*holds*; *not found* where no two neighbours have equal losses."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, SHARE_OF_PROMPTS, EQUAL = 1118, 0.2, 0.005
@@ -134,7 +134,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                     paper,
                     f"{more.value:+.1f} ± {more.half_width:.1f} points at n = {more.num_examples}, "
                     f"{loss.mean:+.4f} ± {loss.half_width:.4f} nats",
-                    judged(False, more.value > more.half_width),  # one seed a size
+                    judged(False, more.value > 0),  # one seed a size: nothing holds
                 )
             )
     return table

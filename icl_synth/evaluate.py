@@ -144,8 +144,8 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
 
     Both are samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and that of the
-    prompts' means over seeds add up. With one seed only the prompts' part can be known, with one prompt only the seeds',
-    and what cannot be known counts as none. Raises ValueError for no values and for more axes than these two.
+    prompts' means over seeds add up. With one seed only the prompts' part can be known, with one prompt only the
+    seeds', and what cannot be known counts as none. Raises ValueError for no values and for more axes than these two.
     """
     values = np.atleast_2d(np.asarray(values, np.float64))
     if values.ndim != 2 or not values.size:

@@ -45,6 +45,8 @@ def test_seeds_are_counted_for_each_model():
     known = {"preset": "small", "minutes": 4, "device": "a machine", "models": models}
     assert where(known) == "small, 1 to 3 seeds, 9 min, a machine"
     assert where(known | {"models": models[:3]}) == "small, 3 seeds, 7 min, a machine"
+    worlds = [{"model": f"4 concepts, world {seed + 1}", "seed": seed, "minutes": 1} for seed in (0, 1)]
+    assert where(known | {"models": worlds}) == "small, 2 seeds, 6 min, a machine"
     assert where(known | {"models": []}) == "small, 4 min, a machine"
 
 

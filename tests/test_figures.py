@@ -56,7 +56,8 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_pruning_bits.JOINT", (2, 4))
         patch.setattr("figures.fig_pruning_bits.ALONE", (2, 3))
         patch.setattr("figures.fig_pruning_ablations.DRAWS", 2)
-        compared = {"calibration documents": (2, 64, 128, 256), "damping": (0.001, 0.01, 1.0), "mask block": (1, 16, 256)}
+        documents, dampings, blocks = (2, 64, 128, 256), (0.001, 0.01, 1.0), (1, 16, 256)
+        compared = {"calibration documents": documents, "damping": dampings, "mask block": blocks}
         patch.setattr("figures.fig_pruning_ablations.SETTINGS", compared)
         patch.setattr("figures.fig_icl_probe.RIDGES", (1e-3, 1e-2))
         patch.setattr("figures.fig_icl_worlds.EXAMPLE_LENGTHS", (3, 5, 10))
