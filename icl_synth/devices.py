@@ -42,9 +42,9 @@ def start(choice: Devices, sequences: int) -> Mesh:
     A CPU counts as one device for each core, as far as `sequences`, the batch of all processes together, divides
     among them, so that each core runs a program of its own; `train` gives it the number of micro-batches. Call before
     JAX is used for anything else. Raises ValueError where the processes are only half described, and for numbers of
-    devices, processes or sequences below one.
+    devices or processes below one.
     """
-    checks.at_least(1, model_parallel=choice.model_parallel, sequences=sequences)
+    checks.at_least(1, model_parallel=choice.model_parallel)
     if choice.num_processes is not None:
         checks.at_least(1, num_processes=choice.num_processes)
     described = (choice.coordinator, choice.num_processes, choice.process_id)

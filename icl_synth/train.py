@@ -348,7 +348,7 @@ def main(arguments: list[str] | None = None) -> None:
             begin: What to fine-tune, if anything.
             where: What runs it.
         """
-        mesh = devices.start(where, max(1, config.batch // max(1, config.micro_batch)))
+        mesh = devices.start(where, config.batch // max(1, config.micro_batch))
         # of several processes of one run the first stands for all
         with alone(Path(f"{out}.lock")) if jax.process_index() == 0 else contextlib.nullcontext():
             train(config, out, mesh, begin)
