@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bench_blocks, bench_decoding, bench_documents, bench_prompts, bench_pruning
+from benchmarks import bench_blocks, bench_decoding, bench_documents, bench_prompts, bench_pruning, said
 from icl_synth.checkpoints import write_text
 from icl_synth.provenance import commit, device
 
@@ -15,8 +15,7 @@ REPEATS, SECONDS = 5, 2.0
 
 def speeds(*command: str) -> list[float]:
     """Tokens a second that a benchmark in a process of its own prints; each has both cores to itself."""
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
-    return [float(word) for word in done.stdout.split()]
+    return [float(word) for word in said(*command).split()]
 
 
 def training() -> list[tuple[str, str, list[float]]]:
@@ -28,8 +27,7 @@ def training() -> list[tuple[str, str, list[float]]]:
             try:
                 rows.append((kind, f"PyTorch, {precision}", speeds("benchmarks.torch_step", kind, precision, *size)))
             except subprocess.CalledProcessError as error:
-                reason = error.stderr.strip().splitlines()[-1]
-                print(f"PyTorch {kind} in {precision} does not run here: {reason}", file=sys.stderr)
+                print(f"PyTorch {kind} in {precision} does not run here: {error}", file=sys.stderr)
     rows.append(
         ("transformer", "ours, float32, Muon", speeds("benchmarks.our_step", "transformer", "float32", "muon", *size))
     )
@@ -41,9 +39,12 @@ def table() -> str:
         "# Benchmarks",
         "",
         f"`python -m benchmarks` on {datetime.date.today().isoformat()}, {device()}, commit {commit()}. "
-        "Tokens a second, all in one run; the ratio is of medians, against the fastest peer of that job.",
+        "All in one run; ratios are to the fastest peer of that job, of medians for training and documents, of minima "
+        "(and medians in brackets) below.",
         "",
         "## Training step: 4 layers or 2 LSTM layers, d = 128, T = 256, batch 16, AdamW, two threads",
+        "",
+        "Tokens a second. PyTorch runs eagerly, a whole batch at once; ours is one compiled program in micro-batches.",
         "",
         "| model | program | median | best | ratio to the best PyTorch |",
         "|---|---|---:|---:|---:|",

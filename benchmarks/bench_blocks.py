@@ -4,11 +4,11 @@
 """
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
+
+from benchmarks import said
 
 SIZE, REPEATS = 1024, 9
 FORMATS = ("mxint8", "mxfp8_e4m3", "mxfp4", "msfp12", "mx9")
@@ -64,9 +64,7 @@ def ours() -> dict[str, list[float]]:
 
 
 def peer(name: str, threads: int) -> tuple[list[float], list[float]]:
-    command = [sys.executable, "-m", "benchmarks.torch_blocks", name, str(threads), str(REPEATS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds = [float(word) for word in done.stdout.split()]
+    seconds = [float(word) for word in said("benchmarks.torch_blocks", name, threads, REPEATS).split()]
     return seconds[:REPEATS], seconds[REPEATS:]
 
 
@@ -76,8 +74,7 @@ def cell(seconds: list[float]) -> str:
 
 def report() -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    command = [sys.executable, "-m", "benchmarks.bench_blocks"]
-    own = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    own = json.loads(said("benchmarks.bench_blocks"))
     lines = [
         "## Block floating point",
         "",

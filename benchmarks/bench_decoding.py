@@ -4,20 +4,18 @@
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from statistics import median
 from typing import Any
 
+from benchmarks import said
 from benchmarks.our_decoding import NEW
 
 PUBLIC = {"plain": 1385, "assisted": 1398}  # tokens a second of transformers, as recorded on another machine
 
 
 def run(*command: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(said(*command).splitlines()[-1])
 
 
 def cell(seconds: list[float], tokens: int) -> str:
@@ -27,9 +25,7 @@ def cell(seconds: list[float], tokens: int) -> str:
 
 def tiny() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.our_decoding", "train", folder], check=True, capture_output=True
-        )
+        said("benchmarks.our_decoding", "train", folder)
         ours = run("benchmarks.our_decoding", "tiny", folder)
         peers = [run("benchmarks.torch_decoding", folder, str(threads)) for threads in (1, 2)]
     same = all(peer["tokens"] == ours["tokens"] for peer in peers)

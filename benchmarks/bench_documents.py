@@ -5,13 +5,13 @@ something even where another program slows all of them.
 """
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import said
 from icl_synth.concept_hmm import OfficialParameters, official_parameters
 
 LENGTH = 1024
@@ -52,8 +52,7 @@ def vectorised_numpy(world: OfficialParameters, stream: np.random.Generator, doc
 
 def ours(devices: int) -> list[float]:
     """Rates of `stream_documents` in a process of its own, since JAX fixes its devices when it starts."""
-    command = [sys.executable, "-m", "benchmarks.bench_documents", "--devices", str(devices)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(said("benchmarks.bench_documents", "--devices", devices))
 
 
 def measure_ours(devices: int) -> list[float]:

@@ -1,11 +1,11 @@
 """SparseGPT against a plain PyTorch port of its public code; time by width; what OPT-175B would take."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from statistics import median
 
 import numpy as np
+
+from benchmarks import said
 
 SHAPES = ((768, 768), (3072, 768), (768, 3072))
 PATTERNS = {"50 %": (0, 0), "2:4": (2, 4)}
@@ -26,8 +26,7 @@ OPT_HESSIANS = {OPT_WIDTH: 3, 4 * OPT_WIDTH: 1}  # query, key and value share th
 
 def seconds(*command: object) -> list[float]:
     """Seconds that a benchmark in a process of its own prints; each has the machine to itself."""
-    words = [sys.executable, "-m", *map(str, command)]
-    return [float(word) for word in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
+    return [float(word) for word in said(*command).split()]
 
 
 def against_torch() -> Iterator[str]:
