@@ -2,18 +2,14 @@
 
 import argparse
 import importlib
-import json
 import math
 import os
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
-
-from figures import claims, record, workers
+from figures import claims, estimates, record, workers
 from figures.programs import keep_compiled
 from figures.recipes import RECIPES, Recipe
 from figures.sources import drawing_hash, rows_hash
@@ -50,29 +46,19 @@ def summary(modules: dict[str, ModuleType], preset_name: str) -> str:
 
 def listing(modules: dict[str, ModuleType]) -> str:
     """Every figure: its presets with their state and minutes, its title and its claims."""
-    lines = []
+    lines, rates = [], estimates.rates()
     for name, module in modules.items():
         lines += ["", f"{name}: {module.TITLE}"]
         shown = None
         for preset_name, recipe in RECIPES.items():
             known, state = record.read_provenance(name, preset_name), record.state(name, module, recipe)
-            lines.append(f"  {preset_name:6}  {state:11}  {took(known, module, recipe)}")
+            said = f"{claims.minutes(known):.0f} minutes with training when it was made" if known else ""
+            said = said or estimates.estimate(name, module, recipe, rates)
+            lines.append(f"  {preset_name:6}  {state:11}  {said}")
             shown = preset_name if state in ("fresh", "to be drawn") else shown  # today's claims may not fit old rows
         if shown:
             lines += [f"    {claim.claim}" for claim in module.claims(record.read_rows(name, shown))]
     return "\n".join(lines[1:])
-
-
-def took(known: dict[str, Any] | None, module: ModuleType, recipe: Recipe) -> str:
-    """The minutes it took when it was made, else those of the same recipe's other figures that are known."""
-    if known:
-        return f"{claims.minutes(known):.0f} minutes with training when it was made"
-    paths = record.directory(recipe.name).glob("*.json")
-    spent = [known["minutes"] for known in (json.loads(path.read_text()) for path in paths)]
-    runs = len(module.wanted(recipe).runs)
-    if not spent:
-        return f"{runs} training runs, minutes unknown: no figure of this preset was made here yet"
-    return f"some {np.median(spent):.0f} minutes, as others, and {runs} training runs where they are not made yet"
 
 
 def lock_of(name: str, recipe: Recipe) -> Path:

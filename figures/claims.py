@@ -61,6 +61,10 @@ def difference(high: Estimate, low: Estimate) -> Estimate:
     return Estimate(high.mean - low.mean, math.hypot(high.half_width, low.half_width))
 
 
+def show(value: Estimate, digits: int = 1) -> str:
+    return f"{value.mean:.{digits}f} ± {value.half_width:.{digits}f}"
+
+
 def judged(holds: bool, partly: bool = False) -> Verdict:
     return "holds" if holds else "partly" if partly else "fails"
 

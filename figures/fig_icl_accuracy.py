@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, above
+from figures.claims import Claim, above, show
 from figures.colours import MODELS
 from figures.recipes import Recipe, Wanted, trained
 from figures.sources import PAPER_VALUES
@@ -187,7 +187,3 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 )
             )
     return table
-
-
-def show(value: Estimate) -> str:
-    return f"{value.mean:.1f} ± {value.half_width:.1f}"

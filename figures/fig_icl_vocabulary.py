@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, above, judged
+from figures.claims import Claim, above, judged, show
 from figures.colours import MODELS
 from figures.pruning import only, pick
 from figures.recipes import Recipe, Wanted, trained
@@ -124,10 +124,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     left.plot([], [], ":", color="#555555", label="no examples")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
-
-
-def show(value: Estimate, digits: int = 1) -> str:
-    return f"{value.mean:.{digits}f} ± {value.half_width:.{digits}f}"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

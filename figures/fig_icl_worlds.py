@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.claims import Claim, difference, judged, no_more
+from figures.claims import Claim, difference, judged, no_more, show
 from figures.recipes import Recipe, Wanted, trained
 from figures.sources import PAPER_VALUES
 from icl_synth import bayes
@@ -105,10 +105,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     panels[0].plot([], [], ":", color="#777777", label="exact Bayes, told the format")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
-
-
-def show(value: Estimate) -> str:
-    return f"{value.mean:.1f} ± {value.half_width:.1f}"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
