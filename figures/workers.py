@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
+from figures.estimates import evaluation_minutes
 from figures.recipes import Recipe, configured, folder, is_trained
 
 TIMED = ("fig_assisted_batch", "fig_assisted_drafts", "fig_assisted_speed")  # what they measure other work would spoil
@@ -36,7 +38,8 @@ def make_all(modules: dict[str, ModuleType], recipe: Recipe, jobs: int) -> list[
 
     Every task writes to runs/logs/NAME.log. A figure whose run failed trains it again, and fails for the same reason.
     """
-    figures = [Task(name, ["figures", name, "--preset", recipe.name]) for name in modules]
+    longest = sorted(modules, key=lambda name: -np.nan_to_num(evaluation_minutes(name)))  # none is left for the end
+    figures = [Task(name, ["figures", name, "--preset", recipe.name]) for name in longest]
     apart = [task for task in figures if task.name not in TIMED]
     timed = [task for task in figures if task.name in TIMED]
     left = missing(modules, recipe)
