@@ -159,8 +159,8 @@ def test_an_unknown_figure_names_the_choices():
 
 def test_the_list_tells_every_figure_and_one_that_fails_does_not_stop_the_others(toy, monkeypatch, capsys):
     afresh = dataclasses.replace(toy, name="afresh")  # a folder of its own, where nothing is made yet
-    monkeypatch.setitem(command.RECIPES, "afresh", afresh)
-    monkeypatch.setattr("sys.argv", ["figures", "--list"])
+    monkeypatch.setattr(command, "RECIPES", {"afresh": afresh})  # the presets of the others are not here
+    monkeypatch.setattr("sys.argv", ["figures", "--list", "--preset", "afresh"])
     command.main()
     said = capsys.readouterr().out
     assert all(name in said for name in command.MODULES) and "missing" in said

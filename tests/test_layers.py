@@ -70,7 +70,7 @@ def test_precision_is_asked_for_or_measured(monkeypatch):
     """On a CPU bfloat16 has to win as clearly as matrix units do: 1.7 times as fast is not enough."""
     assert layers.choose_precision("bfloat16") == ("bfloat16", "asked for")
     for microseconds, expected in ((300, "float32"), (60, "float32"), (30, "bfloat16")):
-        timed = iter([100e-6] * 8 + [microseconds * 1e-6] * 8)
+        timed = iter([100e-6, microseconds * 1e-6] * 8)  # in turns
         monkeypatch.setattr(layers, "_seconds", lambda _, timed=timed: next(timed))
         chosen, why = layers.choose_precision("auto")
         assert chosen == expected and why == f"float32 product 100 us, bfloat16 {microseconds} us"
