@@ -33,9 +33,9 @@ def rates() -> Rates:
 
 def training_minutes(module: ModuleType, recipe: Recipe, known: Rates) -> tuple[int, float]:
     """How many of a figure's runs are not trained, and the minutes they take, at the rates of the nearest widths."""
-    missing = {folder(training, seed): configured(training, seed) for _, training, seed in module.wanted(recipe).runs}
+    runs = {folder(training, seed): configured(training, seed) for _, training, seed in module.wanted(recipe).runs}
     number, minutes = 0, 0.0
-    for out, config in missing.items():
+    for out, config in runs.items():
         if not is_trained(out):
             model = vars(config.model)
             alike = [(abs(math.log(width / model["width"])), rate) for (heads, width), rate in known.items()
@@ -55,8 +55,8 @@ def estimate(name: str, module: ModuleType, recipe: Recipe, known: Rates) -> str
     """In words, for a machine such as the recorded runs had; other figures may share the training runs."""
     number, training = training_minutes(module, recipe, known)
     evaluation = evaluation_minutes(name)
-    total = training + evaluation
+    total, runs = training + evaluation, f"{number} training run{'s' * (number != 1)}"
     if math.isnan(total):
-        return f"{number} training runs, minutes unknown: nothing like it was made yet"
+        return f"{runs}, minutes unknown: nothing like it was made yet"
     time = f"{total:.0f} minutes" if total < 120 else f"{total / 60:,.0f} hours"
-    return f"about {time} on two cores: {number} training runs, {evaluation:.0f} minutes of evaluation at most"
+    return f"about {time} on two cores: {runs}, and {evaluation:.0f} minutes of evaluation, as at another preset"
