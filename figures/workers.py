@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from figures.estimates import evaluation_minutes
+from figures.estimates import evaluation_minutes, work
 from figures.recipes import Recipe, configured, folder, is_trained
 
 TIMED = ("fig_assisted_batch", "fig_assisted_drafts", "fig_assisted_speed")  # what they measure other work would spoil
@@ -56,7 +56,8 @@ def missing(modules: dict[str, ModuleType], recipe: Recipe) -> list[Task]:
         for _, training, seed in module.wanted(recipe).runs:
             config, out = configured(training, seed), folder(training, seed)
             if not is_trained(out):
-                found[out] = config.steps * config.model.depth * config.model.width**2, [training, str(seed)]
+                size = work(config.steps, config.batch, config.data.length, vars(config.model))
+                found[out] = size, [training, str(seed)]
     longest = sorted(found, key=lambda out: -found[out][0])
     return [Task(out.name, ["figures.recipes", *found[out][1]]) for out in longest]
 
