@@ -23,9 +23,9 @@ from tqdm import tqdm
 from compression import packing, selection
 from compression.alps import alps
 from compression.baselines import magnitude, ria, wanda
-from compression.calibrate import calibrate, calibration_documents, embed, run
+from compression.calibrate import BLOCKS, calibrate, calibration_documents, embed, run
 from compression.grids import check_bits
-from compression.problem import check, check_damping, check_target, check_weight, output_error
+from compression.problem import check, check_damping, check_fits, check_target, check_weight, output_error
 from compression.sparsegpt import factorise, prune
 from icl_synth import checkpoints, checks
 from icl_synth.concept_hmm import official_ginc
@@ -99,8 +99,8 @@ def prune_layer(
     Raises ValueError for wrong shapes, NaN or Inf, a pattern that does not divide, and a Hessian that is not symmetric
     or, for methods that solve with it, not positive definite.
     """
-    weight, hessian = check(weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     if how.method == "sparsegpt":
+        check_fits(weight, hessian)
         factor = factorise(hessian, how.damping)
         result = prune(
             weight,
@@ -111,6 +111,7 @@ def prune_layer(
             bits=how.bits,
         )
         return result.weight, result.mask, factor.damping
+    weight, hessian = check(weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     if how.method == "magnitude":
         pruned = magnitude(weight, sparsity=how.sparsity, pattern=how.pattern)
     elif how.method == "alps":
@@ -139,7 +140,7 @@ def prune_model(
     graph, weights = checkpoints.split(model)
     hidden = embed(model, tokens)
     for name, weight in weights.items():
-        if how.pattern and name.startswith(("blocks.", "layers.")) and name.endswith(".kernel"):
+        if how.pattern and name.startswith(BLOCKS) and name.endswith(".kernel"):
             check_weight(np.asarray(weight).T, pattern=how.pattern)
     kept = _Folder(out, how, model, tokens) if out else None
     if kept and (whole := kept.finished()):

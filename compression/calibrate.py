@@ -17,6 +17,7 @@ from icl_synth.documents import sample_documents
 
 DOCUMENTS_AT_ONCE = 8
 LONGEST = 1024
+BLOCKS = ("blocks.", "layers.")  # how the names of a block's weights begin, in a transformer and in an LSTM
 
 
 def calibration_documents(
@@ -45,19 +46,30 @@ def calibrate(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"
     """The Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by the layer's name.
 
     hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code.
-    Raises ValueError for a block that the model lacks, and for no documents or such of another width.
+    Raises ValueError for a block that the model lacks, and for no documents or such of another width; TypeError for a
+    model whose layers were replaced.
     """
     _check(model, index, hidden)
-    return _calibrate(*checkpoints.split(model), index, hidden)
+    found = _calibrate(*_as_first(model, index), hidden)
+    return {name.replace(".0.", f".{index}.", 1): hessian for name, hessian in found.items()}
 
 
 def run(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """What block `index` makes of its inputs. Errors as for `calibrate`."""
     _check(model, index, hidden)
-    return _run(*checkpoints.split(model), index, hidden)
+    return _run(*_as_first(model, index), hidden)
+
+
+def _as_first(model: checkpoints.Model, index: int) -> tuple[nnx.GraphDef, checkpoints.Weights]:
+    """The model with block `index` in the first one's place: they are alike, and one compiled program serves all."""
+    graph, weights = checkpoints.split(model)
+    parts = {name: name.split(".", 2) for name in weights if name.startswith(BLOCKS)}
+    own = {f"{kind}.0.{rest}": weights[name] for name, (kind, number, rest) in parts.items() if number == str(index)}
+    return graph, weights | own
 
 
 def _check(model: checkpoints.Model, index: int, hidden: Array) -> None:
+    checkpoints.check_plain(model)
     depth, width = model.config.depth, model.config.width
     if index not in range(depth):
         raise ValueError(f"index must be that of a block, 0 to {depth - 1}, got {index}")
@@ -65,14 +77,14 @@ def _check(model: checkpoints.Model, index: int, hidden: Array) -> None:
         raise ValueError(f"hidden must be [documents tokens {width}] and not empty, got shape {hidden.shape}")
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=0)
 @jax.default_matmul_precision("highest")
-def _calibrate(graph: nnx.GraphDef, weights: checkpoints.Weights, index: int, hidden: Array) -> dict[str, Array]:
+def _calibrate(graph: nnx.GraphDef, weights: checkpoints.Weights, hidden: Array) -> dict[str, Array]:
     model = checkpoints.merge(graph, weights)
 
     def products(part: Float[Array, "b T D"]) -> dict[str, Array]:
         record: dict[str, Array] = {}
-        model.stage(index, part, record=record)
+        model.stage(0, part, record=record)
         rows = {name: x.reshape(-1, x.shape[-1]) for name, x in record.items()}
         return {name: x.T @ x for name, x in rows.items()}
 
@@ -85,7 +97,7 @@ def _calibrate(graph: nnx.GraphDef, weights: checkpoints.Weights, index: int, hi
     return {name: h * (2 / len(hidden)) for name, h in total.items()}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _run(graph: nnx.GraphDef, weights: checkpoints.Weights, index: int, hidden: Array) -> Array:
-    stage = functools.partial(checkpoints.merge(graph, weights).stage, index)
+@functools.partial(jax.jit, static_argnums=0)
+def _run(graph: nnx.GraphDef, weights: checkpoints.Weights, hidden: Array) -> Array:
+    stage = functools.partial(checkpoints.merge(graph, weights).stage, 0)
     return jax.lax.map(lambda document: stage(document[None])[0], hidden, batch_size=DOCUMENTS_AT_ONCE)

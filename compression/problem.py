@@ -19,13 +19,19 @@ def check(
     weight: Matrix, hessian: Matrix, *, sparsity: float = 0.0, pattern: tuple[int, int] | None = None
 ) -> tuple[Float[Array, "O I"], Float[Array, "I I"]]:
     """Weight and Hessian in float32; ValueError, plainly, for what no method can work with."""
-    weight, inputs = check_weight(weight, sparsity=sparsity, pattern=pattern), weight.shape[1]
+    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
+    check_fits(weight, hessian)
+    return weight, check_hessian(hessian)
+
+
+def check_fits(weight: Matrix, hessian: Matrix) -> None:
+    """Raise ValueError for a Hessian of another number of inputs than the weight's."""
+    inputs = weight.shape[1]
     if hessian.shape != (inputs, inputs):
         raise ValueError(
             f"a weight of shape {weight.shape} has {inputs} inputs and needs a Hessian of shape {(inputs, inputs)}, "
             f"got {hessian.shape}"
         )
-    return weight, check_hessian(hessian)
 
 
 def check_weight(

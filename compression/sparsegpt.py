@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from compression import selection, triangular
 from compression.grids import Grid, row_grid
-from compression.problem import Matrix, check, check_damping, check_hessian, check_weight
+from compression.problem import Matrix, check_damping, check_fits, check_hessian, check_weight
 from icl_synth import checks
 
 LARGER_DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # tried in turn where H is not positive definite with the one asked for
@@ -88,7 +88,8 @@ def sparsegpt(
     sizes below 1, bits outside 2..8, damping that is negative or not finite, and a Hessian that is not symmetric or
     that no damping makes positive definite.
     """
-    weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)  # before the long work below
+    check_fits(weight, hessian)
     factor = factorise(hessian, damping)
     return prune(
         weight,

@@ -172,4 +172,4 @@ def robust_log_probs(
         prior = bayes.prior(pairs, 1)._replace(log_concepts=jax.nn.log_softmax(evidence)[None])
         return bayes.predict(pairs, read(pairs, prior, prompt[count * (example_length + 1) :][None])[0])[0]
 
-    return jax.lax.map(one, tokens, batch_size=16)
+    return bayes.map_in_batches(one, tokens, 16)

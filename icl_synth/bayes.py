@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from icl_synth import checks
 from icl_synth.concept_hmm import ConceptHMM
@@ -148,11 +149,20 @@ def prompt_log_probs(
         of_concept = jnp.exp(log_starts - jnp.where(log_concepts > -jnp.inf, log_concepts, 0.0)[:, None])
         states = jnp.broadcast_to(of_concept[:, None] / hmm.num_entities, hmm.start.shape)
         belief = Belief(states[None], log_concepts[None], (evidence > -jnp.inf)[None])
-        for token in prompt[(n - 1) * (example_length + 1) :]:
-            belief = advance(hmm, observe(hmm, belief, token[None])[0], smoothing)
-        return predict(hmm, belief)[0]
 
-    return jax.lax.map(one, tokens, batch_size=64)
+        def step(belief, token):
+            return advance(hmm, observe(hmm, belief, token[None])[0], smoothing), None
+
+        return predict(hmm, jax.lax.scan(step, belief, prompt[(n - 1) * (example_length + 1) :])[0])[0]
+
+    return map_in_batches(one, tokens, 64)
+
+
+def map_in_batches(function: Callable, rows: Shaped[Array | np.ndarray, "B ..."], size: int) -> PyTree:
+    """function of every row, `size` rows at a time; `jax.lax.map` would compile it once more for what is left over."""
+    size = min(size, len(rows))
+    padded = jnp.concatenate([rows, jnp.repeat(rows[:1], -len(rows) % size, axis=0)])
+    return jax.tree.map(lambda x: x[: len(rows)], jax.lax.map(function, padded, batch_size=size))
 
 
 def _log_likelihood_by_start(

@@ -45,8 +45,11 @@ def tokens(given: Array | np.ndarray, vocab_size: int) -> None:
     """Raise ValueError for what are not tokens [B L] of a vocabulary: an index outside it would be clamped silently."""
     if given.ndim != 2 or not np.issubdtype(given.dtype, np.integer):
         raise ValueError(f"tokens must be integers [B L], got {given.dtype} of shape {given.shape}")
-    if not traced(given) and given.size and (int(given.min()) < 0 or int(given.max()) >= vocab_size):
-        raise ValueError(f"tokens must lie in 0..{vocab_size - 1}, got {int(given.min())}..{int(given.max())}")
+    if traced(given) or not given.size:
+        return
+    values = np.asarray(given)  # JAX would compile a minimum and a maximum for every shape
+    if values.min() < 0 or values.max() >= vocab_size:
+        raise ValueError(f"tokens must lie in 0..{vocab_size - 1}, got {values.min()}..{values.max()}")
 
 
 def distributions(name: str, given: Array | np.ndarray, axes: tuple[int, ...]) -> None:

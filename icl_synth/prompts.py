@@ -5,11 +5,13 @@ shown in the context are sampled; only the label asked for is the likeliest toke
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from icl_synth import bayes, checks
 from icl_synth.concept_hmm import ConceptHMM
@@ -39,7 +41,6 @@ class UnseenPrompts(NamedTuple):
     label_defined: Bool[Array, "B"]
 
 
-@functools.partial(jax.jit, static_argnames=("num_prompts", "num_examples", "example_length"))
 def sample_prompts(
     hmm: ConceptHMM, key: Key[Array, ""], num_prompts: int, num_examples: int, example_length: int
 ) -> Prompts:
@@ -53,32 +54,59 @@ def sample_prompts(
     whose only property is the delimiter's.
     """
     _check(hmm, num_prompts, num_examples, example_length)
+    E, P = hmm.num_entities, hmm.num_properties
+    words = _drawn(jax.random.bits, key, (2 * example_length + 3, num_prompts, num_examples + 1))
+    examples, concepts, start_properties = _examples(hmm.memory, _edges(hmm), words)
+    start = jnp.broadcast_to(jax.nn.one_hot(start_properties, P)[:, None] / E, (num_prompts, E, P))
+    labels, _ = _labels(hmm, examples[:, -1, :-1], concepts, start)
+    return Prompts(_join(examples), labels, concepts, start_properties)
+
+
+class _Edges(NamedTuple):
+    """What `choose` needs to draw a prompt's parts: by themselves they are compiled once for a world."""
+
+    concepts: Int[Array, "C-1"]
+    start_properties: Int[Array, "P-2"]
+    entities: Int[Array, "E-1"]
+    next_entities: Int[Array, "C E E-1"]
+    next_properties: Int[Array, "C P P-1"]
+
+
+@jax.jit
+def _edges(hmm: ConceptHMM) -> _Edges:
     C, E, P = hmm.num_concepts, hmm.num_entities, hmm.num_properties
-    # one block of bits for everything: each further call of jax.random adds up to a second of compilation
-    words = jax.random.bits(key, (2 * example_length + 3, num_prompts, num_examples + 1))
-    concepts = choose(upper_edges(jnp.ones(C)), words[0, :, 0])
-    start_properties = 1 + choose(upper_edges(jnp.ones(P - 1)), words[1, :, 0])
-    entities = choose(upper_edges(jnp.ones(E)), words[2])
+    return _Edges(
+        concepts=upper_edges(jnp.ones(C)),
+        start_properties=upper_edges(jnp.ones(P - 1)),
+        entities=upper_edges(jnp.ones(E)),
+        next_entities=jnp.broadcast_to(upper_edges(hmm.entity_transitions), (C, E, E - 1)),
+        next_properties=upper_edges(hmm.property_transitions),
+    )
+
+
+@jax.jit
+def _examples(
+    memory: Int[Array, "E P"], edges: _Edges, words: UInt32[Array, "M B N"]
+) -> tuple[Int[Array, "B N K"], Int[Array, "B"], Int[Array, "B"]]:
+    """N examples of K tokens for each of B prompts, their concepts and start properties, from M = 2 K + 3 words."""
+    concepts = choose(edges.concepts, words[0, :, 0])
+    start_properties = 1 + choose(edges.start_properties, words[1, :, 0])
+    entities = choose(edges.entities, words[2])
     properties = jnp.broadcast_to(start_properties[:, None], entities.shape)
-    property_edges = upper_edges(hmm.property_transitions)
-    entity_edges = jnp.broadcast_to(upper_edges(hmm.entity_transitions), (C, E, E - 1))
 
     def move(state, words):
         entity, property_ = state
         moved = (
-            choose(entity_edges[concepts[:, None], entity], words[0]),
-            choose(property_edges[concepts[:, None], property_], words[1]),
+            choose(edges.next_entities[concepts[:, None], entity], words[0]),
+            choose(edges.next_properties[concepts[:, None], property_], words[1]),
         )
-        return moved, hmm.memory[entity, property_]
+        return moved, memory[entity, property_]
 
-    moves = words[3:].reshape(example_length, 2, *entities.shape)
+    moves = words[3:].reshape(-1, 2, *entities.shape)
     tokens = jnp.moveaxis(jax.lax.scan(move, (entities, properties), moves)[1], 0, -1)
-    start = jnp.broadcast_to(jax.nn.one_hot(start_properties, P)[:, None] / E, (num_prompts, E, P))
-    labels, _ = _labels(hmm, tokens[:, -1, :-1], concepts, start)
-    return Prompts(_join(tokens), labels, concepts, start_properties)
+    return tokens, concepts, start_properties
 
 
-@functools.partial(jax.jit, static_argnames=("num_prompts", "num_examples", "example_length"))
 def sample_official_unseen_prompts(
     held_out: ConceptHMM, key: Key[Array, ""], num_prompts: int, num_examples: int, example_length: int
 ) -> UnseenPrompts:
@@ -94,12 +122,20 @@ def sample_official_unseen_prompts(
     concept_key, property_key, entity_key = jax.random.split(key, 3)
     concepts = jax.random.randint(concept_key, (num_prompts,), 0, C)
     shape = (num_prompts, num_examples + 1)
-    entities = jax.random.randint(entity_key, (*shape, 1), 0, E)
-    tokens = held_out.memory[entities, jax.random.randint(property_key, (*shape, example_length), 1, P)]
+    entities = _drawn(functools.partial(jax.random.randint, minval=0, maxval=E), entity_key, (*shape, 1))
+    uniform = functools.partial(jax.random.randint, minval=1, maxval=P)
+    tokens = held_out.memory[entities, _drawn(uniform, property_key, (*shape, example_length))]
     labels, defined = _labels(held_out, tokens[:, -1, :-1], concepts, jnp.full((num_prompts, E, P), 1 / (E * P)))
     return UnseenPrompts(_join(tokens), labels, concepts, defined)
 
 
+def _drawn(draw: Callable[..., Array], key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
+    """draw(key, shape), cut from a power of two of numbers: each hangs on its place alone, and few sizes compile."""
+    count = math.prod(shape)
+    return draw(key, (1 << (count - 1).bit_length(),))[:count].reshape(shape)
+
+
+@jax.jit
 def _labels(
     hmm: ConceptHMM, inputs: Int[Array, "B K"], concepts: Int[Array, "B"], start: Float[Array, "B E P"]
 ) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
