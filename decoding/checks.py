@@ -1,4 +1,4 @@
-"""Early, plain errors about tokens and whole numbers; those about other numbers are icl_synth.checks'."""
+"""Early, plain errors about texts and whole numbers; what else is refused is icl_synth.checks'."""
 
 import operator
 from typing import Any
@@ -25,9 +25,3 @@ def matrix(name: str, tokens: Int[Array | np.ndarray, "B L"]) -> Int[np.ndarray,
     if tokens.ndim != 2 or not tokens.size or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(f"{name} must be integers of shape [batch, length], got {tokens.dtype}{tokens.shape}")
     return tokens
-
-
-def vocabulary(name: str, tokens: Int[np.ndarray, "B L"], vocab_size: int) -> None:
-    """Raise ValueError, by name, for a token outside the vocabulary, which would be clamped silently."""
-    if tokens.min() < 0 or tokens.max() >= vocab_size:
-        raise ValueError(f"{name} must hold tokens from 0 to {vocab_size - 1}, got {tokens.min()} to {tokens.max()}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from decoding.checks import matrix, vocabulary, whole
+from decoding.checks import matrix, whole
 from decoding.readers import UNLIMITED
 from icl_synth import checkpoints, checks
 from icl_synth.transformer import Transformer
@@ -80,7 +80,7 @@ def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order:
     if order * math.log2(vocab_size) > math.log2(LARGEST):
         raise ValueError(f"vocab_size ** order must be at most {LARGEST:,} entries, got {vocab_size} ** {order}")
     documents = matrix("documents", documents)
-    vocabulary("documents", documents, vocab_size)
+    checks.tokens(documents, vocab_size, "documents")
     padded = np.pad(documents, ((0, 0), (order - 1, 0)))
     table = np.full(vocab_size, 1 / vocab_size)
     for n in range(1, order + 1):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from decoding.checks import matrix, vocabulary, whole
+from decoding.checks import matrix, whole
 from decoding.readers import Reader
+from icl_synth import checks
 
 PAD = -1  # where a row of the result has ended
 TINIEST, HOTTEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -75,7 +76,7 @@ def check_job(
     lengths = lengths.astype(np.int32)  # in a narrower type the ends would overflow
     vocab_size = readers["model" if "model" in readers else "target"].vocab_size
     inside = np.where(np.arange(longest) < lengths[:, None], prompt, 0)
-    vocabulary("prompt", inside, vocab_size)
+    checks.tokens(inside, vocab_size, "prompt")
     if stop is not None:
         stop = whole("stop", stop, 0, vocab_size - 1)
     for name, reader in readers.items():

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             tokens = np.concatenate(
                 [np.broadcast_to(context, (len(tests), len(context))), np.asarray(pool.tokens)[tests]], axis=1
             )
-            prompts = pool._replace(tokens=tokens, labels=labels)
+            prompts = pool._replace(tokens=jnp.asarray(tokens))
             for one in models:
                 right = answers(one.model, prompts) == labels
                 rows.append((one.name, one.seed, number, order, 100 * right.mean(), len(labels)))

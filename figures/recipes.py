@@ -12,7 +12,8 @@ from icl_synth.checkpoints import write_text
 from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, first_of_its_kind, preset
 from icl_synth.lock import alone
 from icl_synth.provenance import device
-from icl_synth.train import TrainingError, read_metrics, run_directory, train
+from icl_synth.run_folder import TrainingError, read_metrics, run_directory
+from icl_synth.train import train
 
 
 class Wanted(NamedTuple):

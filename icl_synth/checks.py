@@ -41,15 +41,15 @@ def positive(**numbers: float | int) -> None:
             raise ValueError(f"{name} must be above 0 and finite, got {number}")
 
 
-def tokens(given: Array | np.ndarray, vocab_size: int) -> None:
+def tokens(given: Array | np.ndarray, vocab_size: int, name: str = "tokens") -> None:
     """Raise ValueError for what are not tokens [B L] of a vocabulary: an index outside it would be clamped silently."""
     if given.ndim != 2 or not np.issubdtype(given.dtype, np.integer):
-        raise ValueError(f"tokens must be integers [B L], got {given.dtype} of shape {given.shape}")
+        raise ValueError(f"{name} must be integers [B L], got {given.dtype} of shape {given.shape}")
     if traced(given) or not given.size:
         return
     values = np.asarray(given)  # JAX would compile a minimum and a maximum for every shape
     if values.min() < 0 or values.max() >= vocab_size:
-        raise ValueError(f"tokens must lie in 0..{vocab_size - 1}, got {values.min()}..{values.max()}")
+        raise ValueError(f"{name} must lie in 0..{vocab_size - 1}, got {values.min()}..{values.max()}")
 
 
 def distributions(name: str, given: Array | np.ndarray, axes: tuple[int, ...]) -> None:

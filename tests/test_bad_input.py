@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from icl_synth import aspects, bayes, checkpoints, checks, devices, documents, evaluate, probe, train
+from icl_synth import aspects, bayes, checkpoints, checks, devices, documents, evaluate, probe, run_folder, train
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -183,7 +183,7 @@ def test_devices_that_are_not_there(wrong):
 
 def test_a_run_that_is_refused_claims_no_folder(tmp_path):
     config = TrainConfig(batch=12, data=DataConfig(length=33))
-    with pytest.raises(train.TrainingError, match="make batch a multiple of 8"):
+    with pytest.raises(run_folder.TrainingError, match="make batch a multiple of 8"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -191,7 +191,7 @@ def test_a_run_that_is_refused_claims_no_folder(tmp_path):
 def test_a_folder_that_holds_a_model_is_no_run(tmp_path):
     checkpoints.export(model("lstm"), tmp_path / "model")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(train.TrainingError, match="holds a model, not a run of ours"):
+    with pytest.raises(run_folder.TrainingError, match="holds a model, not a run of ours"):
         train.train(TrainConfig(batch=8, data=DataConfig(length=33)), tmp_path / "model")
     assert sorted(tmp_path.rglob("*")) == before
 

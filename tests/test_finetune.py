@@ -8,7 +8,8 @@ import pytest
 
 from compression.apply import Pruning, prune_model
 from icl_synth import checkpoints, train
-from icl_synth.train import Start, TrainingError, validation_documents
+from icl_synth.run_folder import Start, TrainingError
+from icl_synth.train import validation_documents
 from tests.test_train import TINY, one_device
 
 TUNED = dataclasses.replace(TINY, seed=1)

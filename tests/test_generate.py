@@ -95,7 +95,7 @@ def test_temperature_top_k_and_top_p(top_k, top_p):
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"temperature": float("nan")}, "temperature must be 0"),
         ({"temperature": 1.0}, "needs a key"),
-        ({"prompt": PROMPT + 6}, "prompt must hold tokens from 0 to 11"),
+        ({"prompt": PROMPT + 6}, r"prompt must lie in 0\.\.11"),
         ({"lengths": np.array([7, 7, 7, 7, 8])}, "lengths must be 5 whole numbers between 1 and 7"),
         ({"lengths": np.array([0, 7, 7, 7, 7])}, "lengths must be 5 whole numbers between 1 and 7"),
         ({"top_k": 0}, "top_k must be a whole number from 1 to 12"),

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from icl_synth import checkpoints, devices, train
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig, preset
 from icl_synth.lstm import LSTMConfig
+from icl_synth.run_folder import TrainingError, read_metrics, save
 from icl_synth.step import initial_state, learning_rate, make_data, make_optimizer, make_steps
 from icl_synth.transformer import TransformerConfig
 
@@ -185,14 +186,14 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
     wild = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", learning_rate=1e38, warmup_steps=0))
-    with pytest.raises(train.TrainingError, match=r"last good checkpoint is none yet. Lower optimizer.learning_rate"):
+    with pytest.raises(TrainingError, match=r"last good checkpoint is none yet. Lower optimizer.learning_rate"):
         train.train(dataclasses.replace(wild, model=dataclasses.replace(TINY.model, depth=2)), tmp_path / "run")
 
 
 def test_a_loss_that_stops_being_a_number_names_the_last_good_checkpoint(tmp_path, monkeypatch):
     losses = iter([2.0, float("nan")])
     monkeypatch.setattr(train, "token_losses", lambda *_: np.array([next(losses)]))
-    with pytest.raises(train.TrainingError, match=r"held-back documents after step 40; the last good .* is step 20 in"):
+    with pytest.raises(TrainingError, match=r"held-back documents after step 40; the last good .* is step 20 in"):
         train.train(TINY, tmp_path / "run", one_device())
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [20]
@@ -227,12 +228,12 @@ def test_another_configuration_is_refused_and_nothing_is_lost(tmp_path):
     out = tmp_path / "run"
     train.train(dataclasses.replace(TINY, steps=20), out, one_device())
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(train.TrainingError, match=r"batch: 8 there, 16 asked for"):
+    with pytest.raises(TrainingError, match=r"batch: 8 there, 16 asked for"):
         train.train(dataclasses.replace(TINY, steps=20, batch=16), out, one_device())
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    with pytest.raises(train.TrainingError, match="not empty and holds no run of ours"):
+    with pytest.raises(TrainingError, match="not empty and holds no run of ours"):
         train.train(TINY, tmp_path / "other", one_device())
 
 
@@ -248,10 +249,10 @@ def test_a_full_disk_is_said_plainly():
             return 60
 
     with pytest.raises(
-        train.TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"
+        TrainingError, match="disk is full: step 80 was not saved, the last whole checkpoint is step 60"
     ):
         state = initial_state(TINY, make_optimizer(TINY.optimizer, 40), one_device())
-        train.save(Full(), 80, state, 1.0)
+        save(Full(), 80, state, 1.0)
 
 
 def test_a_full_disk_while_a_model_is_written_keeps_the_old_one(tmp_path, monkeypatch):
@@ -287,9 +288,7 @@ for precision in ("float32", "bfloat16"):
 """
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment, check=True, timeout=300)
-    losses = [
-        train.read_metrics(tmp_path / name / "metrics.jsonl", 120)[-1]["loss"] for name in ("float32", "bfloat16")
-    ]
+    losses = [read_metrics(tmp_path / name / "metrics.jsonl", 120)[-1]["loss"] for name in ("float32", "bfloat16")]
     assert losses[0] < np.log(50) - 0.3 and losses[1] == pytest.approx(losses[0], abs=0.01)
 
 
@@ -321,7 +320,7 @@ def test_impossible_configurations_are_refused(make, message):
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):
-    with pytest.raises(train.TrainingError, match="make batch a multiple of 8"):
+    with pytest.raises(TrainingError, match="make batch a multiple of 8"):
         train.train(dataclasses.replace(TINY, batch=12), tmp_path / "run", devices.mesh())
 
 

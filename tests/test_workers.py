@@ -8,7 +8,7 @@ import pytest
 from figures import recipes, workers
 from figures.recipes import RECIPES, Wanted
 from icl_synth.config import preset
-from icl_synth.train import run_directory
+from icl_synth.run_folder import run_directory
 
 MODULE = "task_of_a_test"
 CODE = """

@@ -11,7 +11,8 @@ from icl_synth import checkpoints, devices, pretrained
 from icl_synth.config import TrainConfig, preset
 from icl_synth.evaluate import answers, token_losses
 from icl_synth.prompts import sample_prompts
-from icl_synth.train import run_directory, train, validation_documents
+from icl_synth.run_folder import run_directory
+from icl_synth.train import train, validation_documents
 
 PRESETS = {"transformer": "quick", "draft": "quick-draft", "lstm": "quick-lstm"}
 PROMPTS = {"num_prompts": 1000, "num_examples": 16, "example_length": 10}
