@@ -33,7 +33,7 @@ def tiny() -> list[str]:
         f"A GPT-2 of 2 layers of 64 and its draft, 1 layer of 32, trained here for a minute; one prompt of 32 tokens, "
         f"{NEW} greedy ones after it, five drafted a round, acceptance {ours['alpha']:.2f}. Tokens a second, best "
         f"(median); transformers on one or two threads, whichever is faster, with the same weights; its text is "
-        f"{'the same' if same else 'NOT the same'}. Asked for were 15 times its speed.",
+        f"{'the same' if same else 'NOT the same'}. Our goal was 15 times its speed.",
         "",
         "| generation | ours | transformers | ratio | transformers, elsewhere | compiling, s |",
         "|---|---:|---:|---:|---:|---:|",

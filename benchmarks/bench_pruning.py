@@ -77,7 +77,7 @@ def report() -> list[str]:
         "## Pruning one layer with SparseGPT",
         "",
         "Seconds a whole call, minimum (median); the ratio is to the faster of the two runs of a plain PyTorch port "
-        "of the public code, which factorises three times; asked for were 3 on 768 x 768 and 5 on 768 x 3072. The last "
+        "of the public code, which factorises three times; our goal was 3 on 768 x 768 and 5 on 768 x 3072. The last "
         "column is the public code itself, one thread, on another machine.",
         "",
         "| outputs x inputs | ours | PyTorch, one thread | PyTorch, two threads | ratio | public code, elsewhere |",

@@ -157,7 +157,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                     "no claim of the paper's",
                     f"keeps {100 * accuracy.mean:.1f} ± {100 * accuracy.half_width:.1f} % of the accuracy, "
                     f"{100 * loss.mean:.1f} ± {100 * loss.half_width:.1f} % of the loss gained on a uniform guess "
-                    f"(excess {dense.mean:.3f} → {show(above)} nats); examples add {100 * dense_gain.mean:.1f} → "
+                    f"(excess {dense.mean:.3f} → {show(above)} nats); examples add {100 * dense_gain.mean:.1f} ± "
+                    f"{100 * dense_gain.half_width:.1f} → "
                     f"{100 * gain.mean:.1f} ± {100 * gain.half_width:.1f} points",
                     first_to_go(loss, accuracy),
                 )

@@ -52,6 +52,12 @@ def tokens(given: Array | np.ndarray, vocab_size: int, name: str = "tokens") -> 
         raise ValueError(f"{name} must lie in 0..{vocab_size - 1}, got {values.min()}..{values.max()}")
 
 
+def rows(given: Array | np.ndarray, length: Array) -> None:
+    """Raise ValueError for tokens [B T] after a state that stands for another number of rows."""
+    if len(given) != len(length):
+        raise ValueError(f"tokens have {len(given)} rows, the state {len(length)}: they must agree")
+
+
 def distributions(name: str, given: Array | np.ndarray, axes: tuple[int, ...]) -> None:
     """Raise ValueError where numbers are negative or not finite, or do not sum to 1 over the axes (within .001)."""
     if traced(given):

@@ -111,7 +111,11 @@ class LSTM(nnx.Module):
     def extend(
         self, tokens: Int[Array | np.ndarray, "B T"], state: LSTMState
     ) -> tuple[Float[Array, "B T V"], LSTMState]:
-        """Logits after each of some further tokens, and the state after them."""
+        """Logits after each of some further tokens, and the state after them.
+
+        Raises ValueError for another number of rows than the state's, and for what are not tokens.
+        """
+        checks.rows(tokens, state.length)
         return self._run(tokens, state, None, None)
 
     def _run(self, tokens, state, key, record):

@@ -205,8 +205,9 @@ class Transformer(nnx.Module):
 
         To roll back, replace the cache's length. Rows may differ in length. The caller keeps length + T within the
         cache's room: past its end an update would silently move back. Raises ValueError for more tokens than the cache
-        has room for, and for what are not tokens.
+        has room for, for another number of rows, and for what are not tokens.
         """
+        checks.rows(tokens, cache.length)
         count, room = tokens.shape[1], cache.keys[0].shape[2]
         if count > room:
             raise ValueError(f"{count} tokens do not fit a cache with room for {room}")
