@@ -35,7 +35,7 @@ def choose_precision(precision: Precision) -> tuple[Literal["float32", "bfloat16
     """Resolve "auto" and say why: ("float32" or "bfloat16", reason). Raises ValueError for another word.
 
     An accelerator takes bfloat16. On a CPU a short timing decides: bfloat16 must win as clearly as it does on matrix
-    units. Where a product is only 1.7 times as fast (AVX-512), a whole training step gains less, and noise would choose.
+    units. Where a product is only 1.7 times as fast (AVX-512), a training step gains less, and noise would choose.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
