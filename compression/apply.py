@@ -237,6 +237,9 @@ class _Folder:
         report = [layer._asdict() for layer in pruned.report]
         checkpoints.write_text(self.out / "report.json", json.dumps(report, indent=2) + "\n")
         checkpoints.export(pruned.model, self.out, pruning=self.settings)
+        self.forget_blocks()
+
+    def forget_blocks(self) -> None:
         for file in self.out.glob("block-*.safetensors"):
             file.unlink()
 
@@ -247,6 +250,7 @@ class _Folder:
         model = checkpoints.load(self.out, self.dtype)
         masks = checkpoints.load_masks(self.out, checkpoints.split(model)[1])
         report = [LayerReport(**layer) for layer in json.loads((self.out / "report.json").read_text())]
+        self.forget_blocks()
         return Pruned(model, masks, report)
 
 
@@ -265,7 +269,12 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
 
     def run_it(
-        model: Path, out: Path, documents: int = 128, seed: int = 0, how: tyro.conf.OmitArgPrefixes[Pruning] = Pruning()
+        model: Path,
+        out: Path,
+        documents: int = 128,
+        seed: int = 0,
+        vocab_size: int = 50,
+        how: tyro.conf.OmitArgPrefixes[Pruning] = Pruning(),
     ) -> None:
         """Prune a model of the official world, calibrated on fresh documents of it.
 
@@ -274,10 +283,15 @@ def main(arguments: list[str] | None = None) -> None:
             out: Folder for the pruned model, its masks and the report.
             documents: Calibration documents, of the model's context (at most 1,024 tokens) each.
             seed: Seed of the documents.
+            vocab_size: Tokens of the official world that the model learnt: 50, 100 or 150.
             how: What to do with each layer.
         """
         loaded = checkpoints.load(model)
-        hmm, _ = official_ginc()
+        if loaded.config.vocab_size - vocab_size not in (0, 1):  # the paper's models have one token to spare
+            raise ValueError(
+                f"the model has {loaded.config.vocab_size} tokens: give --vocab-size, that of the world it learnt"
+            )
+        hmm, _ = official_ginc(vocab_size)
         pruned = prune_model(loaded, calibration_documents(hmm, loaded, documents, seed), how, out)
         print(table(pruned.report))
         if how.pattern == (2, 4):

@@ -197,7 +197,7 @@ def _matmul_forward(a, b, format):
 def _matmul_backward(format, saved, gradient):
     a, b = saved
     rows, columns = a.reshape(-1, a.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    return matmul(gradient, b.T, format), matmul(rows.T, columns, format)
+    return matmul(gradient, b.T, format).astype(a.dtype), matmul(rows.T, columns, format).astype(b.dtype)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)

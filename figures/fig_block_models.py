@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from compression.block_model import fine_tune, in_format
@@ -18,7 +19,7 @@ from figures.claims import Claim, judged
 from figures.pruning import excess, held_back, only, pick, show
 from figures.recipes import Recipe, Trained, Wanted, trained
 from icl_synth import checkpoints
-from icl_synth.evaluate import answers, estimate
+from icl_synth.evaluate import answers, estimate, ratio_of_means
 from icl_synth.prompts import sample_prompts
 
 TITLE = "Our models in block floating point (Rouhani et al. 2020, 2023; OCP Microscaling)"
@@ -70,14 +71,13 @@ def compute(recipe: Recipe) -> pd.DataFrame:
             bar.update(len(seeds))
         whole_loss, whole_right = losses["float32", False], right["float32", False]
         for setting in settings:
-            base = np.maximum(whole_right.mean(1, keepdims=True), 1 / number)
-            gone = (whole_right.astype(float) - right[setting]) / base
+            left = np.stack([ratio_of_means(*pair) for pair in zip(right[setting], whole_right, strict=True)])
             rows += [
                 (name, *setting, "loss", *estimate(losses[setting] + documents.bayes_loss)),
                 (name, *setting, "excess", *estimate(losses[setting])),
                 (name, *setting, "cost", *estimate(losses[setting] - whole_loss)),
                 (name, *setting, "accuracy", *estimate(right[setting])),
-                (name, *setting, "lost_accuracy", *estimate(gone)),
+                (name, *setting, "lost_accuracy", *estimate(1 - left)),
             ]
     table = pd.DataFrame(rows, columns=["model", "format", "tuned", "quantity", "value", "half_width"])
     table.attrs["models"] = [one.record() for one in models]
@@ -108,35 +108,46 @@ def bits_of(format: str) -> float:
 
 def plot(rows: pd.DataFrame) -> Figure:
     names = list(rows.model.unique())
-    figure, grid = plt.subplots(3, len(names), figsize=(5.6 * len(names), 10.5), squeeze=False)
-    for column, name in zip(grid.T, names, strict=True):
-        draw_density(column[2], rows, name)
-        for panel, quantity, scale in zip(column[:2], ("excess", "accuracy"), (1, 100), strict=True):
-            dense = only(rows, model=name, format="float32", quantity=quantity)
-            panel.axhline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
-            for label, (colour, marker, members) in FAMILIES.items():
-                for tuned in (False, True):
-                    line = pick(rows, model=name, quantity=quantity, tuned=tuned)
-                    line = line[line.format.isin(members)].sort_values("format", key=lambda names: names.map(bits_of))
-                    joined = "-" if label in ("MSFP", "SMX") and not tuned else ""
-                    if len(line):
-                        panel.errorbar(
-                            line.format.map(bits_of), scale * line.value, scale * line.half_width, color=colour,
-                            marker=marker, mfc="white" if tuned else None, ls=joined, capsize=2, lw=1.2,
-                            label=f"{label}, fine-tuned" if tuned else label,
-                        )  # fmt: skip
-            cut = pick(rows, model=name, quantity=quantity, tuned=False)
-            cut = cut[cut.format.str.endswith(":truncate")]
-            panel.errorbar(cut.format.map(bits_of), scale * cut.value, scale * cut.half_width, fmt="v", mfc="white",
-                           color=FAMILIES["MSFP"][0], capsize=2, label="MSFP, truncated")  # fmt: skip
-        column[0].set(title=name, yscale="log")
-        for panel in column[:2]:
-            panel.set(xlabel="bits an element of weights and inputs")
-    grid[0, 0].set_ylabel("loss above exact Bayes, nats a token")
-    for panel in grid[1:, 0]:
-        panel.set_ylabel("accuracy, k = 10, n = 16, %")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure, grid = plt.subplots(len(names), 3, figsize=(15, 5.4 * len(names)), squeeze=False)
+    for panels, name in zip(grid, names, strict=True):
+        draw_formats(panels[0], rows, name, "excess", 1)
+        draw_formats(panels[1], rows, name, "accuracy", 100)
+        panels[0].set(xscale="log", xlabel="loss above exact Bayes, nats a token", title=f"{name}: loss")
+        panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        panels[0].xaxis.set_major_formatter("{x:g}")
+        panels[0].xaxis.minorticks_off()
+        panels[1].set(xlabel="accuracy, k = 10, n = 16, %", title=f"{name}: accuracy")
+        panels[0].set_ylabel("format and its bits an element, of weights and inputs")
+        draw_density(panels[2], rows, name)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
+
+
+def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scale: float) -> None:
+    """A line for each format, the widest at the top: as it is, truncated and fine-tuned."""
+    found = pick(rows, model=name, quantity=quantity)
+    formats = sorted(set(found.format.map(plain)) - {"float32"}, key=lambda format: (bits_of(format), format))
+    places = {format: place for place, format in enumerate(formats)}
+    dense = only(rows, model=name, format="float32", quantity=quantity)
+    panel.axvline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
+    for label, (colour, marker, members) in FAMILIES.items():
+        for tuned in (False, True):
+            line = found[found.format.isin(members) & (found.tuned == tuned)]
+            if len(line):
+                panel.errorbar(
+                    scale * line.value, line.format.map(places), xerr=scale * line.half_width, color=colour,
+                    marker=marker, mfc="white" if tuned else None, ls="", capsize=2, lw=1.2,
+                    label=f"{label}, fine-tuned" if tuned else label,
+                )  # fmt: skip
+    cut = found[found.format.str.endswith(":truncate")]
+    panel.errorbar(scale * cut.value, cut.format.map(plain).map(places), xerr=scale * cut.half_width, fmt="v",
+                   mfc="white", color=FAMILIES["MSFP"][0], capsize=2, label="MSFP, truncated")  # fmt: skip
+    panel.set_yticks(range(len(formats)), labels=[f"{format}   {bits_of(format):g}" for format in formats], size=8)
+
+
+def plain(format: str) -> str:
+    """The format without how it rounds."""
+    return format.removesuffix(":truncate")
 
 
 def draw_density(panel: Axes, rows: pd.DataFrame, name: str) -> None:
@@ -150,11 +161,17 @@ def draw_density(panel: Axes, rows: pd.DataFrame, name: str) -> None:
                        ls="" if tuned else "-", mfc="white" if tuned else None, capsize=2, lw=1.2)  # fmt: skip
         for row in line.to_dict("records"):
             if not tuned:
-                panel.annotate(row["format"], (area[row["format"]], 100 * row["value"]), (4, 5), size=7,
-                               textcoords="offset points")  # fmt: skip
+                panel.annotate(row["format"], (area[row["format"]], 100 * row["value"]), (-4, -3), size=8,
+                               textcoords="offset points", ha="right", va="top", rotation=45)  # fmt: skip
     dense = only(rows, model=name, format="float32", quantity="accuracy")
     panel.axhline(100 * dense.mean, color="black", ls=":", lw=1.2)
-    panel.set(xscale="log", xlabel="multiply-accumulate units on an area, float32 = 1 (Rouhani et al. 2020)")
+    panel.set(
+        xscale="log",
+        xlabel="multiply-accumulate units on an area, float32 = 1",
+        title=f"{name}: MSFP by its published area",
+    )
+    panel.set_ylabel("accuracy, k = 10, n = 16, %")
+    panel.margins(x=0.15)
     panel.set_xticks([10, 20, 50], labels=["10", "20", "50"])
     panel.minorticks_off()
 

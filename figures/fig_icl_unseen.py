@@ -26,8 +26,9 @@ DIFFERS = (
     "the paper scores them, with the share of labels that mean something beside it. Done properly, solid, prompts come "
     "from the five held-out concepts of the same world, as in-distribution prompts do. Exact Bayes, told the format "
     "and allowing for noise, either knows the held-out concepts, which is the ceiling, or only those of training, as a "
-    "model can. The paper's model is its 4-layer one. *Holds* where proper accuracy at the most examples is less than "
-    "half of the same model's in distribution, *partly* where it is lower, intervals apart."
+    "model can; a test input that these cannot say has no answer then and counts as wrong. The paper's model is its "
+    "4-layer one. *Holds* where proper accuracy at the most examples is less than half of the same model's in "
+    "distribution, *partly* where it is lower, intervals apart."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, SHARE_OF_PROMPTS = 1115, 0.4
@@ -81,8 +82,10 @@ def compute(recipe: Recipe) -> pd.DataFrame:
 
 
 def bayes_answers(world: ConceptHMM, tokens: Int[Array, "B L"], k: int) -> Int[np.ndarray, " B"]:
-    """The likeliest label for a reader who is told the format and allows for noise."""
-    return np.asarray(robust_log_probs(world, tokens, k)).argmax(-1)
+    """The likeliest label for a reader who is told the format and allows for noise in the examples; -1, which is never
+    right, where its world cannot say the test input."""
+    log_probs = np.asarray(robust_log_probs(world, tokens, k))
+    return np.where(np.isfinite(log_probs).any(-1), log_probs.argmax(-1), -1)
 
 
 def pick(rows: pd.DataFrame, model: str, prompts: str, k: int) -> pd.DataFrame:

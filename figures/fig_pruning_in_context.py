@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from compression.apply import Pruning
 from figures import pruning
-from figures.claims import Claim, Verdict
+from figures.claims import Claim, above
 from figures.pruning import draw_line, excess, held_back, only, pick, pruned, show
 from figures.recipes import Recipe, Wanted, trained
-from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, estimate, examples_that_fit
+from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, estimate, examples_that_fit, ratio_of_means
 from icl_synth.prompts import sample_prompts
 
 TITLE = "In-context accuracy and loss over Bayes after pruning"
@@ -102,13 +102,6 @@ def compute(recipe: Recipe) -> pd.DataFrame:
     return table
 
 
-def ratio_of_means(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """now.mean() / before.mean(), as values whose mean it is and whose spread gives its interval (delta method)."""
-    whole = max(before.mean(), 1 / len(before))
-    ratio = now.mean() / whole
-    return ratio + (now - ratio * before) / whole
-
-
 def plot(rows: pd.DataFrame) -> Figure:
     names, lengths = list(rows.model.unique()), [k for k in EXAMPLE_LENGTHS if (rows.example_length == k).any()]
     figure, grid = plt.subplots(
@@ -136,19 +129,13 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def first_to_go(loss, accuracy) -> Verdict:
-    if accuracy.mean + accuracy.half_width < loss.mean - loss.half_width:
-        return "holds"
-    return "partly" if accuracy.mean < loss.mean else "fails"
-
-
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Excess and accuracy at 50 % and 2:4; which goes first."""
     table = []
     for name in rows.model.unique():
         for label in ("SparseGPT 30 %", "SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %"):
             loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
-            above = only(rows, model=name, pruning=label, quantity="excess")
+            pruned_excess = only(rows, model=name, pruning=label, quantity="excess")
             dense = only(rows, model=name, pruning="dense", quantity="excess")
             gain, dense_gain = (only(rows, model=name, pruning=p, quantity="gain") for p in (label, "dense"))
             table.append(
@@ -157,10 +144,10 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                     "no claim of the paper's",
                     f"keeps {100 * accuracy.mean:.1f} ± {100 * accuracy.half_width:.1f} % of the accuracy, "
                     f"{100 * loss.mean:.1f} ± {100 * loss.half_width:.1f} % of the loss gained on a uniform guess "
-                    f"(excess {dense.mean:.3f} → {show(above)} nats); examples add {100 * dense_gain.mean:.1f} ± "
-                    f"{100 * dense_gain.half_width:.1f} → "
+                    f"(excess {dense.mean:.3f} → {show(pruned_excess)} nats); examples add "
+                    f"{100 * dense_gain.mean:.1f} ± {100 * dense_gain.half_width:.1f} → "
                     f"{100 * gain.mean:.1f} ± {100 * gain.half_width:.1f} points",
-                    first_to_go(loss, accuracy),
+                    above(loss, accuracy),
                 )
             )
     return table

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from figures.programs import keep_compiled
-from icl_synth import checkpoints, layers
+from icl_synth import checkpoints, devices, layers
 from icl_synth.checkpoints import write_text
 from icl_synth.config import CONCEPTS, FAMILY, LENGTHS, SEEDS, TrainConfig, first_of_its_kind, preset
 from icl_synth.lock import alone
@@ -291,4 +291,5 @@ def trained(wanted: Wanted) -> list[Trained]:
 
 if __name__ == "__main__":  # python -m figures.recipes PRESET SEED trains that run, for workers.py
     keep_compiled()
+    devices.start(devices.Devices(), preset(sys.argv[1]).batch)
     trained_in(sys.argv[1], int(sys.argv[2]))

@@ -86,8 +86,11 @@ def run(tasks: Iterable[Task], jobs: int, what: str) -> list[Failure]:
 
 
 def start(task: Task, share: int, jobs: int) -> subprocess.Popen:
+    """A process on every jobs-th core from `share` on, with its part of a GPU's memory."""
+    memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"} | os.environ
     with open(log(task), "w") as file:
-        process = subprocess.Popen([sys.executable, "-m", *task.command], stdout=file, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", *task.command]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=memory)
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(process.pid, cores[share::jobs] or cores)

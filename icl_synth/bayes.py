@@ -160,6 +160,7 @@ def prompt_log_probs(
 
 def map_in_batches(function: Callable, rows: Shaped[Array | np.ndarray, "B ..."], size: int) -> PyTree:
     """function of every row, `size` rows at a time; `jax.lax.map` would compile it once more for what is left over."""
+    checks.at_least(1, prompts=len(rows))
     size = min(size, len(rows))
     padded = jnp.concatenate([rows, jnp.repeat(rows[:1], -len(rows) % size, axis=0)])
     return jax.tree.map(lambda x: x[: len(rows)], jax.lax.map(function, padded, batch_size=size))

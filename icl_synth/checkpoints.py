@@ -144,10 +144,10 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     return directory
 
 
-def load(directory: Path | str, dtype: str = "float32") -> Model:
-    """The model that `export` wrote into a directory.
+def read_config(directory: Path | str) -> TransformerConfig | LSTMConfig:
+    """The configuration of the model that `export` wrote into a directory; starts no device.
 
-    Raises FileNotFoundError where it is missing, ValueError where weights do not fit the config.
+    Raises FileNotFoundError where it is missing, ValueError for one that is not of ours.
     """
     directory = Path(directory)
     config = json.loads((directory / "config.json").read_text()).get("icl_synth")
@@ -156,20 +156,28 @@ def load(directory: Path | str, dtype: str = "float32") -> Model:
     kind = config.pop("kind", None)
     if kind not in MODELS:
         raise ValueError(f"{directory}/config.json names a model of kind {kind!r}: known are {', '.join(MODELS)}")
-    config_class, model_class = MODELS[kind]
+    config_class, _ = MODELS[kind]
     unknown = config.keys() - {field.name for field in dataclasses.fields(config_class)}
     if unknown:
         raise ValueError(
             f"{directory}/config.json has fields that a {kind} does not know: {', '.join(sorted(unknown))}"
         )
-    model_config = config_class(**config)
-    graph, expected = split(nnx.eval_shape(lambda: model_class(model_config, nnx.Rngs(0), dtype)))
+    return config_class(**config)
+
+
+def load(directory: Path | str, dtype: str = "float32") -> Model:
+    """The model that `export` wrote into a directory.
+
+    Raises FileNotFoundError where it is missing, ValueError where weights do not fit the config.
+    """
+    directory, config = Path(directory), read_config(directory)
+    graph, expected = split(nnx.eval_shape(lambda: create(config, 0, dtype)))
     try:
         with safe_open(directory / "model.safetensors", framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{directory}/model.safetensors cannot be read: {error}") from error
-    gpt2 = kind == "transformer" and model_config.style == "gpt2"
+    gpt2 = isinstance(config, TransformerConfig) and config.style == "gpt2"
     stored_names = {name: gpt2_name(name) if gpt2 else name for name in expected}
     check_fit({stored: expected[name].shape for name, stored in stored_names.items()}, found, str(directory))
     return merge(graph, {name: jax.numpy.asarray(found[stored]) for name, stored in stored_names.items()})

@@ -95,7 +95,7 @@ class ConceptHMM:
         """
         C = self.num_concepts
         listed = range(C)[concepts] if isinstance(concepts, slice) else concepts
-        if not len(listed) or not all(-C <= concept < C for concept in listed):
+        if not len(listed) or any(isinstance(c, bool | np.bool_) or not -C <= c < C for c in listed):
             raise ValueError(f"concepts {concepts} are not some of this world's {C}")
         index = concepts if isinstance(concepts, slice) else np.asarray(concepts, int)
         return dataclasses.replace(

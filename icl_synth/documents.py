@@ -44,7 +44,7 @@ def sample_documents(
 ) -> tuple[Int[Array, "B L"], Int[Array, "B"]]:
     """(tokens, concepts) of B = num_documents documents of L = length tokens, the concept uniform for each.
 
-    Probabilities are exact to float32's resolution and impossible moves never happen. Callable inside jit and vmap.
+    Probabilities are exact to 2^-30 and impossible moves never happen. Callable inside jit and vmap.
     Raises ValueError for fewer than one document or token.
     """
     checks.at_least(1, num_documents=num_documents, length=length)
@@ -185,7 +185,7 @@ class Arguments:
 
 
 def write_documents(arguments: Arguments) -> None:
-    """Sample and write, with a progress bar and in bounded memory; an interrupted run leaves nothing behind.
+    """Sample and write, with a progress bar and in bounded memory; Ctrl-C or an error leaves nothing behind.
 
     Raises ValueError for bad numbers or an unknown extension, FileExistsError, NotADirectoryError and other OSErrors.
     """

@@ -156,6 +156,16 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     return Estimate(float(values.mean()), float(np.hypot(over_prompts, over_seeds)))
 
 
+def ratio_of_means(now: Shaped[np.ndarray, " N"], before: Shaped[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """now.mean() / before.mean(), as values whose mean it is and whose spread gives its interval (delta method).
+
+    A `before` of nothing but zeros counts as one case in N.
+    """
+    whole = max(before.mean(), 1 / len(before))
+    ratio = now.mean() / whole
+    return ratio + (now - ratio * before) / whole
+
+
 def examples_that_fit(context: int, example_length: int, numbers: tuple[int, ...] = EXAMPLES) -> list[int]:
     """The numbers of in-context examples whose prompts fit a context: n examples and a last one without its label."""
     checks.at_least(2, example_length=example_length)

@@ -78,10 +78,16 @@ def product(a: Array, b: Array, dtype: DTypeLike) -> Array:
 
 def narrow_product(a: Array, b: Array, sums: DTypeLike) -> Array:
     """a @ b with sums in another dtype than the operands'."""
+    matmul = functools.partial(jnp.matmul, precision=precision_of(a.dtype), preferred_element_type=sums)
     if b.ndim == 2 and a.size == a.shape[-1] and a.dtype.itemsize < 4 and jax.default_backend() == "cpu":
         two_rows = jnp.pad(a.reshape(1, -1), ((0, 1), (0, 0)))
-        return jnp.matmul(two_rows, b, preferred_element_type=sums)[:1].reshape(*a.shape[:-1], -1)
-    return jnp.matmul(a, b, preferred_element_type=sums)
+        return matmul(two_rows, b)[:1].reshape(*a.shape[:-1], -1)
+    return matmul(a, b)
+
+
+def precision_of(dtype: DTypeLike) -> jax.lax.Precision | None:
+    """How a product takes its operands: float32 whole, where a GPU's default would keep ten bits of them."""
+    return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
 
 
 def unrolls_for_matrix_units(dtype: DTypeLike) -> bool:
@@ -104,7 +110,11 @@ def _matmul_backward(dtype, saved, gradient):
     x, weight = saved
     gradient = gradient.astype(dtype)
     dx = jax.lax.dot_general(
-        gradient, weight, (((gradient.ndim - 1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+        gradient,
+        weight,
+        (((gradient.ndim - 1,), (1,)), ((), ())),
+        precision=precision_of(dtype),
+        preferred_element_type=jnp.float32,
     )
     return dx, weight_gradient(x, gradient, dtype)
 
@@ -152,7 +162,8 @@ def causal_attention(
     """Attention in which each position sees itself and what came before: the fast form."""
     if jax.default_backend() != "cpu":
         heads_last = (x.astype(dtype).swapaxes(1, 2) for x in (query, key, value))
-        return jax.nn.dot_product_attention(*heads_last, is_causal=True).swapaxes(1, 2).astype(jnp.float32)
+        with jax.default_matmul_precision("highest" if jnp.dtype(dtype) == jnp.float32 else "default"):
+            return jax.nn.dot_product_attention(*heads_last, is_causal=True).swapaxes(1, 2).astype(jnp.float32)
     batch, heads, length, width = query.shape
     flat = (x.reshape(batch * heads, length, width) for x in (query * width**-0.5, key, value))
     return blocked_attention(*flat, dtype).reshape(query.shape)
@@ -227,7 +238,7 @@ def _rms_norm_backward(saved, gradient):
     d = gradient * gain
     dx = scale * (d - normed * row_sums(d * normed) / d.shape[-1])
     rows = (gradient * normed).reshape(-1, normed.shape[-1])
-    return dx, (jnp.ones((1, rows.shape[0])) @ rows)[0]
+    return dx, jnp.matmul(jnp.ones((1, rows.shape[0])), rows, precision="highest")[0]
 
 
 rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)

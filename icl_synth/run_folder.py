@@ -91,6 +91,8 @@ def settle(config: TrainConfig, out: Path, mesh: Mesh, beginning: dict[str, Any]
     if "asked" not in stored:
         raise TrainingError(f"{out} holds a model, not a run of ours: choose another --out")
     there, here = dict(_flat(stored["asked"])), dict(_flat(asked))
+    if here["precision"] in ("auto", stored["precision"]):  # whoever leaves it open goes on with what was decided
+        there["precision"] = here["precision"]
     different = [
         f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} asked for"
         for name in there | here

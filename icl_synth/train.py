@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         default = preset(chosen.preset)
         if chosen.start:
-            model = checkpoints.load(chosen.start).config
+            model = checkpoints.read_config(chosen.start)
             vocab_size, length = (
                 min(default.data.vocab_size, model.vocab_size),
                 min(default.data.length, model.context + 1),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from icl_synth import checkpoints, devices, pretrained
 from icl_synth.config import TrainConfig, preset
 from icl_synth.evaluate import answers, token_losses
+from icl_synth.lock import alone
 from icl_synth.prompts import sample_prompts
 from icl_synth.run_folder import run_directory
 from icl_synth.train import train, validation_documents
@@ -32,7 +34,8 @@ def main() -> None:
     for name, training in PRESETS.items():
         config = preset(training)
         out = run_directory(config, training)
-        train(config, out)
+        with alone(Path(f"{out}.lock")):
+            train(config, out)
         model, run = checkpoints.load(out / "model"), json.loads((out / "config.json").read_text())
         record = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
         checkpoints.export(
