@@ -75,6 +75,15 @@ def test_examples_without_input_and_label(wrong):
     refused("vocab_size must be at least 1", documents.token_names, min(wrong, 0))
 
 
+def test_what_would_be_misread():
+    refused("are not some of this world's", WORLD.select, [True] + [False] * (WORLD.num_concepts - 1))
+    none = jnp.zeros((0, 4), jnp.int32)
+    for function in (bayes.prompt_log_probs, aspects.robust_log_probs):
+        refused("prompts must be at least 1", function, WORLD, none, 2)
+    model = checkpoints.create(TransformerConfig(4, 8, 1, 8, 1))
+    refused("tokens have 3 rows, the state 1", model.extend, jnp.zeros((3, 2), jnp.int32), model.init_state(1, 4))
+
+
 def test_a_world_of_delimiters_has_no_prompts():
     one = dataclasses.replace(
         tiny_world(), memory=jnp.zeros((2, 1), jnp.int32), property_transitions=jnp.ones((1, 1, 1)),

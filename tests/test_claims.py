@@ -78,3 +78,14 @@ def test_rows_turned_round_turn_the_verdict(name, beginning, turn):
     assert set(verdicts(name, rows, beginning)) <= {"holds", "partly"}
     turned = rows.assign(**{column: np.asarray(change(rows)) for column, change in turn.items()})
     assert "fails" in verdicts(name, turned, beginning)
+
+
+def test_a_spread_of_orders_is_measured_on_inputs_that_did_not_choose_them():
+    """Orders 0 and 2 are the worst and the best on even inputs, 1 and 0 on odd ones."""
+    rows = pd.DataFrame(
+        {"model": "a", "seed": 0, "set": 0, "accuracy": [45.0, 35.0, 65.0], "even": [20.0, 50.0, 80.0],
+         "odd": [70.0, 20.0, 50.0]}
+    )  # fmt: skip
+    order = importlib.import_module("figures.fig_icl_order")
+    assert order.spreads(rows, "a").tolist() == [30.0]
+    assert order.held_out_spreads(rows, "a").tolist() == [((50 - 70) + (20 - 50)) / 2]

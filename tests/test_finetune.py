@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compression.apply import Pruning, prune_model
-from icl_synth import checkpoints, train
+from icl_synth import checkpoints, pretrained, train
 from icl_synth.run_folder import Start, TrainingError
 from icl_synth.train import validation_documents
 from tests.test_train import TINY, one_device
 
+ROOT = Path(__file__).parents[1]
 TUNED = dataclasses.replace(TINY, seed=1)
 
 
@@ -62,3 +66,20 @@ def test_what_does_not_fit_is_refused(pruned, tmp_path):
     weights = checkpoints.split(checkpoints.load(pruned))[1]
     with pytest.raises(ValueError, match="has weights at places that the mask"):
         checkpoints.load_masks(pruned, {name: weight + 1 for name, weight in weights.items()})
+
+
+def test_the_command_fine_tunes_a_folder(tmp_path):
+    """The command reads the model's shape before it has laid out the devices."""
+    command = [sys.executable, "-m", "icl_synth.train", "--start", str(pretrained.HERE / "draft"), "--steps", "1"]
+    small = ["--batch", "2", "--data.length", "17", "--evaluation-documents", "2", "--precision", "float32"]
+    done = subprocess.run([*command, *small, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert checkpoints.load(tmp_path / "run" / "model").config == checkpoints.load(pretrained.HERE / "draft").config
+
+
+def test_a_run_whose_precision_was_left_open_is_the_run_with_what_was_decided(tmp_path):
+    train.train(TUNED, tmp_path / "run", one_device())
+    done = train.train(dataclasses.replace(TUNED, precision="auto"), tmp_path / "run", one_device())
+    assert done.dtype == "float32"
+    with pytest.raises(TrainingError, match="precision: float32 there, bfloat16 asked for"):
+        train.train(dataclasses.replace(TUNED, precision="bfloat16"), tmp_path / "run", one_device())
