@@ -11,13 +11,17 @@ from jaxtyping import Array, Float, Int
 
 from decoding.drafts import fit_ngram
 from decoding.readers import Reader, as_reader
+from decoding.variants import widened
 from figures.recipes import Recipe, Trained, Wanted
 from figures.sources import PAPER_VALUES
+from icl_synth import pretrained
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
+from icl_synth.transformer import Transformer
 
 PUBLISHED = ("assisted.csv",)
 DOCUMENT_SEED = 31  # of the documents that acceptance is measured on
+LARGE = 512, 8, 128  # width and depth of the large target, width of its draft
 COUNTED = (37, 500, 1000)  # seed, documents and length of what n-grams are counted in
 ROWS_AT_ONCE = 32
 PAPER: dict[str, Any] = {"color": "#777777", "ls": "none", "marker": "s", "mfc": "white"}
@@ -44,6 +48,16 @@ def pair(models: list[Trained], recipe: Recipe) -> Pair:
     length = target.config.model.context
     documents = sample_documents(hmm, jax.random.key(DOCUMENT_SEED), recipe.documents, length)[0]
     return Pair(target, models[0], hmm, np.asarray(documents))
+
+
+def large_pair() -> tuple[Transformer, Transformer]:
+    """The shipped transformer and draft, widened: the same functions at the cost of larger models."""
+    width, depth, draft_width = LARGE
+    target, draft = pretrained.load("transformer"), pretrained.load("draft")
+    return (
+        widened(target, width // target.config.width, depth),
+        widened(draft, draft_width // draft.config.width, draft.config.depth),
+    )
 
 
 def ngrams(found: Pair, order: int) -> Reader:

@@ -165,12 +165,8 @@ def draw_density(panel: Axes, rows: pd.DataFrame, name: str) -> None:
                                textcoords="offset points", ha="right", va="top", rotation=45)  # fmt: skip
     dense = only(rows, model=name, format="float32", quantity="accuracy")
     panel.axhline(100 * dense.mean, color="black", ls=":", lw=1.2)
-    panel.set(
-        xscale="log",
-        xlabel="multiply-accumulate units on an area, float32 = 1",
-        title=f"{name}: MSFP by its published area",
-    )
-    panel.set_ylabel("accuracy, k = 10, n = 16, %")
+    panel.set(xscale="log", xlabel="multiply-accumulate units on an area, float32 = 1")
+    panel.set(ylabel="accuracy, k = 10, n = 16, %", title=f"{name}: MSFP by area (Rouhani et al. 2020)")
     panel.margins(x=0.15)
     panel.set_xticks([10, 20, 50], labels=["10", "20", "50"])
     panel.minorticks_off()

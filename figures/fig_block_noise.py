@@ -111,6 +111,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_block_sizes(panel: Axes, rows: pd.DataFrame) -> None:
     """Each format with other block sizes, named at its line's end, and the least that theory allows."""
+    ends: dict[str, float] = {}
     for name in SIZED:
         colour, marker, _ = FAMILIES[family(name)]
         line, least = (
@@ -118,8 +119,12 @@ def draw_block_sizes(panel: Axes, rows: pd.DataFrame) -> None:
         )
         panel.plot(line.x, line.value, marker=marker, ms=4, color=colour)
         panel.plot(least.x, least.value, ":", lw=0.8, color=colour)
-        panel.annotate(name, (line.x.iloc[-1], line.value.iloc[-1]), (6, -3), textcoords="offset points", size=7,
-                       color=colour)  # fmt: skip
+        ends[name] = line.value.iloc[-1]
+    height = np.inf
+    for name in sorted(ends, key=ends.__getitem__, reverse=True):
+        height = min(ends[name], height - 1.8)  # below the name before
+        panel.annotate(name, (BLOCK_SIZES[-1], height), (8, -3), textcoords="offset points", size=8,
+                       color=FAMILIES[family(name)][0])  # fmt: skip
     panel.plot([], [], ":", color="black", label="least possible, in theory")
     panel.set(xscale="log", xlabel="elements in a block", ylabel="signal to noise, dB", title="block size",
               xlim=(BLOCK_SIZES[0] / 1.3, BLOCK_SIZES[-1] * 6))  # fmt: skip

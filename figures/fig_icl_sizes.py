@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from figures.claims import Claim, judged
@@ -18,16 +19,20 @@ from icl_synth.prompts import sample_prompts
 
 TITLE = "Accuracy in context by the size of the model, at equal loss (Xie et al. 2022, Fig. 5)"
 DIFFERS = (
-    "The paper's sizes are GPT-2 of 4, 12 and 16 layers, of which the last two end at the same loss; ours are "
-    "transformers of one recipe and .05 to 4.7 M parameters and two LSTMs, each trained near its own best loss. Both "
-    "loss and accuracy are compared on the same documents and prompts, each size with the next larger. One seed a "
-    "size: intervals are over documents and prompts, and leave out what another seed would do, which is several points "
-    "of accuracy where three seeds are known (`fig_icl_accuracy`). Losses count as equal here within .005 nats a "
-    "token. *Partly* where at equal loss the larger model's mean is higher; since intervals leave seeds out, nothing "
-    "*holds*; *not found* where no two neighbours have equal losses."
+    "The paper's sizes are GPT-2 of 4, 12 and 16 layers, of which the last two end at the same loss (drawn by size "
+    "alone: losses are known to two decimals); ours are transformers of one recipe and .05 to 4.7 M parameters and two "
+    "LSTMs, each trained near its own best loss. Both loss and accuracy are compared on the same documents and "
+    "prompts, each size with the next larger. One seed a size: intervals are over documents and prompts, and leave out "
+    "what another seed would do, which is several points of accuracy where three seeds are known (`fig_icl_accuracy`). "
+    "Losses count as equal here within .005 nats a token. *Partly* where at equal loss the larger model's mean is "
+    "higher; since intervals leave seeds out, nothing *holds*; *not found* where no two neighbours have equal losses."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, SHARE_OF_PROMPTS, EQUAL = 1118, 0.2, 0.005
+# GPT-2 of width 768: matrices of the layers, embeddings of tokens and positions
+PAPER_PARAMETERS = {
+    f"transformer, {depth} layers": depth * 12 * 768**2 + 51 * 768 + 1024 * 768 for depth in (4, 12, 16)
+}
 
 
 def wanted(recipe: Recipe) -> Wanted:
@@ -80,8 +85,8 @@ def published(k: int, n: int) -> pd.Series:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
-    excesses = pick(rows, quantity="excess").set_index("model")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), sharey=True)
+    excesses = pick(rows, quantity="excess").set_index("model").value.sort_values()
     for k, colour in zip(EXAMPLE_LENGTHS, ("#0072B2", "#009E73", "#E69F00", "#D55E00"), strict=True):
         of_length = pick(rows, quantity="accuracy", example_length=k)
         for shape, which in (("o", "transformer"), ("s", "LSTM")):
@@ -91,19 +96,23 @@ def plot(rows: pd.DataFrame) -> Figure:
             style = {"color": colour, "marker": shape}
             draw_line(left, full, "parameters", **style, label=labels[0])
             draw_line(left, zero, "parameters", **style, ls=":", mfc="white", label=labels[1])
-            draw_line(right, full.assign(excess=full.model.map(excesses.value)), "excess", **style)
-    left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
-    right.set(xscale="log", xlabel="loss above exact Bayes, nats a token")
-    widths = {
-        which: ", ".join(model.split()[-1] for model in excesses.sort_values("value").index if kind(model) == which)
-        for which in ("transformer", "LSTM")
-    }
-    right.set_title(f"by loss; from the left widths {widths['transformer']}; LSTMs {widths['LSTM']}", fontsize=9)
+            draw_line(right, full.assign(excess=full.model.map(excesses)), "excess", **style)
+        theirs = published(k, 64)
+        left.plot(list(PAPER_PARAMETERS.values()), theirs[list(PAPER_PARAMETERS)], "X--", color=colour, lw=1, ms=7)
     left.plot([], [], "ko", label="transformers")
     left.plot([], [], "ks", label="LSTMs")
-    right.xaxis.set_minor_formatter("{x:g}")
+    left.plot([], [], "X--", color="black", lw=1, ms=7, label="Xie et al., 4, 12, 16 layers, n = 64")
+    left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
+    for place, (model, at) in enumerate(excesses.items()):
+        height = 3 + 6 * (place % 4)  # neighbours at different heights
+        right.vlines(at, height, 30, color="#bbbbbb", lw=0.8, ls=":")
+        right.text(at, height, str(model).removeprefix("transformer, "), size=8, ha="center", va="center",
+                   bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
+    right.margins(x=0.1)
+    right.set(xscale="log", xlabel="loss above exact Bayes, nats a token", title="by loss, n as on the left")
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
     right.xaxis.set_major_formatter("{x:g}")
-    right.tick_params(axis="x", which="both", labelsize=7)
+    right.xaxis.minorticks_off()
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

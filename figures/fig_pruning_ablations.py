@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from compression.apply import Pruning
@@ -90,21 +91,33 @@ def with_setting(one: Trained, quantity: str, x: float) -> checkpoints.Model:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, panels = plt.subplots(1, len(SETTINGS), figsize=(12.5, 4.2), sharey=True)
+    names = list(rows.model.unique())
+    ends = [name for name in names if name.startswith("width")]  # far above and below the others: a row of panels each
+    groups = [group for group in ([name for name in names if name not in ends], *([end] for end in ends)) if group]
+    heights = [1.8, *[1] * (len(groups) - 1)]
+    size = (12.5, 1 + 2.2 * sum(heights))
+    figure, grid = plt.subplots(len(groups), len(SETTINGS), figsize=size, sharex="col", sharey="row", squeeze=False,
+                                height_ratios=heights)  # fmt: skip
     axes = ("calibration documents", "damping, share of the mean diagonal", "columns in a mask block")
-    for panel, quantity, label in zip(panels, SETTINGS, axes, strict=True):
-        for name, colour, marker in zip(rows.model.unique(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), "os^D",
-                                        strict=False):  # fmt: skip
-            draw_line(panel, pick(rows, model=name, quantity=quantity), "x", color=colour, marker=marker,
-                      label=f"ours: {name}")  # fmt: skip
+    styles = dict(zip(names, zip(("#0072B2", "#D55E00", "#009E73", "#CC79A7"), "os^D", strict=True), strict=False))
+    for column, quantity, label in zip(grid.T, SETTINGS, axes, strict=True):
         theirs = pruning.published("other", quantity)
-        panel.plot(
+        column[0].plot(
             theirs.x, theirs.nats - np.log(PAPER_DENSE), **PAPER, label="Frantar & Alistarh: OPT-2.7B (digitised)"
         )
-        panel.set(xscale="log", xlabel=label)
-    panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("loss above the dense model's, nats a token")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        for panel, group in zip(column, groups, strict=True):
+            for name in group:
+                colour, marker = styles[name]
+                draw_line(panel, pick(rows, model=name, quantity=quantity), "x", color=colour, marker=marker,
+                          label=f"ours: {name}")  # fmt: skip
+            panel.set(xscale="log", yscale="log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 8)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.minorticks_off()
+        column[-1].set_xlabel(label)
+    figure.supylabel("loss above the dense model's, nats a token", size=10)
+    handles = [part for panel in grid[:, 0] for part in zip(*panel.get_legend_handles_labels(), strict=True)]
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3)
     return figure
 
 
