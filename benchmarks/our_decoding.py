@@ -18,14 +18,15 @@ from decoding.assisted import assisted_generate
 from decoding.compare import compare, timed
 from decoding.generate import generate
 from decoding.readers import Reader, as_reader
-from decoding.variants import in_bfloat16, in_int8, weight_bytes, widened
+from decoding.variants import in_bfloat16, in_int8, weight_bytes
+from figures.decoding import large_pair
 from figures.programs import forget_if_many
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.documents import sample_documents
 from icl_synth.train import train
-from icl_synth.transformer import Transformer, TransformerConfig
+from icl_synth.transformer import TransformerConfig
 
 PROMPT, NEW, LONG, REPEATS = 32, 192, 96, 7
 GAMMAS = (3, 5)  # more of them: figures/fig_assisted_speed.py
@@ -69,12 +70,6 @@ def tiny(folder: Path) -> dict[str, Any]:
         "alpha": assisted.acceptance,
         "tokens": np.asarray(tokens).tolist(),
     }
-
-
-def large_pair() -> tuple[Transformer, Transformer]:
-    """8 layers of 512 and 2 layers of 128: the pretrained transformer and draft, widened."""
-    target, draft = pretrained.load("transformer"), pretrained.load("draft")
-    return widened(target, 512 // target.config.width, 8), widened(draft, 128 // draft.config.width, 2)
 
 
 def large() -> dict[str, Any]:

@@ -70,20 +70,20 @@ def start_at_property(hmm: ConceptHMM, property_: int) -> np.ndarray:
     return start.ravel()
 
 
-def label_probs(hmm: ConceptHMM, x_test, concept: int, start: np.ndarray) -> np.ndarray:
+def label_probs(hmm: ConceptHMM, x_test, concept: int, start: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
     """p(y, x_test | concept) for every token y."""
-    return np.array([probability(hmm, [*x_test, y], concept, start) for y in range(hmm.vocab_size)])
+    return np.array([probability(hmm, [*x_test, y], concept, start, smoothing) for y in range(hmm.vocab_size)])
 
 
-def prompt_label_probs(hmm: ConceptHMM, prompt, example_length: int) -> np.ndarray:
+def prompt_label_probs(hmm: ConceptHMM, prompt, example_length: int, smoothing: float = 0.0) -> np.ndarray:
     """p(y | prompt) for a reader who knows how prompts are made: sum over the concept and the start property."""
     pieces = [prompt[i : i + example_length] for i in range(0, len(prompt), example_length + 1)]
     joint = np.zeros(hmm.vocab_size)
     for concept in range(hmm.num_concepts):
         for property_ in range(1, hmm.num_properties):
             start = start_at_property(hmm, property_)
-            context = np.prod([probability(hmm, piece, concept, start) for piece in pieces[:-1]])
-            joint += context * label_probs(hmm, pieces[-1], concept, start)
+            context = np.prod([probability(hmm, piece, concept, start, smoothing) for piece in pieces[:-1]])
+            joint += context * label_probs(hmm, pieces[-1], concept, start, smoothing)
     return joint / joint.sum()
 
 

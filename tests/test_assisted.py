@@ -206,11 +206,12 @@ def test_going_back_is_as_if_nothing_had_been_read(name):
     np.testing.assert_allclose(reader.read(other, back)[0], straight, atol=1e-5)
 
 
-def test_the_bayes_reader_is_exact_and_survives_what_is_impossible():
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_bayes_reader_is_exact_and_survives_what_is_impossible(smoothing):
     tokens = jnp.asarray(RNG.integers(0, 12, (4, 9)), jnp.int32)
-    reader = BayesReader(WORLD)
+    reader = BayesReader(WORLD, smoothing)
     logits, _ = reader.read(tokens, reader.start(4, 9, 9))
-    exact = np.asarray(bayes.next_token_log_probs(WORLD, tokens))
+    exact = np.asarray(bayes.next_token_log_probs(WORLD, tokens, smoothing))
     possible = np.isfinite(exact[:, 1:]).any(-1)
     np.testing.assert_allclose(np.asarray(logits)[:, :-1][possible], exact[:, 1:][possible], atol=1e-4)
     assert not np.isnan(logits).any() and (np.asarray(logits)[:, :-1][~possible] == 0).all()

@@ -91,13 +91,13 @@ def test_the_filter_is_causal():
 
 
 @pytest.mark.parametrize("own_entities", [False, True])
-@pytest.mark.parametrize("num_examples", [0, 1, 2])
-def test_prompt_aware_reader_agrees_with_enumeration(own_entities, num_examples):
+@pytest.mark.parametrize(("num_examples", "smoothing"), [(0, 0.0), (1, 0.0), (2, 0.0), (2, 0.3)])
+def test_prompt_aware_reader_agrees_with_enumeration(own_entities, num_examples, smoothing):
     hmm = oracles.tiny_world(own_entities)
     prompts = sample_prompts(hmm, jax.random.key(num_examples), 6, num_examples, 3)
-    log_probs = bayes.prompt_log_probs(hmm, prompts.tokens, 3)
+    log_probs = bayes.prompt_log_probs(hmm, prompts.tokens, 3, smoothing)
     for prompt, ours in zip(prompts.tokens.tolist(), log_probs, strict=True):
-        np.testing.assert_allclose(np.exp(ours), oracles.prompt_label_probs(hmm, prompt, 3), atol=2e-6)
+        np.testing.assert_allclose(np.exp(ours), oracles.prompt_label_probs(hmm, prompt, 3, smoothing), atol=2e-6)
 
 
 def test_prompt_aware_reader_of_an_impossible_prompt_predicts_nothing():

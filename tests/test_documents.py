@@ -67,6 +67,15 @@ def test_no_outcome_without_weight_is_ever_chosen(position):
     assert set(chosen.tolist()) <= {position, 5}
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
+def test_what_rounding_leaves_goes_to_the_likeliest_outcome(order):
+    """As float32, 0.35 and 0.65 of 2^30 are 32 short of it."""
+    counts = np.array([375_809_632, 697_932_160, 0])
+    assert counts.sum() == documents.CERTAIN - 32
+    edges = documents.upper_edges(jnp.array([0.35, 0.65, 0.0])[np.array(order)])
+    np.testing.assert_array_equal(edges, (counts + [0, 32, 0])[list(order)].cumsum()[:-1])
+
+
 def test_edges_are_exact_to_float32():
     weights = jax.random.dirichlet(jax.random.key(0), jnp.full(10, 0.3), (50,))
     edges = np.asarray(documents.upper_edges(weights), float) / documents.CERTAIN

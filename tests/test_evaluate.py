@@ -55,6 +55,14 @@ def test_intervals_cover_the_truth_95_times_in_100(seeds, spread):
     assert 0.93 <= covered / 2000 <= 0.99
 
 
+def test_an_interval_by_hand():
+    """Two seeds, two prompts: their means are 2 and 3, 0.5 and 4.5; t of one degree of freedom is 12.7062 at 97.5 %."""
+    assert estimate(np.array([[0, 4], [1, 5]])) == pytest.approx((2.5, (6.3531**2 + 3.92**2) ** 0.5), rel=1e-5)
+    assert estimate(np.array([0, 4])) == pytest.approx((2, 3.92))
+    assert estimate(np.array([[2], [3]])) == pytest.approx((2.5, 6.3531), rel=1e-5)
+    assert estimate(np.array([7])) == (7, 0)
+
+
 def test_prompts_that_fit():
     assert examples_that_fit(256, 3) == [0, 1, 2, 4, 8, 16, 32]
     assert examples_that_fit(258, 3) == [0, 1, 2, 4, 8, 16, 32, 64]

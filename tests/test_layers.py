@@ -79,3 +79,17 @@ def test_precision_is_asked_for_or_measured(monkeypatch):
 def test_row_sums():
     x = normal(0, 3, 5, 70)
     np.testing.assert_allclose(layers.row_sums(x), np.asarray(x, np.float64).sum(-1, keepdims=True), atol=2e-5)
+
+
+def test_an_accelerators_forms_are_the_cpus(monkeypatch):
+    """A CPU runs both. One row of bfloat16 is not padded there, sums are XLA's own, attention is JAX's."""
+    query, key, value, out = (normal(i, 2, 3, 70, 8) for i in range(4))
+    x, weight, gain, row = normal(4, 5, 7), normal(5, 7, 11), 1 + normal(6, 7), normal(7, 1, 1, 7)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def everything(backend, dtype):
+        attended, attended_vjp = jax.vjp(lambda *qkv: layers.causal_attention(*qkv, dtype), query, key, value)
+        multiplied, multiplied_vjp = jax.vjp(lambda x, w: layers.matmul(x, w, dtype), x, weight)
+        normed, normed_vjp = jax.vjp(layers.rms_norm, x, gain)
+        narrow = layers.product(row, weight, dtype)
+        return attended

@@ -21,7 +21,7 @@ from icl_synth import checkpoints, devices, train
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig, preset
 from icl_synth.lstm import LSTMConfig
 from icl_synth.run_folder import TrainingError, read_metrics, save
-from icl_synth.step import initial_state, learning_rate, make_data, make_optimizer, make_steps
+from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
 from icl_synth.transformer import TransformerConfig
 
 ROOT = Path(__file__).parents[1]
@@ -106,11 +106,6 @@ def test_a_finite_data_set_is_seen_once_an_epoch():
     assert not np.array_equal(first, second)
 
 
-def test_learning_rate_warms_up_and_decays():
-    linear = learning_rate(OptimizerConfig(warmup_steps=10, schedule="linear"), 1.0, 110)
-    np.testing.assert_allclose([linear(0), linear(10), linear(60), linear(110)], [1 / 11, 1.0, 0.5, 0.0], atol=1e-6)
-
-
 def test_plateau_quarters_the_rate_when_the_loss_stalls():
     config = dataclasses.replace(TINY, optimizer=OptimizerConfig("adamw", schedule="plateau"))
     state = initial_state(config, make_optimizer(config.optimizer, 40), one_device())
@@ -122,6 +117,15 @@ def test_plateau_quarters_the_rate_when_the_loss_stalls():
         state = train.slow_down(config, state, history)
         scales.append(float(state.scale))
     assert scales == [1.0, 1.0, 1.0, 0.25, 0.25, 0.0625]
+
+
+def test_training_slows_down_where_the_held_back_loss_stalls(tmp_path, monkeypatch):
+    scales = []
+    monkeypatch.setattr(train, "token_losses", lambda *_: np.array([2.0]))
+    monkeypatch.setattr(train, "save", lambda saved, step, state, loss: scales.append(float(state.scale)))
+    optimizer = OptimizerConfig("adamw", schedule="plateau")
+    train.train(dataclasses.replace(TINY, steps=5, evaluate_every=1, optimizer=optimizer), tmp_path / "run", one_device())
+    assert scales == [1.0, 1.0, 0.25, 0.25, 0.0625]
 
 
 def command(out, *more):
