@@ -45,18 +45,19 @@ def training_minutes(module: ModuleType, recipe: Recipe, known: Rates) -> tuple[
     return number, minutes
 
 
-def evaluation_minutes(name: str) -> float:
-    """Those of the same figure at another preset; NaN where it was never made."""
-    found = [json.loads(path.read_text())["minutes"] for path in record.OUT.glob(f"*/{name}.json")]
+def evaluation_minutes(name: str, runs: int) -> float:
+    """Those of the same figure at another preset, by the number of runs it looks at; NaN where it was never made."""
+    recorded = [json.loads(path.read_text()) for path in record.OUT.glob(f"*/{name}.json")]
+    found = [known["minutes"] * runs / max(1, len(known["models"])) for known in recorded]
     return median(found) if found else math.nan
 
 
 def estimate(name: str, module: ModuleType, recipe: Recipe, known: Rates) -> str:
     """In words, for a machine such as the recorded runs had; other figures may share the training runs."""
     number, training = training_minutes(module, recipe, known)
-    evaluation = evaluation_minutes(name)
+    evaluation = evaluation_minutes(name, max(1, len(module.wanted(recipe).runs)))
     total, runs = training + evaluation, f"{number} training run{'s' * (number != 1)}"
     if math.isnan(total):
         return f"{runs}, minutes unknown: nothing like it was made yet"
     time = f"{total:.0f} minutes" if total < 120 else f"{total / 60:,.0f} hours"
-    return f"about {time} on two cores: {runs}, and {evaluation:.0f} minutes of evaluation, as at another preset"
+    return f"about {time} on two cores: {runs}, and {evaluation:.0f} minutes of evaluation, by another preset's"

@@ -38,7 +38,8 @@ def make_all(modules: dict[str, ModuleType], recipe: Recipe, jobs: int) -> list[
 
     Every task writes to runs/logs/NAME.log. A figure whose run failed trains it again, and fails for the same reason.
     """
-    longest = sorted(modules, key=lambda name: -np.nan_to_num(evaluation_minutes(name)))  # none is left for the end
+    minutes = {name: evaluation_minutes(name, len(module.wanted(recipe).runs)) for name, module in modules.items()}
+    longest = sorted(modules, key=lambda name: -np.nan_to_num(minutes[name]))  # none is left for the end
     figures = [Task(name, ["figures", name, "--preset", recipe.name]) for name in longest]
     apart = [task for task in figures if task.name not in TIMED]
     timed = [task for task in figures if task.name in TIMED]

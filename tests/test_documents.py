@@ -69,11 +69,10 @@ def test_no_outcome_without_weight_is_ever_chosen(position):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
 def test_what_rounding_leaves_goes_to_the_likeliest_outcome(order):
-    """As float32, 0.35 and 0.65 of 2^30 are 32 short of it."""
-    counts = np.array([375_809_632, 697_932_160, 0])
-    assert counts.sum() == documents.CERTAIN - 32
-    edges = documents.upper_edges(jnp.array([0.35, 0.65, 0.0])[np.array(order)])
-    np.testing.assert_array_equal(edges, (counts + [0, 32, 0])[list(order)].cumsum()[:-1])
+    """0.35 and 0.65 of 2^30 are, as float32, 375,809,632 and 697,932,160: 32 are left."""
+    order, counts = np.array(order), np.array([375_809_632, documents.CERTAIN - 375_809_632, 0])
+    edges = documents.upper_edges(jnp.array([0.35, 0.65, 0.0])[order])
+    np.testing.assert_array_equal(edges, counts[order].cumsum()[:-1])
 
 
 def test_edges_are_exact_to_float32():

@@ -36,5 +36,5 @@ def test_a_run_takes_as_long_as_a_recorded_one_of_its_shape(tmp_path, monkeypatc
     assert wider == pytest.approx(6.0 * 4500 / 6000 * 4)
     assert math.isnan(estimates.training_minutes(module("small-lstm"), RECIPES["small"], rates)[1])
     said = estimates.estimate("fig_x", module("small"), RECIPES["quick"], rates)
-    assert said == "about 9 minutes on two cores: 1 training run, and 3 minutes of evaluation, as at another preset"
+    assert said == "about 8 minutes on two cores: 1 training run, and 2 minutes of evaluation, by another preset's"
     assert "minutes unknown" in estimates.estimate("fig_y", module("small"), RECIPES["quick"], rates)

@@ -14,10 +14,10 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def close(fast, plain, dtype):
+def close(fast, plain, tolerance):
     for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
         assert a.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, atol=TOLERANCE[dtype] * max(1.0, float(jnp.abs(b).max())))
+        np.testing.assert_allclose(a, b, atol=tolerance * max(1.0, float(jnp.abs(b).max())))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -26,7 +26,7 @@ def test_matmul_and_its_gradients(dtype, shape):
     x, weight, out = normal(0, *shape), normal(1, shape[-1], 11), normal(2, *shape[:-1], 11)
     fast, fast_vjp = jax.vjp(jax.jit(lambda x, w: layers.matmul(x, w, dtype)), x, weight)
     plain, plain_vjp = jax.vjp(lambda x, w: x @ w, x, weight)
-    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), dtype)
+    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -36,7 +36,7 @@ def test_causal_attention_and_its_gradients(dtype, length):
     seen = jnp.tril(jnp.ones((length, length), bool))[None, None]
     fast, fast_vjp = jax.vjp(jax.jit(lambda *x: layers.causal_attention(*x, dtype)), query, key, value)
     plain, plain_vjp = jax.vjp(lambda *x: layers.attention(*x, seen, "float32"), query, key, value)
-    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), dtype)
+    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE[dtype])
 
 
 def test_attention_by_hand():
@@ -53,7 +53,7 @@ def test_rms_norm_and_its_gradients():
     x, gain, out = normal(0, 4, 6, 8), 1 + normal(1, 8), normal(2, 4, 6, 8)
     fast, fast_vjp = jax.vjp(layers.rms_norm, x, gain)
     plain, plain_vjp = jax.vjp(lambda x, g: x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * g, x, gain)
-    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), "float32")
+    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE["float32"])
 
 
 def test_attention_dropout_keeps_the_mean():
@@ -81,15 +81,28 @@ def test_row_sums():
     np.testing.assert_allclose(layers.row_sums(x), np.asarray(x, np.float64).sum(-1, keepdims=True), atol=2e-5)
 
 
-def test_an_accelerators_forms_are_the_cpus(monkeypatch):
-    """A CPU runs both. One row of bfloat16 is not padded there, sums are XLA's own, attention is JAX's."""
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_an_accelerators_forms_and_their_gradients_are_the_cpus(dtype, monkeypatch):
+    """A CPU runs them too: attention and sums are JAX's own there, and nothing is padded or laid out for a CPU."""
     query, key, value, out = (normal(i, 2, 3, 70, 8) for i in range(4))
-    x, weight, gain, row = normal(4, 5, 7), normal(5, 7, 11), 1 + normal(6, 7), normal(7, 1, 1, 7)
+    x, weight, gain, row, wide = normal(4, 5, 7), normal(5, 7, 11), 1 + normal(6, 7), normal(7, 1, 7), normal(8, 5, 11)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def everything(backend, dtype):
-        attended, attended_vjp = jax.vjp(lambda *qkv: layers.causal_attention(*qkv, dtype), query, key, value)
-        multiplied, multiplied_vjp = jax.vjp(lambda x, w: layers.matmul(x, w, dtype), x, weight)
-        normed, normed_vjp = jax.vjp(layers.rms_norm, x, gain)
-        narrow = layers.product(row, weight, dtype)
-        return attended
+    def forms(query, key, value, out, x, weight, gain, row, wide):
+        attended, attention_vjp = jax.vjp(lambda *x: layers.causal_attention(*x, dtype), query, key, value)
+        multiplied, matmul_vjp = jax.vjp(lambda x, w: layers.matmul(x, w, dtype), x, weight)
+        normed, norm_vjp = jax.vjp(layers.rms_norm, x, gain)
+        gradients = attention_vjp(out), matmul_vjp(wide), norm_vjp(x)
+        return attended, multiplied, normed, layers.product(row, weight, dtype), layers.row_sums(out), gradients
+
+    found = {}
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(layers.jax, "default_backend", lambda backend=backend: backend)
+        traced = jax.jit(lambda *x: forms(*x))  # anew for each backend
+        found[backend] = traced(query, key, value, out, x, weight, gain, row, wide)
+    close(found["gpu"], found["cpu"], {"float32": 1e-5, "bfloat16": 1e-2}[dtype])  # of bfloat16's steps, two or three
+
+
+def test_an_accelerator_takes_bfloat16(monkeypatch):
+    monkeypatch.setattr(layers.jax, "default_backend", lambda: "gpu")
+    assert layers.choose_precision("auto") == ("bfloat16", f"an accelerator, {jax.devices()[0].device_kind}")
+    assert layers.choose_precision("float32") == ("float32", "asked for")

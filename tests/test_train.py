@@ -119,12 +119,14 @@ def test_plateau_quarters_the_rate_when_the_loss_stalls():
     assert scales == [1.0, 1.0, 1.0, 0.25, 0.25, 0.0625]
 
 
-def test_training_slows_down_where_the_held_back_loss_stalls(tmp_path, monkeypatch):
+def test_a_run_slows_down_where_its_held_back_loss_stalls(tmp_path, monkeypatch):
     scales = []
+    monkeypatch.setattr(train, "make_steps", lambda *_: lambda state, number: (state, jnp.float32(2.0)))
+    monkeypatch.setattr(train, "validation_documents", lambda _: (np.zeros((1, 33), int), 1.0))
     monkeypatch.setattr(train, "token_losses", lambda *_: np.array([2.0]))
     monkeypatch.setattr(train, "save", lambda saved, step, state, loss: scales.append(float(state.scale)))
-    optimizer = OptimizerConfig("adamw", schedule="plateau")
-    train.train(dataclasses.replace(TINY, steps=5, evaluate_every=1, optimizer=optimizer), tmp_path / "run", one_device())
+    plateau = OptimizerConfig("adamw", schedule="plateau")
+    train.train(dataclasses.replace(TINY, steps=5, evaluate_every=1, optimizer=plateau), tmp_path / "run", one_device())
     assert scales == [1.0, 1.0, 0.25, 0.25, 0.0625]
 
 

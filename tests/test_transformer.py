@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 
 from icl_synth import checkpoints
 from icl_synth.config import preset
@@ -150,3 +151,40 @@ def test_gpt2_style_is_hugging_faces_gpt2(tmp_path):
     with torch.no_grad():
         theirs = reference(torch.tensor(np.asarray(x))).logits.numpy()
     np.testing.assert_allclose(model(x), theirs, atol=1e-4)
+
+
+def test_gpt2_style_is_stored_under_hugging_faces_names(tmp_path):
+    """GPT2LMHeadModel's names and shapes, Conv1D weights [in, out]; its head is the embedding and not stored."""
+    config = TransformerConfig(11, 24, 1, 16, 4, style="gpt2", dropout=0.1)
+    names = {
+        "embedding": ("wte.weight", (11, 16)),
+        "positions": ("wpe.weight", (24, 16)),
+        "blocks.0.norm1.gain": ("h.0.ln_1.weight", (16,)),
+        "blocks.0.norm1.bias": ("h.0.ln_1.bias", (16,)),
+        "blocks.0.qkv.kernel": ("h.0.attn.c_attn.weight", (16, 48)),
+        "blocks.0.qkv.bias": ("h.0.attn.c_attn.bias", (48,)),
+        "blocks.0.out.kernel": ("h.0.attn.c_proj.weight", (16, 16)),
+        "blocks.0.out.bias": ("h.0.attn.c_proj.bias", (16,)),
+        "blocks.0.norm2.gain": ("h.0.ln_2.weight", (16,)),
+        "blocks.0.norm2.bias": ("h.0.ln_2.bias", (16,)),
+        "blocks.0.up.kernel": ("h.0.mlp.c_fc.weight", (16, 64)),
+        "blocks.0.up.bias": ("h.0.mlp.c_fc.bias", (64,)),
+        "blocks.0.down.kernel": ("h.0.mlp.c_proj.weight", (64, 16)),
+        "blocks.0.down.bias": ("h.0.mlp.c_proj.bias", (16,)),
+        "norm.gain": ("ln_f.weight", (16,)),
+        "norm.bias": ("ln_f.bias", (16,)),
+    }
+    graph, weights = checkpoints.split(nnx.eval_shape(lambda: checkpoints.create(config)))
+    rng = np.random.default_rng(0)
+    weights = {name: jnp.asarray(rng.normal(size=w.shape), jnp.float32) for name, w in weights.items()}
+    checkpoints.export(checkpoints.merge(graph, weights), tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {name: w.shape for name, w in stored.items()} == {f"transformer.{n}": shape for n, shape in names.values()}
+    for ours, (theirs, _) in names.items():
+        np.testing.assert_array_equal(stored[f"transformer.{theirs}"], weights[ours], err_msg=ours)
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described.items() >= {
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
+        "vocab_size": 11, "n_positions": 24, "n_embd": 16, "n_layer": 1, "n_head": 4, "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1, "tie_word_embeddings": True,
+    }.items()  # fmt: skip
