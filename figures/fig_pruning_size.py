@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from compression.apply import Pruning
 from figures import pruning
-from figures.claims import Claim, judged
+from figures.claims import Claim, above, judged
 from figures.pruning import draw_line, excess, held_back, only, pick, pruned, show
 from figures.recipes import Recipe, Wanted, trained
 from icl_synth import checkpoints
-from icl_synth.evaluate import Estimate, estimate
+from icl_synth.evaluate import estimate
 
 TITLE = "What pruning costs by the size of the model (Frantar & Alistarh 2023, Fig. 2 and Table 1)"
 DIFFERS = (
@@ -127,7 +127,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 f"{label}: the larger the model, the less it loses",
                 f"{numbers} nats a token ({place[label]}, Table 1)",
                 f"{show(first)} → {show(last)} nats, rank correlation over {len(line)} sizes {trend:.2f}",
-                judged(trend <= -0.8 and below(last, first), last.mean < first.mean),
+                judged(trend <= -0.8 and above(first, last) == "holds", last.mean < first.mean),
             )
         )
     half, loose, strict, size = (
@@ -139,7 +139,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             f"{large}: 2:4 costs more than 4:8, and 4:8 more than 50 % anywhere",
             "-.017, .012, .046 nats a token (OPT-175B: 50 %, 4:8, 2:4; Table 1)",
             f"{show(half)}, {show(loose)}, {show(strict)} nats",
-            judged(below(half, loose) and below(loose, strict), half.mean < loose.mean < strict.mean),
+            judged(above(loose, half) == above(strict, loose) == "holds", half.mean < loose.mean < strict.mean),
         )
     )
     table.append(
@@ -147,7 +147,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             f"{large}: at 50 % magnitude loses more than SparseGPT",
             "8.55 against -.017 nats a token (OPT-175B, Table 1)",
             f"{show(size)} against {show(half)} nats",
-            judged(below(half, size), half.mean < size.mean),
+            above(size, half),
         )
     )
     for label in ("SparseGPT 50 %", "SparseGPT 75 %"):
@@ -189,8 +189,3 @@ def dense_with(rows: pd.DataFrame, weights: float) -> float:
     """Loss above Bayes of a dense model with so many weights, between those of the family."""
     line = pick(rows, pruning="dense").sort_values("kept")
     return float(np.exp(np.interp(np.log(weights), np.log(line.kept), np.log(line.value.clip(lower=1e-6)))))
-
-
-def below(low: Estimate, high: Estimate) -> bool:
-    """Whether the intervals are apart."""
-    return low.mean + low.half_width < high.mean - high.half_width

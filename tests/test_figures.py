@@ -61,6 +61,8 @@ def toy(tmp_path_factory):
         patch.setattr("figures.fig_pruning_ablations.SETTINGS", compared)
         patch.setattr("figures.fig_icl_probe.RIDGES", (1e-3, 1e-2))
         patch.setattr("figures.fig_icl_worlds.EXAMPLE_LENGTHS", (3, 5, 10))
+        for name in ("accuracy", "unseen", "vocabulary", "worlds"):  # every other number is a program to compile
+            patch.setattr(f"figures.fig_icl_{name}.examples_that_fit", lambda context, k: [0, 2])
         patch.setattr("figures.fig_block_noise.VECTORS", 20)
         patch.setattr("figures.fig_block_noise.BLOCK_SIZES", (4, 256))
         patch.setattr("figures.fig_block_noise.SIZED", ("mx9", "mxfp4"))
