@@ -117,7 +117,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     right.set(xticks=range(1, len(names)), xticklabels=names[1:], xlim=(0.5, len(names) - 0.5))
     right.set(
         ylabel="points, best less worst order",
-        title="spread of each set and seed; bar: median\nhollow: as published; filled: orders chosen on other inputs",
+        title="each set and seed; bar: median\nhollow: as published; filled: on other inputs",
     )
     right.legend()
     return figure
