@@ -60,7 +60,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip), move)
 
 
-def _muon_matrices(weights: checkpoints.Weights) -> dict[str, Any]:
+def _muon_matrices(weights: dict[str, Any]) -> dict[str, Any]:
     matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
     inside = {name: name.startswith(("blocks", "layers")) and name.endswith("kernel") for name in weights}
     return {name: matrix if inside[name] else None for name in weights}
