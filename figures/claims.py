@@ -28,7 +28,9 @@ HEAD = (
     "`figures/paper_values`. Commands are meant with the repository's environment: `source .venv/bin/activate` after "
     "`make env`. ± is a 95 % interval over prompts or documents and, for a model with several training seeds, over "
     "those too (`icl_synth.evaluate.estimate`); where one seed was trained it leaves seeds out. Minutes are those of a "
-    "figure's evaluation and of the training of all its models, which figures share.\n\n"
+    "figure's evaluation and of the training of all its models, which figures share. Beside each picture a JSON names "
+    "the commits, of the rows and of each model, and, where later code was shown to compute the same rows, that of the "
+    "comparison (`figures/restamp.py`).\n\n"
     "*Holds*: the claim is met with its whole 95 % interval. *Partly*: by the mean alone, or in part. *Fails*: not "
     'even so. *Not found*: there is nothing to compare. The exact rule ends each figure\'s "What differs". '
     "Claims that no paper makes are our own questions, and say so."
