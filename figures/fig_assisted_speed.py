@@ -158,7 +158,9 @@ def draw_rounds(panel: Axes, rows: pd.DataFrame) -> None:
             panel.plot(counted, marker, color=colour, ms=5)
             formula = expected_tokens(alpha.to_numpy(), counted.index.to_numpy())
             panel.plot(counted.index, formula, "-", lw=0.8, color=colour)
-        panel.annotate(mode, (counted.index[-2], counted.iloc[-2]), (-6, 8), textcoords="offset points", ha="right")
+        place = max(0, len(counted) - 2)
+        at = counted.index[place], counted.iloc[place]
+        panel.annotate(mode, at, (-6, 8), textcoords="offset points", ha="right")
     panel.plot([], [], "ko", ms=5, label="counted")
     panel.plot([], [], "k-", lw=0.8, label="by the formula, from acceptance")
     panel.set(xlabel="tokens drafted a round, $\\gamma$", ylabel="tokens a round", title="tokens a round")
