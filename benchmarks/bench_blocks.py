@@ -36,8 +36,8 @@ def ours() -> dict[str, list[float]]:
     """Seconds by "what format", on one device with as many threads as the machine has cores."""
     import jax
 
-    from compression.block_float import matmul, quantize
-    from compression.block_model import in_format
+    from compression.block_float.block_model import in_format
+    from compression.block_float.quantise import matmul, quantize
     from icl_synth import pretrained
     from icl_synth.checkpoints import merge, split
 

@@ -51,7 +51,7 @@ def by_width() -> tuple[list[str], list[float]]:
 
 def opt_175b() -> Iterator[str]:
     """Memory and arithmetic of the largest layers, float32, and of the whole model."""
-    # x^T x in full, though it is symmetric: so does compression.calibrate
+    # x^T x in full, though it is symmetric: so does compression.pruning.calibrate
     work = sum(2 * OPT_TOKENS * inputs**2 * number for inputs, number in OPT_HESSIANS.items())
     work += sum(inputs**3 / 3 * number for inputs, number in OPT_HESSIANS.items())
     for name, (outputs, inputs, number) in OPT_LAYERS.items():

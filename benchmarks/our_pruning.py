@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from compression.sparsegpt import sparsegpt
+from compression.pruning.sparsegpt import sparsegpt
 
 
 def problem(outputs: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -195,7 +195,7 @@ def load_masks(directory: Path | str, weights: Weights) -> Masks:
     """
     path = Path(directory) / "masks.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: {directory} was not written by compression.apply")
+        raise FileNotFoundError(f"{path} is missing: {directory} was not written by compression.pruning.apply")
     masks = load_file(path)
     for name, mask in masks.items():
         if name not in weights or weights[name].shape != mask.shape or mask.dtype != bool:

@@ -27,7 +27,7 @@ class Start:
     """What a run begins with instead of fresh weights."""
 
     start: Path | None = None
-    """Fine-tune the model in this folder, written by a run, `checkpoints.export` or `compression.apply`."""
+    """Fine-tune the model in this folder, written by a run, `checkpoints.export` or `compression.pruning.apply`."""
     keep_masks: bool = False
     """Weights that start/masks.safetensors drops stay zero."""
 

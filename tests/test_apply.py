@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression import packing
-from compression.apply import Pruning, main, prune_layer, prune_model, size_on_disk
-from compression.calibrate import calibrate, embed, run
-from compression.sparsegpt import sparsegpt
+from compression.pruning import packing
+from compression.pruning.apply import Pruning, main, prune_layer, prune_model, size_on_disk
+from compression.pruning.calibrate import calibrate, embed, run
+from compression.pruning.sparsegpt import sparsegpt
 from icl_synth import checkpoints
 from tests.test_transformer import TINY, TINY_LSTM, stirred
 

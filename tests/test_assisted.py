@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression.block_model import in_format
+from compression.block_float.block_model import in_format
 from decoding import assisted
 from decoding.assisted import assisted_generate, keep_likely
 from decoding.drafts import PromptLookup, first_layers, fit_ngram

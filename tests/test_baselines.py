@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression.alps import alps
-from compression.baselines import least_squares, magnitude, ria, wanda
-from compression.problem import output_error
-from compression.selection import smallest, up_to_threshold
-from compression.sparsegpt import sparsegpt
+from compression.pruning.alps import alps
+from compression.pruning.baselines import least_squares, magnitude, ria, wanda
+from compression.pruning.problem import output_error
+from compression.pruning.selection import smallest, up_to_threshold
+from compression.pruning.sparsegpt import sparsegpt
 from tests.test_sparsegpt import GOLDEN, ORACLES, problem
 
 PATTERNS = {"unstr50": {}, "unstr80": {"sparsity": 0.8}, "s24": {"pattern": (2, 4)}, "s48": {"pattern": (4, 8)}}

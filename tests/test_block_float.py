@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression import block_packing
-from compression.block_float import decode, encode, matmul, quantize
-from compression.formats import FORMATS, Float, Integer, bfp, find, fixed_point
+from compression.block_float import block_packing
+from compression.block_float.formats import FORMATS, Float, Integer, bfp, find, fixed_point
+from compression.block_float.quantise import decode, encode, matmul, quantize
 
 # two rows of each case of the project's oracle, on which two independent public implementations agree
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "bfp.npz")

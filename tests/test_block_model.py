@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression.block_float import matmul, quantize
-from compression.block_model import fine_tune, in_format, recurrent_product, report
-from compression.formats import find
+from compression.block_float.block_model import fine_tune, in_format, recurrent_product, report
+from compression.block_float.formats import find
+from compression.block_float.quantise import matmul, quantize
 from icl_synth import checkpoints
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig

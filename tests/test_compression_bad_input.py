@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression import block_packing, packing
-from compression.alps import alps
-from compression.apply import Pruning, prune_model
-from compression.baselines import least_squares, magnitude, ria, wanda
-from compression.block_float import decode, encode, quantize
-from compression.block_model import in_format, qsnr, report
-from compression.calibrate import calibrate, calibration_documents, embed, run
-from compression.datapath import count_operations
-from compression.formats import FORMATS, Format, Integer
-from compression.grids import row_grid
-from compression.sparsegpt import factorise, sparsegpt
+from compression.block_float import block_packing
+from compression.block_float.block_model import in_format, qsnr, report
+from compression.block_float.datapath import count_operations
+from compression.block_float.formats import FORMATS, Format, Integer
+from compression.block_float.quantise import decode, encode, quantize
+from compression.pruning import packing
+from compression.pruning.alps import alps
+from compression.pruning.apply import Pruning, prune_model
+from compression.pruning.baselines import least_squares, magnitude, ria, wanda
+from compression.pruning.calibrate import calibrate, calibration_documents, embed, run
+from compression.pruning.grids import row_grid
+from compression.pruning.sparsegpt import factorise, sparsegpt
 from decoding.variants import in_int8
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc

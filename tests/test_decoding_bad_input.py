@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.block_model import in_format
+from compression.block_float.block_model import in_format
 from decoding import speedup
 from decoding.assisted import assisted_generate
 from decoding.compare import compare, in_turns, timed

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compression.apply import Pruning, prune_model
+from compression.pruning.apply import Pruning, prune_model
 from icl_synth import checkpoints, pretrained, train
 from icl_synth.run_folder import Start, TrainingError
 from icl_synth.train import validation_documents

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression import packing
+from compression.pruning import packing
 
 
 def pruned_24(outputs, inputs, seed):

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from compression import sparsegpt as module
-from compression.alps import alps
-from compression.baselines import least_squares, ria, wanda
-from compression.grids import row_grid
-from compression.problem import check, check_weight
-from compression.sparsegpt import factorise, prune, sparsegpt
+from compression.pruning import sparsegpt as module
+from compression.pruning.alps import alps
+from compression.pruning.baselines import least_squares, ria, wanda
+from compression.pruning.grids import row_grid
+from compression.pruning.problem import check, check_weight
+from compression.pruning.sparsegpt import factorise, prune, sparsegpt
 from icl_synth import devices
 
 SHARED = Path(__file__).parents[2] / "shared" / "oracles"

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression import triangular
+from compression.pruning import triangular
 
 
 @pytest.mark.parametrize("size", [1, 5, 16, 33, 150])
