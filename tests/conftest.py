@@ -16,7 +16,7 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_num_cpu_devices", 8)
 install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype")
 
-from figures.programs import forget_if_many
+from figures.lab.programs import forget_if_many
 
 
 @pytest.fixture(autouse=True)
