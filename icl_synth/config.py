@@ -130,7 +130,8 @@ class TrainConfig:
     """Sequences at once on a device; 0 takes 1 for a transformer on a CPU, where activations then stay in cache,
     and everything elsewhere."""
     precision: Precision = "auto"
-    """Operands of matrix products; auto times both on a CPU. Weights and sums are always float32."""
+    """Operands of matrix products; auto takes bfloat16 on an accelerator and on a CPU with AMX matrix units,
+    float32 on every other CPU. Weights and sums are always float32."""
     evaluate_every: int = 100
     """Steps between evaluations; each one also saves a checkpoint."""
     evaluation_documents: int = 128

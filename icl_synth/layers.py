@@ -15,8 +15,7 @@ those about AMX were timed on another machine than README's), each held against 
 """
 
 import functools
-import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, get_args
 
 import jax
@@ -28,14 +27,15 @@ from jaxtyping import Array, Bool, Float, Key
 Precision = Literal["auto", "float32", "bfloat16"]
 MASKED = -1e30
 QUERY_BLOCK = 64
-PRODUCTS_TIMED = 16
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_precision(precision: Precision) -> tuple[Literal["float32", "bfloat16"], str]:
-    """Resolve "auto" and say why: ("float32" or "bfloat16", reason). Raises ValueError for another word.
+    """Resolve "auto" by the processor's features alone: ("float32" or "bfloat16", reason).
 
-    An accelerator takes bfloat16. On a CPU a short timing decides: bfloat16 must win as clearly as it does on matrix
-    units. Where a product is only 1.7 times as fast (AVX-512), a training step gains less, and noise would choose.
+    An accelerator takes bfloat16, and so does a CPU with matrix units for it (AMX). Every other CPU takes float32:
+    with AVX-512 alone a bfloat16 training step gains too little (benchmarks/RESULTS.md) to pay for the digits it gives
+    up. The answer never depends on the machine's load. Raises ValueError for another word.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
@@ -43,32 +43,17 @@ def choose_precision(precision: Precision) -> tuple[Literal["float32", "bfloat16
         return precision, "asked for"
     if jax.default_backend() != "cpu":
         return "bfloat16", f"an accelerator, {jax.devices()[0].device_kind}"
-    loops = {dtype: _product_loop(dtype) for dtype in ("float32", "bfloat16")}
-    rounds = [{dtype: _seconds(loop) for dtype, loop in loops.items()} for _ in range(8)]  # in turns: load hits both
-    seconds = {dtype: min(one[dtype] for one in rounds) for dtype in loops}
-    why = f"float32 product {1e6 * seconds['float32']:.0f} us, bfloat16 {1e6 * seconds['bfloat16']:.0f} us"
-    return ("bfloat16" if seconds["bfloat16"] < 0.4 * seconds["float32"] else "float32"), why
+    if has_matrix_units(CPUINFO):
+        return "bfloat16", "the CPU has AMX matrix units"
+    return "float32", "the CPU has no AMX matrix units"
 
 
-def _product_loop(dtype: str) -> Callable[[], Array]:
-    """A compiled chain of 256 x 512 x 256 products, warmed up."""
-    a, b = jnp.full((256, 512), 0.5), jnp.full((512, 256), 0.5)
-
-    @jax.jit
-    def loop(a, b):
-        return jax.lax.fori_loop(
-            0, PRODUCTS_TIMED, lambda _, total: product(a + total[0, 0], b, dtype), jnp.zeros((256, 256))
-        )
-
-    loop(a, b).block_until_ready()
-    return lambda: loop(a, b)
-
-
-def _seconds(loop: Callable[[], Array]) -> float:
-    """Seconds a product."""
-    start = time.perf_counter()
-    loop().block_until_ready()
-    return (time.perf_counter() - start) / PRODUCTS_TIMED
+def has_matrix_units(cpuinfo: Path) -> bool:
+    """Whether Linux lists matrix units for bfloat16 among the CPU's features; False where the file is missing."""
+    if not cpuinfo.exists():  # macOS and Windows
+        return False
+    with cpuinfo.open(errors="replace") as lines:
+        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in lines)
 
 
 def product(a: Array, b: Array, dtype: DTypeLike) -> Array:

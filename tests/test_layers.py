@@ -1,5 +1,7 @@
 """The fast forms against the plain ones, forwards and backwards, in both precisions."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,14 +68,27 @@ def test_attention_dropout_keeps_the_mean():
     np.testing.assert_allclose(dropped.mean(0), plain, atol=0.08)
 
 
-def test_precision_is_asked_for_or_measured(monkeypatch):
-    """On a CPU bfloat16 has to win as clearly as matrix units do: 1.7 times as fast is not enough."""
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16\n", False),
+        ("flags\t\t: fpu avx512_bf16 amx_tile amx_bf16 amx_int8\n", True),
+        ("flags\t\t: fpu amx_tile amx_int8\n", False),  # matrix units, but for integers
+        ("model name\t: a processor named amx_bf16\nflags\t\t: fpu\n", False),
+        ("Features\t: fp asimd bf16 i8mm\n", False),  # ARM
+        (None, False),  # macOS has no such file
+    ],
+)
+def test_precision_follows_from_the_processors_features(cpuinfo, expected, tmp_path, monkeypatch):
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(layers, "CPUINFO", tmp_path / "cpuinfo")
+    chosen, why = layers.choose_precision("auto")
+    assert chosen == ("bfloat16" if expected else "float32")
+    assert why == f"the CPU has {'AMX' if expected else 'no AMX'} matrix units"
     assert layers.choose_precision("bfloat16") == ("bfloat16", "asked for")
-    for microseconds, expected in ((300, "float32"), (60, "float32"), (30, "bfloat16")):
-        timed = iter([100e-6, microseconds * 1e-6] * 8)  # in turns
-        monkeypatch.setattr(layers, "_seconds", lambda _, timed=timed: next(timed))
-        chosen, why = layers.choose_precision("auto")
-        assert chosen == expected and why == f"float32 product 100 us, bfloat16 {microseconds} us"
+    with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, got 'half'"):
+        inspect.unwrap(layers.choose_precision)("half")  # without the tests' own check of types
 
 
 def test_row_sums():
