@@ -5,8 +5,6 @@ Weights are a flat dict of names to arrays everywhere outside a model: `blocks.0
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, PyTree
 from orbax.checkpoint import checkpoint_managers
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from icl_synth.files import write_atomically, write_safetensors, write_text
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
+__all__ = ["write_atomically", "write_text"]  # other rooms still import these from here
 Model = Transformer | LSTM
 Weights = dict[str, Array | jax.ShapeDtypeStruct]
 Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: where it was kept
@@ -54,29 +54,6 @@ def check_plain(model: Model) -> None:
                 and not type(part).__module__.startswith(("icl_synth.", "flax."))}  # fmt: skip
     if replaced:
         raise TypeError(f"the model has layers of kind {', '.join(sorted(replaced))}: give the model it was made from")
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a whole file or nothing: a reader never sees half of it, a full disk keeps the old one.
-
-    `write` fills the temporary file whose path it is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file or nothing."""
-    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def _loss(metrics: dict[str, float]) -> float:
@@ -137,9 +114,7 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     if isinstance(model, Transformer) and model.config.style == "gpt2":
         weights = {gpt2_name(name): value for name, value in weights.items()}
         config |= gpt2_config(model.config)
-    write_atomically(
-        directory / "model.safetensors", lambda temporary: save_file(weights, temporary, metadata={"format": "pt"})
-    )
+    write_safetensors(directory / "model.safetensors", weights, {"format": "pt"})
     write_text(directory / "config.json", json.dumps(config, indent=2) + "\n")
     return directory
 
@@ -185,7 +160,7 @@ def load(directory: Path | str, dtype: str = "float32") -> Model:
 
 def save_masks(masks: Masks, directory: Path | str) -> None:
     """Write `masks.safetensors` beside a pruned model."""
-    write_atomically(Path(directory) / "masks.safetensors", lambda temporary: save_file(masks, temporary))
+    write_safetensors(Path(directory) / "masks.safetensors", masks)
 
 
 def load_masks(directory: Path | str, weights: Weights) -> Masks:
