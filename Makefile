@@ -2,7 +2,9 @@
 PYTHON  ?= python3
 PRESET  ?= small
 WORKERS ?= 2
-TESTS   ?= tests notebooks
+TESTS   ?= notebooks tests
+ROOM    ?=
+BROWSER ?= all
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -12,17 +14,19 @@ SITE     := $(VENV)/.site
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := $(wildcard icl_synth compression decoding figures)
 
-SUPPORTED := import sys; v = "%d.%d" % sys.version_info[:2]; \
-	sys.exit(None if v in ("3.11", "3.12", "3.13") else "found Python " + v + \
-	", need 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")
-
 .DEFAULT_GOAL := help
-.PHONY: env test test-browser test-kill lint lab bench reproduce figures notebooks site lock clean help
+.PHONY: env interpreter test mutants test-browser test-kill lint lab bench reproduce figures notebooks site lock clean help
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
+interpreter: ## print the Python that .venv is made with: PYTHON where it is supported, else one that uv provides
+	@.ci/interpreter "$(PYTHON)"
+
 test: $(READY) ## run the tests and the notebooks (TESTS=tests/test_x.py chooses)
 	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 -n $(WORKERS) $(TESTS)
+
+mutants: $(READY) ## plant the errors of tests/mutants in copies of the tree: tests must fail (ROOM=pruning chooses)
+	PYTHONPATH=tests $(BIN)/python -m mutants --jobs $(WORKERS) $(ROOM)
 
 lint: $(READY) ## ruff, its formatter, and mypy
 	$(BIN)/python -m ruff check .
@@ -30,7 +34,7 @@ lint: $(READY) ## ruff, its formatter, and mypy
 	$(BIN)/python -m mypy $(PACKAGES)
 
 lab: $(READY) ## open the first notebook in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyterlab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
 
 bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
 	$(BIN)/python -m benchmarks
@@ -47,9 +51,9 @@ site: $(SITE) ## build the gallery: notebooks, figures, results and API in build
 	cp -r README.md RESULTS.md CONTRIBUTING.md CITATION.cff LICENSE Makefile notebooks benchmarks figures docs/* build/site-source
 	$(BIN)/python -m sphinx -q -W --keep-going -j auto build/site-source build/site
 
-test-browser: $(SITE) ## try the notebooks in JupyterLab and the gallery in a headless Chromium (needs chromium, chromedriver)
+test-browser: $(SITE) ## try notebooks in JupyterLab and the gallery in a headless Chromium (BROWSER=quick: one notebook)
 	$(MAKE) site
-	$(BIN)/python -m pytest -q -m browser tests/test_browser.py
+	$(BIN)/python -m pytest -q -m 'browser$(if $(filter quick,$(BROWSER)), and not slow)' tests/test_browser.py
 
 test-kill: $(READY) ## kill the making of figures at ten random moments and compare what comes of it
 	$(BIN)/python -m pytest -q -m kill tests/test_kill.py
@@ -58,11 +62,11 @@ notebooks: $(READY) ## execute every notebook in place
 	$(BIN)/python -m figures.notebooks
 
 lock: ## resolve requirements.lock anew, keeping versions that still fit (UPGRADE=--upgrade for the newest)
-	@$(PYTHON) -c '$(SUPPORTED)'
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	$(PYTHON) -m venv "$$tmp/venv"; \
+	python=$$(.ci/interpreter "$(PYTHON)"); \
+	"$$python" -m venv "$$tmp/venv"; \
 	"$$tmp/venv/bin/python" -m pip install -q --disable-pip-version-check uv; \
-	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	"$$python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	| "$$tmp/venv/bin/uv" pip compile -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE) \
 		--extra dev pyproject.toml - -o requirements.lock
@@ -79,12 +83,13 @@ help: ## list the targets
 # from an empty .venv; after a plain failure (no network, say) the next make goes on where this one stopped.
 $(READY): requirements.lock pyproject.toml
 	@set -e; trap 'exit 130' INT TERM HUP; \
-	if [ -e $(VENV)/.unfinished ] || ! $(BIN)/python -c '$(SUPPORTED)' 2>/dev/null \
-		|| ! $(PIP) --version >/dev/null 2>&1; then \
-		$(PYTHON) -c '$(SUPPORTED)'; \
-		echo "making $(VENV) with $$($(PYTHON) -V)"; \
+	kept=$(BIN)/python; \
+	if [ -e $(VENV)/.unfinished ] || ! $(PIP) --version >/dev/null 2>&1; then kept=; fi; \
+	python=$$(.ci/interpreter $$kept "$(PYTHON)"); \
+	if [ "$$python" != "$$kept" ]; then \
+		echo "making $(VENV) with $$("$$python" -V)"; \
 		rm -rf $(VENV); mkdir $(VENV); touch $(VENV)/.unfinished; \
-		$(PYTHON) -m venv $(VENV); \
+		"$$python" -m venv $(VENV); \
 	fi; \
 	touch $(VENV)/.unfinished; \
 	echo "installing requirements.lock into $(VENV) (some minutes the first time)"; \
