@@ -1,177 +1,226 @@
-"""Models on disk: named weights, checkpoints of a run (orbax, atomic), export to and from safetensors.
+"""Models by named weights, and model folders: `model.safetensors` beside `config.json`.
 
-Weights are a flat dict of names to arrays everywhere outside a model: `blocks.0.qkv.kernel` and so on.
+Outside a model, weights are a flat dict from names such as `blocks.0.qkv.kernel` to arrays.
+
+The metadata of `model.safetensors` repeat `config.json`, and an export replaces the weights in one step, so that a
+process that is killed at any moment leaves either the old model or the new one.
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_type_hints
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Bool, PyTree
-from orbax.checkpoint import checkpoint_managers
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
+from jaxtyping import Array, Bool
 
-from icl_synth.files import write_atomically, write_safetensors, write_text
+from icl_synth import files, gpt2
+from icl_synth.files import write_atomically, write_text
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
 __all__ = ["write_atomically", "write_text"]  # other rooms still import these from here
 Model = Transformer | LSTM
+ModelConfig = TransformerConfig | LSTMConfig
 Weights = dict[str, Array | jax.ShapeDtypeStruct]
-Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: where it was kept
-MODELS = {"transformer": (TransformerConfig, Transformer), "lstm": (LSTMConfig, LSTM)}
+Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: True where it was kept
+CONFIGS: dict[str, type[ModelConfig]] = {"transformer": TransformerConfig, "lstm": LSTMConfig}
+PRECISIONS = ("float32", "bfloat16", "float16")
+WEIGHTS, CONFIG, MASKS = "model.safetensors", "config.json", "masks.safetensors"
+FOLDER = f"a model folder as icl_synth.checkpoints.export writes it, {CONFIG} and {WEIGHTS}"
 
 
-def create(config: TransformerConfig | LSTMConfig, seed: int = 0, dtype: str = "float32") -> Model:
-    """A model with fresh weights."""
+def __getattr__(name: str) -> Any:  # until train.py and run_folder.py import it from its home
+    if name == "Checkpoints":
+        from icl_synth.run_checkpoints import Checkpoints
+
+        return Checkpoints
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def create(config: ModelConfig, seed: int = 0, dtype: str = "float32") -> Model:
+    """A model with fresh weights; `dtype` is the precision of operands in matrix products."""
     if isinstance(config, TransformerConfig):
         return Transformer(config, nnx.Rngs(seed), dtype)
     return LSTM(config, nnx.Rngs(seed), dtype)
 
 
 def split(model: Model) -> tuple[nnx.GraphDef, Weights]:
-    """What a model is, and its weights by name."""
+    """The graph definition of a model, and its weights by name."""
     graph, state = nnx.split(model)
     nested = nnx.traversals.flatten_mapping(nnx.to_pure_dict(state))
     return graph, {".".join(map(str, path)): value for path, value in nested.items()}
 
 
 def merge(graph: nnx.GraphDef, weights: Weights) -> Model:
-    """The model with these weights; usable under jit and grad."""
+    """The model of a graph definition with these weights; usable under jit and grad."""
     paths = {tuple(int(k) if k.isdigit() else k for k in name.split(".")): w for name, w in weights.items()}
     return nnx.merge(graph, nnx.traversals.unflatten_mapping(paths))
 
 
-def check_plain(model: Model) -> None:
-    """Raise TypeError for a model whose layers were replaced, by a number format or int8: its weights are not all."""
+@functools.cache
+def _abstract(config: ModelConfig, dtype: str) -> tuple[nnx.GraphDef, Weights]:
+    """The graph definition of `create`, and the shapes of its weights; computes nothing."""
+    return split(nnx.eval_shape(lambda: create(config, 0, dtype)))
+
+
+def check_plain(model: Model, advice: str = "give the model it was made from") -> None:
+    """Raise TypeError for a model that `create` would not make from its configuration.
+
+    Such a model has layers of another kind, as after `in_format` or `in_int8`: its weights alone do not describe it.
+    """
+    if split(model)[0] == _abstract(model.config, model.dtype)[0]:
+        return
     replaced = {type(part).__name__ for _, part in nnx.iter_graph(model) if isinstance(part, nnx.Module)
                 and not type(part).__module__.startswith(("icl_synth.", "flax."))}  # fmt: skip
-    if replaced:
-        raise TypeError(f"the model has layers of kind {', '.join(sorted(replaced))}: give the model it was made from")
-
-
-def _loss(metrics: dict[str, float]) -> float:
-    return metrics["loss"]
-
-
-class Checkpoints:
-    """The checkpoints of one run: the last three and the one of lowest validation loss, each whole or absent."""
-
-    def __init__(self, directory: Path):
-        keep = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(3),
-                checkpoint_managers.BestN(get_metric_fn=_loss, reverse=True, n=1),
-            ]
-        )
-        # best_fn makes orbax write the metrics down, so that a later process still knows the best
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
-            best_fn=_loss,
-            best_mode="min",
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=False,
-        )
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
-
-    def steps(self) -> list[int]:
-        """Steps of all whole checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
-
-    def latest(self) -> int | None:
-        """Step of the newest whole checkpoint."""
-        return self._manager.latest_step()
-
-    def save(self, step: int, state: PyTree, loss: float) -> None:
-        """Save the state after `step` steps; raises OSError when the disk is full, older ones stay."""
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics={"loss": loss})
-
-    def restore(self, step: int, like: PyTree) -> PyTree:
-        """The state saved at `step`, with the shapes and shardings of `like`."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
-
-    def close(self) -> None:
-        self._manager.close()
+    kinds = f"layers of kind {', '.join(sorted(replaced))}" if replaced else "parts that its configuration lacks"
+    raise TypeError(f"the model has {kinds}: {advice}")
 
 
 def export(model: Model, directory: Path | str, **card: Any) -> Path:
-    """Write `model.safetensors` and `config.json` into a directory, and return it.
+    """Write a model into a directory, in one step, and return the directory.
 
-    A model of gpt2 style is written the way transformers' GPT2LMHeadModel.from_pretrained reads it. Further
-    keywords are kept in config.json under "card".
+    `config.json` holds the configuration, the precision of products and, under "card", the further keywords; the
+    metadata of `model.safetensors` hold the same. transformers' GPT2LMHeadModel.from_pretrained reads the folder of a
+    model of gpt2 style. Raises TypeError for a model whose layers were replaced, by a number format or int8, and
+    ValueError for weights that `load` would refuse.
     """
+    check_plain(model, "export the model it was made from, keep the format's name, and apply the format after loading")
+    weights = split(model)[1]
+    _check_weights(_abstract(model.config, model.dtype)[1], weights, "the model")
+    kind = next(kind for kind, config_class in CONFIGS.items() if isinstance(model.config, config_class))
+    precision = _known_precision(model.dtype, "the model")
+    about = {"kind": kind, "precision": precision, **dataclasses.asdict(model.config)}
+    config: dict[str, Any] = {"icl_synth": about, "card": card}
+    if _is_gpt2(model.config):
+        config |= gpt2.config_fields(model.config)
+    text = json.dumps(config, indent=2) + "\n"
+    stored = {_stored_name(name, model.config): value for name, value in weights.items()}
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = {name: np.asarray(value) for name, value in split(model)[1].items()}
-    kind = "transformer" if isinstance(model, Transformer) else "lstm"
-    config: dict[str, Any] = {"icl_synth": {"kind": kind, **dataclasses.asdict(model.config)}, "card": card}
-    if isinstance(model, Transformer) and model.config.style == "gpt2":
-        weights = {gpt2_name(name): value for name, value in weights.items()}
-        config |= gpt2_config(model.config)
-    write_safetensors(directory / "model.safetensors", weights, {"format": "pt"})
-    write_text(directory / "config.json", json.dumps(config, indent=2) + "\n")
+    with files.replacing(directory / CONFIG) as new_config, files.replacing(directory / WEIGHTS) as new_weights:
+        new_config.write_text(text, encoding="utf-8")
+        files.fill_safetensors(new_weights, stored, {"format": "pt", "config": text})
+        # a process killed between the two replacements leaves weights alone, and these know their configuration
+        (directory / CONFIG).unlink(missing_ok=True)
     return directory
 
 
-def read_config(directory: Path | str) -> TransformerConfig | LSTMConfig:
-    """The configuration of the model that `export` wrote into a directory; starts no device.
+def read_config(directory: Path | str) -> ModelConfig:
+    """The configuration of the model in a directory; starts no device.
 
-    Raises FileNotFoundError where it is missing, ValueError for one that is not of ours.
+    Raises FileNotFoundError where it is missing, ValueError where it is no configuration of ours.
+    """
+    return _parse(*_read_stored(Path(directory)))[0]
+
+
+def read_card(directory: Path | str) -> dict[str, Any]:
+    """The further keywords that `export` was given. Errors as for `read_config`."""
+    stored, where = _read_stored(Path(directory))
+    _parse(stored, where)
+    return stored.get("card", {})
+
+
+def load(directory: Path | str, dtype: str | None = None) -> Model:
+    """The model that `export` wrote into a directory, its weights in float32.
+
+    dtype: precision of operands in matrix products, that of the exported model by default. Raises FileNotFoundError
+    where a file is missing, ValueError where the weights do not fit the configuration or are no floating-point numbers.
     """
     directory = Path(directory)
-    config = json.loads((directory / "config.json").read_text()).get("icl_synth")
-    if config is None:
-        raise ValueError(f"{directory}/config.json has no icl_synth section: not written by icl_synth's export")
-    kind = config.pop("kind", None)
-    if kind not in MODELS:
-        raise ValueError(f"{directory}/config.json names a model of kind {kind!r}: known are {', '.join(MODELS)}")
-    config_class, _ = MODELS[kind]
-    unknown = config.keys() - {field.name for field in dataclasses.fields(config_class)}
-    if unknown:
-        raise ValueError(
-            f"{directory}/config.json has fields that a {kind} does not know: {', '.join(sorted(unknown))}"
-        )
-    return config_class(**config)
+    config, precision = _parse(*_read_stored(directory))
+    precision = _known_precision(dtype or precision, f"{directory}")
+    graph, expected = _abstract(config, precision)
+    arrays, metadata = files.read_safetensors(directory / WEIGHTS, FOLDER)
+    names = {name: _stored_name(name, config) for name in expected}
+    _check_weights({stored: expected[name] for name, stored in names.items()}, arrays, str(directory))
+    if "config" in metadata and _parse(*_from_metadata(metadata, directory / WEIGHTS))[0] != config:
+        raise ValueError(f"{directory / CONFIG} is not the configuration that {WEIGHTS} was exported with")
+    return merge(graph, {name: jnp.asarray(arrays[stored], jnp.float32) for name, stored in names.items()})
 
 
-def load(directory: Path | str, dtype: str = "float32") -> Model:
-    """The model that `export` wrote into a directory.
+def _read_stored(directory: Path) -> tuple[Any, str]:
+    """The contents of config.json, and the file that they were read from."""
+    path = directory / CONFIG
+    if not path.exists() and (directory / WEIGHTS).exists():  # an export was killed between its two files
+        metadata = files.read_safetensors(directory / WEIGHTS, FOLDER)[1]
+        if "config" in metadata:
+            return _from_metadata(metadata, directory / WEIGHTS)
+    return files.read_json(path, FOLDER), f"{path}"
 
-    Raises FileNotFoundError where it is missing, ValueError where weights do not fit the config.
-    """
-    directory, config = Path(directory), read_config(directory)
-    graph, expected = split(nnx.eval_shape(lambda: create(config, 0, dtype)))
+
+def _from_metadata(metadata: dict[str, str], path: Path) -> tuple[Any, str]:
     try:
-        with safe_open(directory / "model.safetensors", framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{directory}/model.safetensors cannot be read: {error}") from error
-    gpt2 = isinstance(config, TransformerConfig) and config.style == "gpt2"
-    stored_names = {name: gpt2_name(name) if gpt2 else name for name in expected}
-    check_fit({stored: expected[name].shape for name, stored in stored_names.items()}, found, str(directory))
-    return merge(graph, {name: jax.numpy.asarray(found[stored]) for name, stored in stored_names.items()})
+        return json.loads(metadata["config"]), f"the metadata of {path}"
+    except ValueError as error:
+        raise ValueError(f"the metadata of {path} hold no configuration ({error}): expected {FOLDER}") from error
+
+
+def _parse(stored: Any, where: str) -> tuple[ModelConfig, str]:
+    """The configuration and the precision that config.json holds. Raises ValueError, naming the file."""
+    about = stored.get("icl_synth") if isinstance(stored, dict) else None
+    if not isinstance(about, dict):
+        raise ValueError(f"{where} has no icl_synth section of named fields: expected {FOLDER}")
+    fields = dict(about)
+    kind, precision = fields.pop("kind", None), fields.pop("precision", "float32")
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise ValueError(f"{where} names a model of kind {kind!r}: known are {', '.join(CONFIGS)}")
+    _known_precision(precision, where)
+    hints = get_type_hints(CONFIGS[kind])
+    if unknown := fields.keys() - hints.keys():
+        raise ValueError(f"{where} has fields that a {kind} does not know: {', '.join(sorted(unknown))}")
+    for name, value in fields.items():
+        number = {int: int, float: int | float}.get(hints[name], object)
+        if isinstance(value, bool) or not isinstance(value, number):
+            raise ValueError(f"{where}: {name} must be of type {hints[name].__name__}, got {value!r}")
+    try:
+        return CONFIGS[kind](**fields), precision
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _known_precision(precision: Any, where: str) -> str:
+    if precision not in PRECISIONS:
+        raise ValueError(f"{where}: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
+
+
+def _check_weights(expected: Weights, given: dict[str, Any], where: str) -> None:
+    """Raise ValueError for the first weight that is missing, left over, of another shape or not floating-point."""
+    for name in sorted(expected.keys() | given.keys()):
+        if name not in given:
+            raise ValueError(f"{where}: weight {name} is missing")
+        if name not in expected:
+            raise ValueError(f"{where}: weight {name} is not part of the configured model")
+        if expected[name].shape != given[name].shape:
+            raise ValueError(f"{where}: {name} has shape {given[name].shape}, the config says {expected[name].shape}")
+        if not jnp.issubdtype(given[name].dtype, jnp.floating):
+            raise ValueError(f"{where}: {name} holds {given[name].dtype}, expected floating-point numbers")
+
+
+def _is_gpt2(config: ModelConfig) -> TypeGuard[TransformerConfig]:
+    return isinstance(config, TransformerConfig) and config.style == "gpt2"
+
+
+def _stored_name(name: str, config: ModelConfig) -> str:
+    return gpt2.weight_name(name) if _is_gpt2(config) else name
 
 
 def save_masks(masks: Masks, directory: Path | str) -> None:
     """Write `masks.safetensors` beside a pruned model."""
-    write_safetensors(Path(directory) / "masks.safetensors", masks)
+    files.write_safetensors(Path(directory) / MASKS, masks)
 
 
 def load_masks(directory: Path | str, weights: Weights) -> Masks:
-    """The masks beside a pruned model whose weights these are.
+    """The masks beside a pruned model that has these weights.
 
     Raises FileNotFoundError where there are none, ValueError where they do not fit the weights.
     """
-    path = Path(directory) / "masks.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: {directory} was not written by compression.pruning.apply")
-    masks = load_file(path)
+    path = Path(directory) / MASKS
+    masks, _ = files.read_safetensors(path, "the masks that compression.pruning.apply writes beside a pruned model")
     for name, mask in masks.items():
         if name not in weights or weights[name].shape != mask.shape or mask.dtype != bool:
             raise ValueError(
@@ -180,54 +229,3 @@ def load_masks(directory: Path | str, weights: Weights) -> Masks:
         if np.asarray(weights[name])[~mask].any():
             raise ValueError(f"{path}: the model beside it has weights at places that the mask {name} drops")
     return masks
-
-
-def check_fit(expected: dict[str, tuple[int, ...]], found: dict[str, np.ndarray], where: str) -> None:
-    """Raise ValueError naming the first weight that is missing, left over or of another shape."""
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise ValueError(f"{where}: weight {name} is missing")
-        if name not in expected:
-            raise ValueError(f"{where}: weight {name} is not part of the configured model")
-        if expected[name] != found[name].shape:
-            raise ValueError(f"{where}: {name} has shape {found[name].shape}, the config says {expected[name]}")
-
-
-def gpt2_name(name: str) -> str:
-    """transformers' name of one of our gpt2-style weights; its Conv1D kernels are [in, out] like ours."""
-    renamed = {
-        "embedding": "wte.weight",
-        "positions": "wpe.weight",
-        "norm": "ln_f",
-        "norm1": "ln_1",
-        "norm2": "ln_2",
-        "qkv": "attn.c_attn",
-        "out": "attn.c_proj",
-        "up": "mlp.c_fc",
-        "down": "mlp.c_proj",
-        "blocks": "h",
-        "kernel": "weight",
-        "gain": "weight",
-    }
-    return "transformer." + ".".join(renamed.get(part, part) for part in name.split("."))
-
-
-def gpt2_config(config: TransformerConfig) -> dict[str, Any]:
-    """The fields of transformers' GPT2Config that make the same model."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context,
-        "n_embd": config.width,
-        "n_layer": config.depth,
-        "n_head": config.heads,
-        "layer_norm_epsilon": 1e-5,
-        "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "tie_word_embeddings": True,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }

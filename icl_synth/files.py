@@ -1,7 +1,11 @@
-"""Files are written whole or not at all: a reader never sees half of one, and a full disk keeps the old one."""
+"""Files are written whole or not at all, and a file that cannot be read is named.
+
+A reader never sees half a file, and after an error, as on a full disk, the old file is still there.
+"""
 
 import contextlib
 import glob
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
@@ -56,6 +60,33 @@ def fill_safetensors(temporary: Path, arrays: Mapping[str, Any], metadata: dict[
         save_file(contiguous, temporary, metadata=metadata)
     except SafetensorError as error:
         raise OSError(f"{temporary.parent}: the arrays could not be written: {error}") from error
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """The contents of a JSON file; a byte-order mark is accepted.
+
+    Raises FileNotFoundError and ValueError that name the file and say what was `expected` there.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing: expected {expected}") from error
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise ValueError(f"{path} is not valid JSON ({error}): expected {expected}") from error
+
+
+def read_safetensors(path: Path, expected: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file by name, and its metadata.
+
+    Raises FileNotFoundError and ValueError that name the file and say what was `expected` there.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: expected {expected}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, AttributeError) as error:  # AttributeError: a number format that NumPy does not have
+        raise ValueError(f"{path} cannot be read ({error}): expected {expected}") from error
 
 
 def _remove_abandoned(path: Path) -> None:
