@@ -1,58 +1,47 @@
 """Assisted generation: a draft proposes, the target verifies, both go back to what was accepted.
 
-Leviathan et al. 2023 (arXiv 2211.17192), Chen et al. 2023 (arXiv 2302.01318), and greedily as in Hugging Face's
-assisted generation. A round, for a row whose text has n tokens: the draft has read n - 2 of them and the target
-n - 1; the draft reads two and proposes up to gamma more, the target reads the last of the n and all proposals at
-once; proposals are kept up to the first that the target refuses, and one token is the target's own. Going back is
-only a matter of lengths. All rounds of all rows are one compiled loop; rows advance by themselves.
+Leviathan et al. 2023 (arXiv 2211.17192), Chen et al. 2023 (arXiv 2302.01318); greedy as in Hugging Face's assisted
+generation. At the start of a round a row's text has n tokens, of which the target has read n - 1 and the draft n - 2.
+The draft reads two and proposes up to gamma tokens. The target reads the last of the n and all proposals at once.
+Proposals are kept up to the first that the target refuses, and one token of the target's own is added. Going back
+changes nothing but lengths. All rounds of all rows are one compiled loop, in which rows advance independently.
 """
 
 import dataclasses
-import functools
 import time
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from decoding import speedup
-from decoding.checks import whole
-from decoding.generate import choose
+from decoding import flaws, speedup
+from decoding.acceptance import accept
+from decoding.drafting import Proposals, no_proposals, propose
+from decoding.job import PAD, Job, check_job, columns
 from decoding.readers import Reader, as_reader, at
-from decoding.sampling import PAD, Job, Sampling, check_job, check_sampling, distribution, draw
-from icl_synth import checkpoints, checks
+from decoding.sampling import Sampling, check_sampling, choose
+from decoding.schedules import Plan, Schedule, check_plan, next_wanted, with_costs
+from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
-
-Schedule = Literal["constant", "heuristic", "confidence", "optimal"]
-SURE = 20  # proposals examined before the optimal schedule may give up drafting
 
 
 class Assisted(NamedTuple):
-    """What was generated and how. In `round` and `drafted` a prompt's tokens are 0 and False, PAD's too."""
+    """The texts and their history. In `round` and `drafted` prompts and PAD hold 0 and False."""
 
     tokens: Int[Array, "B M"]  # as from generate
     rounds: Int[Array, " B"]  # of drafting and verifying
     accepted: Int[Array, "B G"]  # rounds in which proposal g was accepted
     examined: Int[Array, "B G"]  # rounds in which all before proposal g were accepted, so that g's own fate counted
     drafted: Bool[Array, "B M"]  # tokens that the draft proposed; the others are the target's own
-    round: Int[Array, "B M"]  # in which a token was added, from 1; the first new one is the prefill's, round 0
-    seconds: float  # of this call, with compilation if it was the first of its shapes, but without measuring costs
+    round: Int[Array, "B M"]  # in which a token was added, from 1; the first new token is the prefill's, round 0
+    seconds: float  # of this call: with compilation, if it was the first of its shapes; without measuring costs
 
     @property
     def acceptance(self) -> float:
         """Share of the examined proposals that was accepted: alpha."""
         return float(self.accepted.sum()) / max(1.0, float(self.examined.sum()))
-
-
-class Plan(NamedTuple):
-    """How many tokens are drafted in a round: what is compiled."""
-
-    schedule: Schedule
-    start: int  # proposals of the first round
-    most: int  # proposals of any round
-    widths: tuple[int, ...]  # of the verifying windows
 
 
 def assisted_generate(
@@ -72,56 +61,53 @@ def assisted_generate(
     stop: int | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Assisted:
-    """The target's own text, made faster by a draft: identical to `generate(target, ...)` where greedy, in float32
-    up to ties; drawn from the same distribution above temperature 0.
+    """The target's own text, made faster by a draft.
 
-    schedule: how many tokens are drafted in a round. "constant": num_draft. "heuristic": num_draft at first, two more
-    after a round that was accepted whole, else one fewer. "confidence": up to and with the first token for which the
-    draft's likeliest has, at temperature 1, less than `confidence`, whatever num_draft. "optimal": what promises most
-    tokens a second, from the acceptance so far and `costs`, which are measured first, some seconds, if not given: to
-    generate more than once, give them; none at all, for the rest of the call, once `SURE` proposals have shown that
-    the draft does not pay. A schedule drafts at most `speedup.MOST` tokens a round, or num_draft if that is more.
-    Other arguments and errors as `generate`; besides, ValueError for vocabularies that differ, num_draft < 1, an
-    unknown schedule, a confidence outside 0 to 1, costs that lack a window or by which a round takes no time.
+    Greedy text is that of `generate(target, ...)`, in float32 up to ties; text above temperature 0 is drawn from the
+    same distribution. The schedule sets how many tokens are drafted in a round:
+
+    - "constant": num_draft.
+    - "heuristic": num_draft at first; two more after a round that was accepted whole, else one fewer.
+    - "confidence": up to and with the first token whose probability as the draft's likeliest, at temperature 1, is
+      below `confidence`, whatever num_draft.
+    - "optimal": num_draft at first, then the number that promises most tokens a second, from the acceptance so far and
+      `costs`. Without `costs` these are measured first, which takes some seconds: give them to generate more than
+      once. Once `schedules.SURE` proposals have shown that no number pays, the rest is plain generation.
+
+    Schedules other than "constant" draft at most `speedup.MOST` tokens a round, or num_draft where that is more.
+    Other arguments, compilation and errors are as for `generate`; the draft's logits are checked too. Besides, raises
+    ValueError for vocabularies that differ, num_draft < 1, an unknown schedule, a confidence outside 0 to 1, and costs
+    that lack a window.
     """
     target, draft = as_reader(target), as_reader(draft)
     if target.vocab_size != draft.vocab_size:
         raise ValueError(f"the target has {target.vocab_size} tokens, the draft {draft.vocab_size}: they must agree")
-    num_draft = whole("num_draft", num_draft, 1)
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"unknown schedule {schedule!r}: choose one of {', '.join(get_args(Schedule))}")
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     how = check_sampling(temperature, top_k, top_p, key, target.vocab_size)
-    job, num_tokens, stop = check_job({"target": target, "draft": draft}, prompt, lengths, num_tokens, stop)
-    if schedule == "constant":
-        plan = Plan(schedule, num_draft, num_draft, (num_draft + 1,))
-    else:
-        most = min(max(num_draft, speedup.MOST), num_tokens)
-        plan = Plan(schedule, min(num_draft, most), most, speedup.windows(most))
+    job, width = check_job({"target": target, "draft": draft}, prompt, lengths, num_tokens, stop)
+    plan = check_plan(schedule, num_draft, confidence, num_tokens)
     if schedule == "optimal":
-        costs = costs or speedup.measure(target, draft, len(job.tokens), job.tokens.shape[1] + num_tokens, most)
-        rounds = [costs.round(gamma) for gamma in range(plan.most + 1)]
-        checks.positive(**{"seconds of a round by costs": min(rounds)})
-        spent = jnp.asarray(rounds, jnp.float32)
-    else:
-        spent = jnp.zeros(plan.most + 1)
+        plan = with_costs(plan, costs or speedup.measure(target, draft, len(job.tokens), job.room, plan.most))
     key = jax.random.key(0) if key is None else key
     began = time.perf_counter()
-    found = _assist(target, draft, job, how, plan, key, jnp.float32(confidence), spent, num_tokens, stop)
-    return jax.block_until_ready(found)._replace(seconds=time.perf_counter() - began)
+    run, flawed = jax.block_until_ready(_assist(target, draft, job, how, plan, key))
+    seconds = time.perf_counter() - began
+    flaws.refuse(flawed, how)
+    texts = {name: columns(getattr(run, name), width) for name in ("tokens", "drafted", "round")}
+    return run._replace(**texts, seconds=seconds)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """The texts so far with their history, the two states, and how many tokens each row drafts next."""
+    """The texts so far with their history, the two readers' states, and how many tokens each row drafts next."""
 
     tokens: Int[Array, "B S"]
     length: Int[Array, "B"]
     stopped: Bool[Array, "B"]
     target: Any
     draft: Any
+    target_flaws: flaws.Flaws
+    draft_flaws: flaws.Flaws
     wanted: Int[Array, "B"]
     rounds: Int[Array, "B"]
     accepted: Int[Array, "B G"]
@@ -130,193 +116,154 @@ class Loop:
     round: Int[Array, "B S"]
 
 
-@functools.partial(jax.jit, static_argnums=(4, 8, 9))
+@jax.jit
 def _assist(
-    target: Reader,
-    draft: Reader,
-    job: Job,
-    how: Sampling,
-    plan: Plan,
-    key: Array,
-    confidence: Array,
-    spent: Float[Array, "G1"],
-    num_tokens: int,
-    stop: int | None,
-) -> Assisted:
+    target: Reader, draft: Reader, job: Job, how: Sampling, plan: Plan, key: Array
+) -> tuple[Assisted, dict[str, flaws.Flaws]]:
+    """All rounds, compiled. The texts are as wide as the job's room, and the seconds are the caller's to tell."""
+    loop = prefill(target, draft, job, how, plan, key)
+    loop = jax.lax.while_loop(
+        lambda loop: active(loop, job).any(), lambda loop: one_round(loop, target, draft, job, how, plan, key), loop
+    )
+    within = jnp.arange(job.room) < loop.length[:, None]
+    tokens, drafted, turns = (array[:, : job.room] for array in (loop.tokens, loop.drafted, loop.round))
+    texts = jnp.where(within, tokens, PAD), jnp.where(within, turns, 0)
+    run = Assisted(texts[0], loop.rounds, loop.accepted, loop.examined, drafted & within, texts[1], 0.0)
+    return run, {"target": loop.target_flaws, "draft": loop.draft_flaws}
+
+
+def prefill(target: Reader, draft: Reader, job: Job, how: Sampling, plan: Plan, key: Array) -> Loop:
+    """Both readers after the prompts, the draft without their last token, and the target's first token added."""
     batch, longest = job.tokens.shape
     window = plan.most + 1
-    room = longest + num_tokens
-    places = jnp.arange(window)
-    write = jax.vmap(lambda old, new, start: jax.lax.dynamic_update_slice(old, new, (start,)))
-
-    def active(loop: Loop) -> Bool[Array, "B"]:
-        return ~loop.stopped & (loop.length < job.ends)
-
-    def turn(loop: Loop) -> Loop:
-        round_key = jax.random.fold_in(key, loop.rounds.max() + 1)
-        to_draft, to_accept, to_add = (jax.random.fold_in(round_key, use) for use in range(3))
-        live, n = active(loop), loop.length
-        wanted = jnp.where(live, jnp.minimum(loop.wanted, job.ends - n - 1), 0)
-        if plan.schedule == "optimal":
-            given_up = (loop.wanted == 0).all()
-            empty = (*nothing(), wanted)
-            proposals, q, wanted, draft_state = jax.lax.cond(
-                given_up, lambda: (*empty, loop.draft), lambda: propose(loop, wanted, to_draft)
-            )
-        else:
-            proposals, q, wanted, draft_state = propose(loop, wanted, to_draft)
-        last = jnp.take_along_axis(loop.tokens, n[:, None] - 1, axis=1)
-        logits, target_state = verify(jnp.concatenate([last, proposals], axis=1), at(loop.target, n - 1), wanted)
-        if how.greedy:
-            kept, own = keep_equal(proposals, wanted, logits)
-        else:
-            kept, own = keep_likely(proposals, wanted, distribution(logits, how), q, to_accept, to_add)
-        drafted = places < kept[:, None]
-        added = jnp.where(drafted, jnp.pad(proposals, ((0, 0), (0, 1))), own[:, None])
-        count = jnp.where(live, jnp.minimum(kept + 1, job.ends - n), 0)
-        stopped = loop.stopped
-        if stop is not None:
-            ends_here = (added == stop) & (places < count[:, None])
-            stopped |= ends_here.any(1)
-            count = jnp.where(ends_here.any(1), ends_here.argmax(1) + 1, count)
-        length, rounds = n + count, loop.rounds + live
-        # what follows a stop token was proposed for nothing and tells nothing
-        examined = places[:-1] < jnp.minimum(jnp.minimum(kept + 1, wanted), count)[:, None]
-        accepted = loop.accepted + (places[:-1] < jnp.minimum(kept, count)[:, None])
-        examined = loop.examined + examined
-        return Loop(
-            tokens=write(loop.tokens, added, n),
-            length=length,
-            stopped=stopped,
-            target=at(target_state, length - 1),
-            draft=at(draft_state, length - 2),
-            wanted=next_wanted(loop.wanted, wanted, kept, accepted, examined),
-            rounds=rounds,
-            accepted=accepted,
-            examined=examined,
-            drafted=write(loop.drafted, drafted, n),
-            round=write(loop.round, jnp.broadcast_to(rounds[:, None], added.shape), n),
-        )
-
-    def nothing() -> tuple[Array, Array]:
-        """No proposals, drawn from nothing."""
-        q = jnp.zeros((batch, 0 if how.greedy else plan.most, draft.vocab_size))
-        return jnp.zeros((batch, plan.most), jnp.int32), q
-
-    def propose(loop: Loop, wanted: Array, draft_key: Array) -> tuple[Array, Array, Array, Any]:
-        """Up to plan.most tokens a row, what they were drawn from, how many each row wants, the draft's state."""
-
-        def add(place: Array | int, proposals: Array, q: Array, wanted: Array, logits: Array) -> tuple[Array, ...]:
-            if how.greedy:
-                token = choose(logits, how, draft_key)
-            else:
-                probs = distribution(logits, how)
-                token = draw(jax.random.fold_in(draft_key, place), probs)
-                q = jax.lax.dynamic_update_index_in_dim(q, probs, place, 1)
-            if plan.schedule == "confidence":
-                top = jax.nn.softmax(logits).max(-1)
-                wanted = jnp.where(top < confidence, jnp.minimum(wanted, place + 1), wanted)
-            return jax.lax.dynamic_update_index_in_dim(proposals, token, place, 1), q, wanted
-
-        def more(carry: tuple) -> tuple:
-            place, proposals, q, wanted, state = carry
-            newest = jax.lax.dynamic_slice_in_dim(proposals, place - 1, 1, axis=1)
-            logits, state = draft.read(newest, state)
-            return (place + 1, *add(place, proposals, q, wanted, logits[:, 0]), state)
-
-        pair = jnp.take_along_axis(loop.tokens, loop.length[:, None] + jnp.arange(-2, 0), axis=1)
-        logits, state = draft.read(pair, at(loop.draft, loop.length - 2))
-        carry = (1, *add(0, *nothing(), wanted, logits[:, 1]), state)
-        carry = jax.lax.while_loop(lambda carry: (carry[0] < carry[3]).any(), more, carry)
-        return carry[1:]
-
-    def verify(tokens: Int[Array, "B W"], state: Any, wanted: Array) -> tuple[Array, Any]:
-        """The target's logits after the last token and after every proposal, from a window no wider than needed."""
-        if len(plan.widths) == 1:
-            return target.read(tokens, state)
-
-        def through(width: int) -> Any:
-            def read(tokens: Array, state: Any) -> tuple[Array, Any]:
-                logits, state = target.read(tokens[:, :width], state)
-                return jnp.pad(logits, ((0, 0), (0, window - width), (0, 0))), state
-
-            return read
-
-        enough = jnp.searchsorted(jnp.array(plan.widths), wanted.max() + 1)
-        return jax.lax.switch(enough, [through(width) for width in plan.widths], tokens, state)
-
-    def next_wanted(before: Array, wanted: Array, kept: Array, accepted: Array, examined: Array) -> Array:
-        if plan.schedule == "heuristic":
-            after = jnp.where(kept == wanted, before + 2, before - 1)
-            return jnp.clip(after, 1, plan.most)
-        if plan.schedule == "optimal":
-            alpha = (accepted.sum() + 1) / (examined.sum() + 2)
-            rate = jnp.cumsum(alpha ** jnp.arange(plan.most + 1)) / spent
-            rate = rate.at[0].set(jnp.where(examined.sum() < SURE, 0.0, rate[0]))
-            return jnp.where(before > 0, rate.argmax(), 0).astype(jnp.int32)  # given up for good: nothing more is seen
-        return before
-
-    tokens = jnp.pad(job.tokens, ((0, 0), (0, num_tokens + window)))
-    logits, target_state = target.prefill(job.tokens, job.lengths, target.start(batch, room, window))
-    _, draft_state = draft.prefill(job.tokens, job.lengths - 1, draft.start(batch, room, window))
+    tokens = jnp.pad(job.tokens, ((0, 0), (0, job.room - longest + window)))  # the last window may pass the room
+    logits, target_state = target.prefill(job.tokens, job.lengths, target.start(batch, job.room, window))
+    _, draft_state = draft.prefill(job.tokens, job.lengths - 1, draft.start(batch, job.room, window))
     first = choose(logits, how, jax.random.fold_in(key, 0))
-    none = jnp.zeros((batch, plan.most), jnp.int32)
-    loop = Loop(
+    flawed = flaws.note(flaws.none(batch), logits[:, None], how, job.lengths, jnp.ones((batch, 1), bool))
+    counts = jnp.zeros((batch, plan.most), jnp.int32)
+    return Loop(
         tokens=tokens.at[jnp.arange(batch), job.lengths].set(first),
         length=job.lengths + 1,
-        stopped=first == stop if stop is not None else jnp.zeros(batch, bool),
+        stopped=(first == job.stop) | flawed.any,
         target=target_state,
         draft=draft_state,
-        wanted=jnp.full(batch, plan.most if plan.schedule == "confidence" else plan.start, jnp.int32),
+        target_flaws=flawed,
+        draft_flaws=flaws.none(batch),
+        wanted=jnp.full(batch, plan.start, jnp.int32),
         rounds=jnp.zeros(batch, jnp.int32),
-        accepted=none,
-        examined=none,
+        accepted=counts,
+        examined=counts,
         drafted=jnp.zeros(tokens.shape, bool),
         round=jnp.zeros(tokens.shape, jnp.int32),
     )
-    loop = jax.lax.while_loop(lambda loop: active(loop).any(), turn, loop)
-    within = jnp.arange(room) < loop.length[:, None]
-    return Assisted(
-        tokens=jnp.where(within, loop.tokens[:, :room], PAD),
-        rounds=loop.rounds,
-        accepted=loop.accepted,
-        examined=loop.examined,
-        drafted=loop.drafted[:, :room] & within,
-        round=jnp.where(within, loop.round[:, :room], 0),
-        seconds=0.0,  # the caller's to tell
+
+
+def active(loop: Loop, job: Job) -> Bool[Array, "B"]:
+    """Rows that go on."""
+    return ~loop.stopped & (loop.length < job.ends)
+
+
+def one_round(loop: Loop, target: Reader, draft: Reader, job: Job, how: Sampling, plan: Plan, key: Array) -> Loop:
+    """Draft, verify, accept, commit: one round of every row that goes on."""
+    round_key = jax.random.fold_in(key, loop.rounds.max() + 1)
+    to_draft, to_accept, to_add = (jax.random.fold_in(round_key, use) for use in range(3))
+    wanted = jnp.where(active(loop, job), jnp.minimum(loop.wanted, job.ends - loop.length - 1), 0)
+    made = draft_some(loop, draft, wanted, how, plan, to_draft)
+    last = jnp.take_along_axis(loop.tokens, loop.length[:, None] - 1, axis=1)
+    window = jnp.concatenate([last, made.tokens], axis=1)
+    logits, state = verify(target, window, at(loop.target, loop.length - 1), made.wanted, plan)
+    kept, own = accept(made.tokens, made.wanted, logits, made.q, how, to_accept, to_add)
+    added, count, ended = text_to_add(
+        made.tokens, kept, own, jnp.where(active(loop, job), job.ends - loop.length, 0), job.stop
     )
+    used = jnp.arange(plan.most + 1) < count[:, None]
+    flawed = flaws.note(loop.target_flaws, logits, how, loop.length, used)
+    loop = dataclasses.replace(loop, target=state, draft=made.state, target_flaws=flawed, draft_flaws=made.flawed)
+    return commit(loop, plan, made.wanted, added, kept, count, ended)
 
 
-def keep_equal(
-    proposals: Int[Array, "B G"], wanted: Int[Array, "B"], logits: Float[Array, "B W V"]
-) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
-    """Greedy: how many proposals are what the target would have said, and what it says after those."""
-    best = logits.argmax(-1).astype(jnp.int32)
-    equal = (proposals == best[:, :-1]) & (jnp.arange(proposals.shape[1]) < wanted[:, None])
-    kept = jnp.cumprod(equal, axis=1).sum(1)
-    return kept, jnp.take_along_axis(best, kept[:, None], axis=1)[:, 0]
+def draft_some(loop: Loop, draft: Reader, wanted: Array, how: Sampling, plan: Plan, key: Array) -> Proposals:
+    """The round's proposals; none at all once the optimal schedule has given up."""
+    empty = no_proposals(draft, loop.draft, wanted, plan, how, loop.draft_flaws)
+
+    def some() -> Proposals:
+        pair = jnp.take_along_axis(loop.tokens, loop.length[:, None] + jnp.arange(-2, 0), axis=1)
+        return propose(draft, empty, pair, loop.length, plan, how, key)
+
+    if plan.schedule == "optimal":
+        return jax.lax.cond((loop.wanted == 0).all(), lambda: empty, some)
+    return some()
 
 
-def keep_likely(
+def verify(
+    target: Reader, window: Int[Array, "B W"], state: Any, wanted: Int[Array, "B"], plan: Plan
+) -> tuple[Float[Array, "B W V"], Any]:
+    """The target's logits after each token of a window, and its state; only as many are read as a row needs.
+
+    Logits that were not read are 0: those past the narrowest of plan.widths that holds `wanted` + 1 tokens.
+    """
+    if len(plan.widths) == 1:
+        return target.read(window, state)
+
+    def narrow(width: int) -> Any:
+        def read(window: Array, state: Any) -> tuple[Array, Any]:
+            logits, state = target.read(window[:, :width], state)
+            return jnp.pad(logits, ((0, 0), (0, plan.most + 1 - width), (0, 0))), state
+
+        return read
+
+    enough = jnp.searchsorted(jnp.array(plan.widths), wanted.max() + 1)
+    return jax.lax.switch(enough, [narrow(width) for width in plan.widths], window, state)
+
+
+def text_to_add(
     proposals: Int[Array, "B G"],
+    kept: Int[Array, "B"],
+    own: Int[Array, "B"],
+    missing: Int[Array, "B"],
+    stop: Int[Array, ""],
+) -> tuple[Int[Array, "B W"], Int[Array, "B"], Bool[Array, "B"]]:
+    """A window that begins with what a row gains: its kept proposals and the target's own token.
+
+    Also how many of them count, at most `missing` and none after a stop token, and whether there was one.
+    """
+    places = jnp.arange(proposals.shape[1] + 1)
+    drafted = places < kept[:, None]
+    added = jnp.where(drafted, jnp.pad(proposals, ((0, 0), (0, 1))), own[:, None])
+    count = jnp.minimum(kept + 1, missing)
+    stops = (added == stop) & (places < count[:, None])
+    ended = stops.any(1)
+    return added, jnp.where(ended, stops.argmax(1).astype(jnp.int32) + 1, count), ended
+
+
+def commit(
+    loop: Loop,
+    plan: Plan,
     wanted: Int[Array, "B"],
-    p: Float[Array, "B W V"],
-    q: Float[Array, "B G V"],
-    to_accept: Key[Array, ""],
-    to_add: Key[Array, ""],
-) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
-    """Sampled: a proposal x stands with probability min(1, p(x) / q(x)); after the last that does, a token from
-    norm(max(0, p - q)), or from p where none was refused (Leviathan et al. 2023, Algorithm 1)."""
-    chosen = proposals[..., None]
-    p_chosen = jnp.take_along_axis(p[:, :-1], chosen, axis=2)[..., 0]
-    q_chosen = jnp.take_along_axis(q, chosen, axis=2)[..., 0]
-    stands = jax.random.uniform(to_accept, proposals.shape) * q_chosen < p_chosen
-    stands &= jnp.arange(proposals.shape[1]) < wanted[:, None]
-    kept = jnp.cumprod(stands, axis=1).sum(1)
-    here = kept[:, None, None]
-    p_here = jnp.take_along_axis(p, here, axis=1)[:, 0]
-    q_here = jnp.take_along_axis(q, jnp.minimum(here, q.shape[1] - 1), axis=1)[:, 0]
-    rest = jnp.where((kept < wanted)[:, None], jnp.maximum(p_here - q_here, 0.0), p_here)
-    # p and q may be equal but for rounding, and a proposal still be refused: then nothing is left but p itself
-    rest = jnp.where(rest.sum(1, keepdims=True) > 0, rest, p_here)
-    return kept, draw(to_add, rest)
+    added: Int[Array, "B W"],
+    kept: Int[Array, "B"],
+    count: Int[Array, "B"],
+    ended: Bool[Array, "B"],
+) -> Loop:
+    """Write the window, advance each row by `count` tokens, take both states back to there, and count."""
+    n, places = loop.length, jnp.arange(plan.most)
+    write = jax.vmap(lambda old, new, start: jax.lax.dynamic_update_slice(old, new, (start,)))
+    length, rounds = n + count, loop.rounds + (count > 0)
+    # what follows a stop token was proposed for nothing and tells nothing
+    accepted = loop.accepted + (places < jnp.minimum(kept, count)[:, None])
+    examined = loop.examined + (places < jnp.minimum(jnp.minimum(kept + 1, wanted), count)[:, None])
+    return dataclasses.replace(
+        loop,
+        tokens=write(loop.tokens, added, n),
+        length=length,
+        stopped=loop.stopped | ended | loop.target_flaws.any | loop.draft_flaws.any,
+        target=at(loop.target, length - 1),
+        draft=at(loop.draft, length - 2),
+        wanted=next_wanted(plan, loop.wanted, wanted, kept, accepted, examined),
+        rounds=rounds,
+        accepted=accepted,
+        examined=examined,
+        drafted=write(loop.drafted, jnp.arange(plan.most + 1) < kept[:, None], n),
+        round=write(loop.round, jnp.broadcast_to(rounds[:, None], added.shape), n),
+    )

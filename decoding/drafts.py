@@ -118,10 +118,9 @@ class PromptLookup(Remembering):
             run += same
         best = jnp.argmax(run * room + ends * (run > 0), axis=1)[:, None]
         found = jnp.take_along_axis(run, best, axis=1) > 0
-        sure = jnp.where(
-            jax.nn.one_hot(jnp.take_along_axis(text, best, axis=1)[:, 0], self.vocab_size) > 0, 0.0, -jnp.inf
-        )
-        return jnp.where(found, sure, 0.0)
+        token = jnp.take_along_axis(text, best, axis=1)
+        possible = ~found | (token == jnp.arange(self.vocab_size))
+        return jnp.where(possible, jnp.float32(0), -jnp.inf)
 
 
 def first_layers(model: checkpoints.Model, depth: int) -> checkpoints.Model:

@@ -139,16 +139,17 @@ class Recurrent:
         return Ring(slots, jnp.zeros(batch, jnp.int32))
 
     def prefill(self, tokens, lengths, state):
-        rows = jnp.arange(len(tokens))
+        batch = len(tokens)
+        empty = self.begin(batch)
+        logits = jax.eval_shape(self.step, tokens[:, 0], empty)[0]
 
-        def step(carry, inputs):
-            index, token = inputs
-            return _where(index < lengths, self.step(token, carry[1]), carry), None
+        def step(index, carry):
+            return _where(index < lengths, self.step(tokens[:, index], carry[1]), carry)
 
-        first = self.step(tokens[:, 0], self.begin(len(tokens)))[0], self.begin(len(tokens))
-        (logits, last), _ = jax.lax.scan(step, first, (jnp.arange(tokens.shape[1]), tokens.T))
+        first = jnp.zeros(logits.shape, logits.dtype), empty
+        logits, last = jax.lax.fori_loop(0, lengths.max(), step, first)  # padding past the longest row costs nothing
         slot = lengths % state.size
-        states = jax.tree.map(lambda ring, x: ring.at[rows, slot].set(x), state.states, last)
+        states = jax.tree.map(lambda ring, x: ring.at[jnp.arange(batch), slot].set(x), state.states, last)
         return logits, Ring(states, lengths)
 
     def read(self, tokens, state):

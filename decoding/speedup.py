@@ -139,8 +139,8 @@ def read_often(reader: Reader, batch: int, room: int, width: int) -> Int[Array, 
     """Read `width` tokens READS times over, each time those that the last logits make likeliest."""
     for name, number in {"batch": batch, "room": room, "width": width}.items():
         whole(name, number, 1)
-    tokens = jax.random.randint(jax.random.key(0), (batch, width), 0, reader.vocab_size)
-    place = jnp.full(batch, room // 2)
+    tokens = jax.random.randint(jax.random.key(0), (batch, width), 0, reader.vocab_size, jnp.int32)
+    place = jnp.full(batch, room // 2, jnp.int32)
     state = reader.start(batch, room, width)
 
     def again(_: Any, carry: tuple) -> tuple:

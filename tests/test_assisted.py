@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from compression.block_float.block_model import in_format
-from decoding import assisted
-from decoding.assisted import assisted_generate, keep_likely
+from decoding import acceptance, schedules
+from decoding.acceptance import keep_likely
+from decoding.assisted import assisted_generate
 from decoding.drafts import PromptLookup, first_layers, fit_ngram
 from decoding.generate import generate
+from decoding.job import PAD
 from decoding.readers import BayesReader, as_reader, at
-from decoding.sampling import PAD, check_sampling, distribution
+from decoding.sampling import check_sampling, distribution
 from decoding.speedup import Costs
 from decoding.variants import in_bfloat16, in_int8, widened
 from icl_synth import bayes, layers, pretrained
@@ -68,7 +70,7 @@ def test_the_optimal_schedule_drafts_as_much_as_pays_and_gives_up_what_does_not(
     wrong = fit_ngram(np.zeros((1, 40), int) + np.setdiff1d(np.arange(12), plain[:, 5:])[0], 12, 1)
     run = assisted_generate(TARGET, wrong, PROMPT, 19, schedule="optimal", costs=dear, num_draft=1)
     assert (run.tokens == plain).all() and run.acceptance == 0
-    assert assisted.SURE <= int(run.examined.sum()) <= assisted.SURE + len(PROMPT)  # then no more proposals
+    assert schedules.SURE <= int(run.examined.sum()) <= schedules.SURE + len(PROMPT)  # then no more proposals
 
 
 def test_costs_are_measured_for_short_texts_too():
@@ -179,7 +181,7 @@ def test_a_wrong_q_is_caught(wrong, monkeypatch):
     def change(q):
         return jnp.full_like(q, 0.25) if wrong == "uniform" else jnp.broadcast_to(q[:, :1], q.shape)
 
-    monkeypatch.setattr(assisted, "keep_likely", lambda x, n, p, q, *keys: keep_likely(x, n, p, change(q), *keys))
+    monkeypatch.setattr(acceptance, "keep_likely", lambda x, n, p, q, *keys: keep_likely(x, n, p, change(q), *keys))
     jax.clear_caches()
     _, counts = sampled_counts()
     jax.clear_caches()

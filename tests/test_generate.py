@@ -7,7 +7,8 @@ import pytest
 import scipy.special
 
 from decoding.generate import generate
-from decoding.sampling import PAD, check_sampling, distribution
+from decoding.job import PAD
+from decoding.sampling import check_sampling, distribution
 from icl_synth import checkpoints
 from icl_synth.lstm import LSTMConfig
 from icl_synth.transformer import TransformerConfig
