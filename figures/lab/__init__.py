@@ -1,0 +1,1 @@
+"""The machinery of experiments: presets, runs, rows, claims, reports, style."""

@@ -1,11 +1,15 @@
-"""A figure on disk: NAME.csv (rows), NAME.png, NAME.pdf and NAME.json (where the rows come from), whole or absent."""
+"""An experiment on disk: NAME.csv (rows), NAME.json (where they come from), NAME.png and NAME.pdf.
+
+Each file is whole or absent. Provenance is written with the rows, before anything is drawn: a fault in `plot` costs a
+drawing and no computing.
+"""
 
 import dataclasses
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import jax
@@ -13,90 +17,156 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.programs import forget_if_many
-from figures.recipes import Recipe, trained
-from figures.sources import HERE, STYLE, digest, drawing_hash, rows_hash
-from icl_synth.checkpoints import write_atomically, write_text
-from icl_synth.config import preset
+from figures.lab import runs
+from figures.lab.catalogue import FIGURES, Experiment
+from figures.lab.presets import RECORDED
+from figures.lab.programs import forget_if_many
+from figures.lab.tables import PAPER_VALUES
+from icl_synth.config import preset as training_preset
+from icl_synth.files import write_atomically, write_text
+from icl_synth.layers import Precision
 from icl_synth.provenance import commit, device
+from icl_synth.sources import ROOT, digest, files_behind
 
-OUT = HERE / "out"
+OUT = FIGURES / "out"
+STYLE = FIGURES / "lab" / "house.mplstyle"
+# of the machinery only `tables` and `measure` change what a row says, and `style` how it looks; presets count by value
+MACHINERY = ("catalogue", "claims", "presets", "programs", "record", "report", "runs", "schedule")
+NO_PICTURE = tuple(f"figures/lab/{name}.py" for name in MACHINERY)
+NO_ROWS = (*NO_PICTURE, "figures/lab/style.py")
 State = Literal["missing", "stale", "to be drawn", "fresh"]
 
 
-def directory(preset_name: str) -> Path:
-    return OUT / preset_name
+def directory(preset: str) -> Path:
+    return OUT / preset
 
 
-def read_provenance(name: str, preset_name: str) -> dict[str, Any] | None:
-    path = directory(preset_name) / f"{name}.json"
+def file_of(name: str, preset: str, suffix: str) -> Path:
+    return directory(preset) / f"{name}{suffix}"
+
+
+def read_provenance(name: str, preset: str) -> dict[str, Any] | None:
+    path = file_of(name, preset, ".json")
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def read_rows(name: str, preset_name: str) -> pd.DataFrame:
-    return pd.read_csv(directory(preset_name) / f"{name}.csv")
+def read_rows(name: str, preset: str) -> pd.DataFrame:
+    """The recorded rows of an experiment. Raises FileNotFoundError naming the command that makes them."""
+    path = file_of(name, preset, ".csv")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: run python -m figures {name} --preset {preset}")
+    return pd.read_csv(path)
 
 
-def state(name: str, module: ModuleType, recipe: Recipe) -> State:
+def sources(experiment: Experiment) -> dict[str, str]:
+    """The files that the rows depend on, each with its digest: `compute` and all that it uses, and what trains."""
+    training = files_behind(ROOT / "icl_synth" / "train.py", "train") if any_models(experiment) else {}
+    return training | files_behind(experiment.path, "compute", exclude=NO_ROWS)
+
+
+def any_models(experiment: Experiment) -> bool:
+    return any(preset.suite.training for preset in experiment.presets.values())
+
+
+def asked(experiment: Experiment, preset: str) -> str:
+    """Digest of what a preset trains and asks."""
+    suite, sizes = experiment.presets[preset]
+    values = {
+        "training": {name: dataclasses.asdict(training_preset(name)) for name in suite.training.values()},
+        "models": list(suite.runs),
+        "sizes": repr(sizes),
+    }
+    return digest(json.dumps(values, sort_keys=True).encode())[:16]
+
+
+def drawing(experiment: Experiment) -> str:
+    """Digest of the code that `plot` uses, of the published values that it draws and of the style."""
+    code = files_behind(experiment.path, "plot", exclude=NO_PICTURE)
+    values = [file for pattern in experiment.module.PUBLISHED for file in sorted(PAPER_VALUES.glob(pattern))]
+    return digest(json.dumps(code).encode(), *(path.read_bytes() for path in [*values, STYLE]))[:16]
+
+
+def changes(experiment: Experiment, preset: str) -> list[str]:
+    """What changed since the rows were computed: files, or "what the preset asks"; nothing where they are today's."""
+    known = read_provenance(experiment.name, preset)
+    if known is None:
+        return []
+    today, then = sources(experiment), known["sources"]
+    changed = [path for path in today | then if today.get(path) != then.get(path)]
+    return sorted(changed) + (["what the preset asks"] if known["asked"] != asked(experiment, preset) else [])
+
+
+def state(experiment: Experiment, preset: str) -> State:
     """Whether rows are there and come from today's code, and whether today's code drew them."""
-    known, rows = read_provenance(name, recipe.name), directory(recipe.name) / f"{name}.csv"
+    name = experiment.name
+    known, rows = read_provenance(name, preset), file_of(name, preset, ".csv")
     if known is None or not rows.exists():
         return "missing"
-    if known["sources"] != rows_hash(module, recipe) or known["rows"] != digest(rows.read_bytes()):
+    if known["rows"] != digest(rows.read_bytes()) or changes(experiment, preset):
         return "stale"
-    pictures = all((directory(recipe.name) / f"{name}{suffix}").exists() for suffix in (".png", ".pdf"))
-    return "fresh" if pictures and known["drawing"] == drawing_hash(module) else "to be drawn"
+    pictures = all(file_of(name, preset, suffix).exists() for suffix in (".png", ".pdf"))
+    return "fresh" if pictures and known["drawing"] == drawing(experiment) else "to be drawn"
 
 
-def make(name: str, module: ModuleType, recipe: Recipe, command: str) -> None:
-    """Compute the rows, then draw; the provenance is written last and vouches for the rest."""
-    wanted = module.wanted(recipe)
-    forget_if_many()  # those of the figures before
-    trained(wanted)  # first, so that the minutes below are those of the evaluation alone
-    sources, started = rows_hash(module, recipe), time.perf_counter()  # before: files may change while it runs
-    rows = module.compute(recipe)
+def check_committed(preset: str) -> None:
+    """End the program where rows that are committed would come from code that is not."""
+    if preset in RECORDED and (commit().endswith("+") or commit() == "unknown"):
+        sys.exit(
+            f"error: rows of preset {preset} are recorded from committed code only, and this tree is at {commit()!r}: "
+            "commit the changes that git status shows, or try them with --preset quick"
+        )
+
+
+def make(experiment: Experiment, preset: str, command: str, precision: Precision = "auto") -> None:
+    """Compute the rows, write them with their provenance, then draw."""
+    check_committed(preset)
+    forget_if_many()  # the compiled programs of the experiments before
+    suite, sizes = experiment.presets[preset]
+    known_sources, from_commit = sources(experiment), commit()  # before: files may change while it runs
+    models = runs.load(suite, precision)
+    started = time.perf_counter()  # the minutes are those of the evaluation alone
+    rows = experiment.module.compute(models, sizes)
     minutes = (time.perf_counter() - started) / 60
     text = rows.to_csv(index=False)
-    write_text(directory(recipe.name) / f"{name}.csv", text)
-    draw(name, module, recipe.name)
     provenance = {
-        "figure": name,
-        "preset": recipe.name,
+        "experiment": experiment.name,
+        "preset": preset,
         "command": command,
-        "seeds": wanted.seeds,
-        "training": {model: dataclasses.asdict(preset(training)) for model, training in wanted.presets.items()},
-        "models": rows.attrs["models"],
+        "seeds": list(suite.seeds),
+        "training": {name: dataclasses.asdict(training_preset(training)) for name, training in suite.training.items()},
+        "sizes": sizes._asdict(),
+        "models": [run.record() for several in models.values() for run in several],
         "minutes": round(minutes, 2),
         "device": device(),
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit(),
+        "commit": from_commit,
         "jax": jax.__version__,
         "rows": digest(text.encode()),
-        "sources": sources,
-        "drawing": drawing_hash(module),
+        "asked": asked(experiment, preset),
+        "sources": known_sources,
+        "drawing": "",
     }
-    write(name, recipe.name, provenance)
+    write_text(file_of(experiment.name, preset, ".csv"), text)
+    write(experiment.name, preset, provenance)
+    redraw(experiment, preset)
 
 
-def write(name: str, preset_name: str, provenance: dict[str, Any]) -> None:
-    write_text(directory(preset_name) / f"{name}.json", json.dumps(provenance, indent=2) + "\n")
+def write(name: str, preset: str, provenance: dict[str, Any]) -> None:
+    write_text(file_of(name, preset, ".json"), json.dumps(provenance, indent=1, default=str) + "\n")
 
 
-def redraw(name: str, module: ModuleType, preset_name: str) -> None:
-    """Draw the recorded rows again: no computation."""
-    known = read_provenance(name, preset_name)
+def redraw(experiment: Experiment, preset: str) -> None:
+    """Draw the recorded rows: no computation."""
+    name, known = experiment.name, read_provenance(experiment.name, preset)
     assert known
-    draw(name, module, preset_name)
-    write(name, preset_name, known | {"drawing": drawing_hash(module)})
-
-
-def draw(name: str, module: ModuleType, preset_name: str) -> None:
     with plt.style.context(STYLE):
-        figure = module.plot(read_rows(name, preset_name))
-        save(figure, directory(preset_name) / name)
+        figure = experiment.module.plot(read_rows(name, preset))
+        save(figure, file_of(name, preset, ""))
         plt.close(figure)
+    write(name, preset, known | {"drawing": drawing(experiment)})
 
 
 def save(figure: Figure, stem: Path) -> None:
-    write_atomically(stem.with_suffix(".png"), lambda path: figure.savefig(path, metadata={"Software": None}))
-    write_atomically(stem.with_suffix(".pdf"), lambda path: figure.savefig(path, metadata={"CreationDate": None}))
+    png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
+    write_atomically(png, lambda path: figure.savefig(path, metadata={"Software": None}))
+    write_atomically(pdf, lambda path: figure.savefig(path, metadata={"CreationDate": None}))

@@ -1,0 +1,89 @@
+"""Tidy rows: one for each quantity and training seed; and what claims and pictures read off them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from jaxtyping import Shaped
+
+from icl_synth.evaluate import Estimate, estimate
+
+PAPER_VALUES = Path(__file__).parents[1] / "paper_values"
+MEASURED = ["seed", "value", "half_width", "half_width_of_mean"]
+
+
+class Table:
+    """Rows in the making: values of N prompts or documents by cell and training seed.
+
+    A row holds the mean of its seed's values (`value`), its 95 % interval over prompts or documents (`half_width`), and
+    that of the mean over all seeds of the cell (`half_width_of_mean`), for seeds are asked the same prompts. What was
+    not trained has no seed.
+    """
+
+    def __init__(self, *columns: str):
+        self.columns = columns
+        self.cells: dict[tuple, dict[int | None, np.ndarray]] = {}
+        self.least: dict[tuple, float] = {}
+
+    def add(self, *cell: object, values: Shaped[np.ndarray, " N"], seed: int | None = None, least: float = 0.0) -> None:
+        """Add one seed's values of a cell. `least` is the smallest half width that so many values can support."""
+        if len(cell) != len(self.columns):
+            raise ValueError(f"{len(cell)} labels {cell} for {len(self.columns)} columns {self.columns}")
+        seeds = self.cells.setdefault(cell, {})
+        if seed in seeds:
+            raise ValueError(f"seed {seed} of {cell} is there already")
+        seeds[seed] = np.atleast_1d(np.asarray(values, np.float64))
+        self.least[cell] = least
+
+    def rows(self) -> pd.DataFrame:
+        """The columns, then seed, value, half_width and half_width_of_mean."""
+        rows: list[tuple] = []
+        for cell, seeds in self.cells.items():
+            sizes = {len(values) for values in seeds.values()}
+            if len(sizes) > 1:
+                raise ValueError(f"the seeds of {cell} have different numbers of values: {sorted(sizes)}")
+            of_mean = max(estimate(np.mean(list(seeds.values()), axis=0)).half_width, self.least[cell])
+            for seed, values in seeds.items():
+                mean, half_width = estimate(values)
+                rows.append((*cell, seed, mean, max(half_width, self.least[cell]), of_mean))
+        table = pd.DataFrame(rows, columns=[*self.columns, *MEASURED])
+        return table.astype({"seed": "Int64"})
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell: `value`, the mean over training seeds, and `half_width`, its 95 % interval.
+
+    The interval has the part of the prompts or documents and that of the seeds (Student's t), as
+    `icl_synth.evaluate.estimate`. Rows recorded before there was one for each seed are such a table already.
+    """
+    if "half_width_of_mean" not in rows:
+        return rows
+    keys = [column for column in rows.columns if column not in MEASURED]
+    cells = []
+    for key, group in rows.groupby(keys, sort=False, dropna=False):
+        number, mean = len(group), group.value.mean()
+        t = scipy.stats.t.ppf(0.975, number - 1) if number > 1 else 0.0
+        seeds = t * group.value.std(ddof=1) / number**0.5 if number > 1 else 0.0
+        cells.append((*key, mean, float(np.hypot(group.half_width_of_mean.iloc[0], seeds))))
+    return pd.DataFrame(cells, columns=[*keys, "value", "half_width"])
+
+
+def pick(rows: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """The rows whose columns have these values."""
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def only(rows: pd.DataFrame, **where: object) -> Estimate:
+    """The value of the one row whose columns have these values. Raises KeyError where there are none or several."""
+    chosen = pick(rows, **where)
+    if len(chosen) != 1:
+        raise KeyError(f"{len(chosen)} rows have {where}, not one")
+    return Estimate(float(chosen.value.iloc[0]), float(chosen.half_width.iloc[0]))
+
+
+def published(name: str, **where: object) -> pd.DataFrame:
+    """Rows of figures/paper_values/NAME.csv whose columns have these values."""
+    return pick(pd.read_csv(PAPER_VALUES / f"{name}.csv"), **where)
