@@ -115,10 +115,17 @@ def weight_gradient(x: Float[Array, "*B I"], gradient: Float[Array, "*B O"], dty
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+def drop(x: Float[Array, "*B D"], key: Key[Array, ""], rate: float) -> Float[Array, "*B D"]:
+    """Dropout: each activation is zero with probability `rate`, and the others are divided by 1 - rate."""
+    # a Python float would draw 64-bit numbers, and so other activations, under jax_enable_x64
+    kept = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+    return jnp.where(kept, x / (1 - rate), 0.0)
+
+
 def row_sums(x: Float[Array, "*B D"]) -> Float[Array, "*B 1"]:
     """Sums over the last axis, kept."""
     if jax.default_backend() == "cpu":
-        return jnp.matmul(x, jnp.ones((x.shape[-1], 1)), precision="highest")
+        return jnp.matmul(x, jnp.ones((x.shape[-1], 1), x.dtype), precision="highest")
     return x.sum(-1, keepdims=True)
 
 
@@ -136,8 +143,7 @@ def attention(
     scores = product(query * query.shape[-1] ** -0.5, key.swapaxes(-1, -2), dtype)
     weights = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1)
     if dropout_key is not None:
-        kept = jax.random.bernoulli(dropout_key, 1 - dropout, weights.shape)
-        weights = jnp.where(kept, weights / (1 - dropout), 0.0)
+        weights = drop(weights, dropout_key, dropout)
     return product(weights, value, dtype)
 
 
@@ -223,7 +229,7 @@ def _rms_norm_backward(saved, gradient):
     d = gradient * gain
     dx = scale * (d - normed * row_sums(d * normed) / d.shape[-1])
     rows = (gradient * normed).reshape(-1, normed.shape[-1])
-    return dx, jnp.matmul(jnp.ones((1, rows.shape[0])), rows, precision="highest")[0]
+    return dx, jnp.matmul(jnp.ones((1, rows.shape[0]), rows.dtype), rows, precision="highest")[0]
 
 
 rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)

@@ -73,7 +73,7 @@ class LSTM(nnx.Module):
 
     def __init__(self, config: LSTMConfig, rngs: nnx.Rngs, dtype: str = "float32"):
         self.config, self.dtype = config, dtype
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, config.width)))
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, config.width), jnp.float32))
         self.layers = nnx.List([Layer(f"layers.{i}", config.width, dtype, rngs) for i in range(config.depth)])
         self.head = Linear("head", config.width, config.vocab_size, config.width**-0.5, True, dtype, rngs)
 
@@ -99,13 +99,13 @@ class LSTM(nnx.Module):
         self, index: int, x: Float[Array, "B T D"], *, record: dict[str, Array] | None = None
     ) -> Float[Array, "B T D"]:
         """What layer `index` makes of its inputs, from a state of zeros; `record` as for the whole model."""
-        zeros = jnp.zeros((x.shape[0], self.config.width))
+        zeros = jnp.zeros((x.shape[0], self.config.width), jnp.float32)
         return self.layers[index](x.swapaxes(0, 1), zeros, zeros, record)[0].swapaxes(0, 1)
 
     def init_state(self, batch_size: int, length: int | None = None) -> LSTMState:
         """The state before any token; `length` is taken for the transformer's sake and not needed."""
         checks.at_least(1, batch_size=batch_size)
-        zeros = jnp.zeros((self.config.depth, batch_size, self.config.width))
+        zeros = jnp.zeros((self.config.depth, batch_size, self.config.width), jnp.float32)
         return LSTMState(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
 
     def extend(
@@ -124,7 +124,7 @@ class LSTM(nnx.Module):
         def drop(site, x):
             if not rate:
                 return x
-            return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
+            return layers.drop(x, jax.random.fold_in(key, site), rate)
 
         checks.tokens(tokens, self.config.vocab_size)
         x = drop(0, self.embedding[...][tokens.T])

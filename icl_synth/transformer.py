@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import checkify
 from jaxtyping import Array, Float, Int, Key
 
 from icl_synth import checks, layers
@@ -68,8 +69,8 @@ class Linear(nnx.Module):
 
     def __init__(self, name: str, inputs: int, outputs: int, std: float, bias: bool, dtype: str, rngs: nnx.Rngs):
         self.name, self.dtype = name, dtype
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
 
     def __call__(self, x: Float[Array, "*B I"], record: dict[str, Array] | None = None) -> Float[Array, "*B O"]:
         if record is not None:
@@ -82,8 +83,8 @@ class Norm(nnx.Module):
     """LayerNorm with gain and bias (gpt2) or RMSNorm with gain (modern)."""
 
     def __init__(self, width: int, style: str):
-        self.gain = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width)) if style == "gpt2" else None
+        self.gain = nnx.Param(jnp.ones(width, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(width, jnp.float32)) if style == "gpt2" else None
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         if self.bias is None:
@@ -126,10 +127,9 @@ class Transformer(nnx.Module):
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, dtype: str = "float32"):
         self.config, self.dtype = config, dtype
         gpt2 = config.style == "gpt2"
-        shape = (config.vocab_size, config.width)
-        self.embedding = nnx.Param((0.02 if gpt2 else 1.0) * jax.random.normal(rngs.params(), shape))
-        room = (config.context, config.width)
-        self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), room)) if gpt2 else None
+        shape, room = (config.vocab_size, config.width), (config.context, config.width)
+        self.embedding = nnx.Param((0.02 if gpt2 else 1.0) * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), room, jnp.float32)) if gpt2 else None
         self.blocks = nnx.List([Block(f"blocks.{i}", config, dtype, rngs) for i in range(config.depth)])
         self.norm = Norm(config.width, config.style)
         self.head = None if gpt2 else Linear("head", config.width, config.vocab_size, 0.0, False, dtype, rngs)
@@ -157,7 +157,7 @@ class Transformer(nnx.Module):
             raise ValueError(
                 f"sequence of {tokens.shape[1]} tokens is longer than the model's context {self.config.context}"
             )
-        return self._embed(tokens, jnp.arange(tokens.shape[1])[None])
+        return self._embed(tokens, jnp.arange(tokens.shape[1], dtype=jnp.int32)[None])
 
     def stage(
         self,
@@ -173,7 +173,7 @@ class Transformer(nnx.Module):
         sites = iter((3 * index + 1, 3 * index + 2))
 
         def attend(qkv):
-            query, keys, values = self._heads(self.blocks[index], qkv, jnp.arange(length)[None])
+            query, keys, values = self._heads(self.blocks[index], qkv, jnp.arange(length, dtype=jnp.int32)[None])
             if key is None or not rate:
                 return merge_heads(layers.causal_attention(query, keys, values, self.dtype))
             seen, site = jnp.tril(jnp.ones((length, length), bool))[None, None], jax.random.fold_in(key, 3 * index)
@@ -185,7 +185,7 @@ class Transformer(nnx.Module):
         rate = self.config.dropout
         if key is None or not rate:
             return x
-        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, x.shape), x / (1 - rate), 0)
+        return layers.drop(x, jax.random.fold_in(key, site), rate)
 
     def init_state(self, batch_size: int, length: int, spare: int = 0) -> Cache:
         """An empty cache with room for `length` tokens a row, and for `spare` more that will be taken back.
@@ -201,18 +201,18 @@ class Transformer(nnx.Module):
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 
     def extend(self, tokens: Int[Array | np.ndarray, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
-        """Logits after each of some further tokens, and the cache with them in it.
+        """Logits after each of T further tokens, and the cache with these tokens added.
 
-        To roll back, replace the cache's length. Rows may differ in length. The caller keeps length + T within the
-        cache's room: past its end an update would silently move back. Raises ValueError for more tokens than the cache
-        has room for, for another number of rows, and for what are not tokens.
+        To roll back, replace the cache's length. Rows may differ in length. Raises ValueError where a row would
+        outgrow the cache's room, for another number of rows, and for what are not tokens. Under jit, lengths are not
+        known: there `jax.experimental.checkify.checkify` reports a row that outgrows its room, and without it such a
+        row silently overwrites its last entries.
         """
         checks.rows(tokens, cache.length)
         count, room = tokens.shape[1], cache.keys[0].shape[2]
-        if count > room:
-            raise ValueError(f"{count} tokens do not fit a cache with room for {room}")
-        position = cache.length[:, None] + jnp.arange(count)
-        seen = (jnp.arange(room) <= position[..., None])[:, None]
+        check_room(cache.length, count, room)
+        position = cache.length[:, None] + jnp.arange(count, dtype=jnp.int32)
+        seen = (jnp.arange(room, dtype=jnp.int32) <= position[..., None])[:, None]
         write = jax.vmap(lambda old, new, at: jax.lax.dynamic_update_slice(old, new, (0, at, 0)))
         keys, values = list(cache.keys), list(cache.values)
 
@@ -247,6 +247,23 @@ class Transformer(nnx.Module):
         return layers.matmul(x, self.embedding[...].T, self.dtype)
 
 
+def check_room(length: Int[Array, " B"], count: int, room: int) -> None:
+    """Raise ValueError where `count` more tokens do not fit a cache with `room` entries a row.
+
+    Traced lengths are checked only under `checkify`; otherwise the compiler drops the check, which then costs nothing.
+    """
+    if count > room:
+        raise ValueError(f"{count} tokens do not fit a cache with room for {room}")
+    if checks.traced(length):
+        fits = ((length >= 0) & (length <= room - count)).all()
+        checkify.debug_check(fits, f"lengths {{length}} + {count} tokens exceed the cache's room {room}", length=length)
+    elif outside := [n for n in np.asarray(length).tolist() if not 0 <= n <= room - count]:
+        raise ValueError(
+            f"a row of length {outside[0]} and {count} more tokens do not fit a cache with room for {room}: "
+            "give init_state a greater length"
+        )
+
+
 def gelu(x: Array) -> Array:
     return jax.nn.gelu(x, approximate=True)
 
@@ -258,7 +275,7 @@ def squared_relu(x: Array) -> Array:
 def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Array, "B T H K"]:
     """Rotary positions (Su et al. 2021), base 10,000: the two halves of a head are the two axes of each plane."""
     half = x.shape[-1] // 2
-    angle = position[:, :, None, None] * 1e4 ** (-jnp.arange(half) / half)
+    angle = position[:, :, None, None] * 1e4 ** (-jnp.arange(half, dtype=jnp.float32) / half)
     first, second = x[..., :half], x[..., half:]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,5 +1,6 @@
 """The transformer against itself (cache, causality), against the paper's sizes and against Hugging Face's GPT-2."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import checkify
 from safetensors.numpy import load_file
 
 from icl_synth import checkpoints
@@ -102,9 +104,33 @@ def test_record_holds_the_input_of_every_linear_layer(config):
 def test_a_sequence_beyond_the_context_is_refused():
     with pytest.raises(ValueError, match="25 tokens is longer than the model's context 24"):
         stirred(TINY["modern"])(tokens(length=25))
-    with pytest.raises(ValueError, match="do not fit a cache with room for 4"):
-        model = stirred(TINY["modern"])
-        model.extend(tokens(length=5), model.init_state(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths", "message"),
+    [(5, (0, 0, 0), "5 tokens do not fit a cache with room for 4"),
+     (2, (0, 3, 2), "a row of length 3 and 2 more tokens do not fit a cache with room for 4"),
+     (1, (0, -1, 2), "a row of length -1 ")],
+)  # fmt: skip
+def test_a_row_that_outgrows_its_cache_is_refused(count, lengths, message):
+    """An update past the end would silently move back and overwrite what was read before."""
+    model = stirred(TINY["modern"])
+    cache = dataclasses.replace(model.init_state(3, 4), length=jnp.array(lengths))
+    with pytest.raises(ValueError, match=message):
+        model.extend(tokens(length=count), cache)
+
+
+def test_checkify_reports_a_traced_row_that_outgrows_its_cache():
+    model = stirred(TINY["modern"])
+    cache = model.init_state(3, 4)
+    extend = jax.jit(checkify.checkify(lambda lengths: model.extend(
+        tokens(length=2), dataclasses.replace(cache, length=lengths)
+    )[0]))  # fmt: skip
+    error, logits = extend(jnp.array([0, 2, 1]))
+    assert error.get() is None
+    assert jnp.isfinite(logits).all()
+    for lengths in ([0, 3, 2], [0, -1, 2]):
+        assert "exceed the cache's room 4" in extend(jnp.array(lengths))[0].get()
 
 
 @pytest.mark.parametrize(
