@@ -1,14 +1,14 @@
 """Exact Bayes over documents and prompts: the ceiling that every model is held against.
 
 A forward filter over (concept, entity, property). The transition is a Kronecker product, so a step multiplies by
-the property matrix and then by the entity matrix, never by their 100 x 100 product. Each concept's filter is
-normalised by itself and its likelihood is kept as a logarithm, so that a concept which trails by hundreds of nats
+the property matrix and then by the entity matrix, never by their 100 x 100 product. The filter of each concept is
+normalised separately and its likelihood is kept as a logarithm, so that a concept that trails by hundreds of nats
 can still take over when an impossible move rules out the leader.
 
-All functions: the concept is uniform a priori; log-probabilities are in nats; `smoothing` replaces each transition
-T by (1 - smoothing) * T + smoothing / (E * P), which gives spliced prompts a likelihood above zero. An impossible
-token has log-probability -inf, never NaN, and so has every token after it: no prediction is defined there. Functions
-of whole documents or prompts raise ValueError for a smoothing outside [0, 1].
+In all functions the concept is uniform a priori and log-probabilities are in nats. `smoothing` replaces each
+transition T by (1 - smoothing) * T + smoothing / (E * P), which gives spliced prompts a likelihood above zero. An
+impossible token has log-probability -inf, never NaN, and so has every token after it: no prediction is defined
+there. Functions of documents or prompts raise ValueError for a smoothing outside [0, 1]. Arithmetic is in float32.
 """
 
 import functools
@@ -23,27 +23,28 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from icl_synth import checks
 from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.prompt_layout import split_prompts
 
 Smoothing = float | Float[Array, ""]
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # a GPU's default keeps ten bits
 
 
 def checked(function: Callable) -> Callable:
-    """The compiled function behind a look at its smoothing or noise, which inside would be traced."""
+    """Validate smoothing and noise before jit, where they are tracers."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def look(*arguments, **named):
+    def validated(*arguments, **named):
         given = signature.bind(*arguments, **named).arguments
         checks.within(0, 1, smoothing=given.get("smoothing", 0.0))
         checks.within(0, 0.5, noise=given.get("noise", 0.0))
         return function(*arguments, **named)
 
-    return look
+    return validated
 
 
 class Belief(NamedTuple):
-    """What x_<t says of the state at t: p(state | concept), log p(concept), and whether x_<t can occur at all."""
+    """Beliefs about the state at t given x_<t: p(state | concept), log p(concept), and whether x_<t can occur."""
 
     states: Float[Array, "B C E P"]
     log_concepts: Float[Array, "B C"]
@@ -51,13 +52,16 @@ class Belief(NamedTuple):
 
 
 def prior(hmm: ConceptHMM, batch: int) -> Belief:
-    """Before the first token: every concept alike, states from the start distribution."""
-    concepts = jnp.full((batch, hmm.num_concepts), -jnp.log(hmm.num_concepts))
+    """The belief before the first token: a uniform concept, states from the start distribution."""
+    concepts = jnp.full((batch, hmm.num_concepts), -jnp.log(jnp.float32(hmm.num_concepts)))
     return Belief(jnp.broadcast_to(hmm.start, (batch, *hmm.start.shape)), concepts, jnp.ones(batch, bool))
 
 
 def observe(hmm: ConceptHMM, belief: Belief, tokens: Int[Array, "B"]) -> tuple[Belief, Float[Array, "B"]]:
-    """Condition on the token emitted now; also its log-probability. An impossible one leaves the concepts alone."""
+    """Condition on the token emitted now; also return its log-probability.
+
+    An impossible token leaves the beliefs about the concept as they were.
+    """
     states = jnp.where((hmm.memory == tokens[:, None, None])[:, None], belief.states, 0.0)
     evidence = states.sum((2, 3))
     joint = belief.log_concepts + jnp.log(evidence)
@@ -74,12 +78,17 @@ def advance(hmm: ConceptHMM, belief: Belief, smoothing: Smoothing = 0.0) -> Beli
     entity_axes = "ef" if hmm.entities_shared else "cef"
     states = einsum(f"bcep,{entity_axes}->bcfp", states, hmm.entity_transitions)
     uniform = belief.states.sum((2, 3), keepdims=True) / hmm.memory.size
-    return belief._replace(states=(1 - smoothing) * states + smoothing * uniform)
+    return belief._replace(states=_smooth(states, uniform, smoothing))
+
+
+def _smooth(moved: Float[Array, "*S"], uniform: Float[Array, "*#S"], smoothing: Smoothing) -> Float[Array, "*S"]:
+    smoothing = jnp.asarray(smoothing, jnp.float32)
+    return (1 - smoothing) * moved + smoothing * uniform
 
 
 def predict(hmm: ConceptHMM, belief: Belief) -> Float[Array, "B V"]:
     """Log-probability of every token to be emitted now."""
-    emits = jax.nn.one_hot(hmm.memory, hmm.vocab_size)
+    emits = jax.nn.one_hot(hmm.memory, hmm.vocab_size, dtype=jnp.float32)
     tokens = jnp.log(einsum("bcep,epv->bcv", belief.states, emits))
     log_probs = jax.nn.logsumexp(belief.log_concepts[:, :, None] + tokens, axis=1)
     return jnp.where(belief.possible[:, None], log_probs, -jnp.inf)
@@ -134,32 +143,37 @@ def prompt_log_probs(
 
     It knows that examples of `example_length` tokens, the last without its label, are joined by a delimiter; that
     each starts afresh with a uniform entity; and that all share one concept and one unknown start property, uniform
-    over 1..P-1. Tokens as from `prompts.sample_prompts`. Raises ValueError where L is no prompt's length.
+    over 1..P-1. Tokens as from `prompts.sample_prompts`. Raises ValueError where no prompt has L tokens.
     """
-    n, rest = divmod(tokens.shape[1] + 2, max(example_length, 2) + 1)
-    if example_length < 2 or rest or n < 1:
-        raise ValueError(f"{tokens.shape[1]} tokens are no prompt of examples of {example_length} tokens")
 
-    def one(prompt: Int[Array, "L"]) -> Float[Array, "V"]:
-        examples = prompt[: (n - 1) * (example_length + 1)].reshape(n - 1, example_length + 1)[:, :-1]
-        log_starts = _log_likelihood_by_start(hmm, examples, smoothing).sum(0).at[:, 0].set(-jnp.inf)
-        evidence = jax.nn.logsumexp(log_starts)
-        log_starts -= jnp.where(evidence > -jnp.inf, evidence, 0.0)
-        log_concepts = jax.nn.logsumexp(log_starts, axis=1)
-        of_concept = jnp.exp(log_starts - jnp.where(log_concepts > -jnp.inf, log_concepts, 0.0)[:, None])
-        states = jnp.broadcast_to(of_concept[:, None] / hmm.num_entities, hmm.start.shape)
-        belief = Belief(states[None], log_concepts[None], (evidence > -jnp.inf)[None])
+    def answer(prompt: Int[Array, "L"]) -> Float[Array, "V"]:
+        examples, test = split_prompts(prompt, example_length)
+        belief = _after_examples(hmm, _log_likelihood_by_start(hmm, examples, smoothing).sum(0))
 
         def step(belief, token):
             return advance(hmm, observe(hmm, belief, token[None])[0], smoothing), None
 
-        return predict(hmm, jax.lax.scan(step, belief, prompt[(n - 1) * (example_length + 1) :])[0])[0]
+        return predict(hmm, jax.lax.scan(step, belief, test)[0])[0]
 
-    return map_in_batches(one, tokens, 64)
+    return map_in_batches(answer, tokens, 64)
+
+
+def _after_examples(hmm: ConceptHMM, log_starts: Float[Array, "C P"]) -> Belief:
+    """The belief at the first token of the test input, given log p(examples | concept, start property)."""
+    log_starts = log_starts.at[:, 0].set(-jnp.inf)  # no example starts at the delimiter's property
+    evidence = jax.nn.logsumexp(log_starts)
+    log_starts -= jnp.where(evidence > -jnp.inf, evidence, 0.0)
+    log_concepts = jax.nn.logsumexp(log_starts, axis=1)
+    of_concept = jnp.exp(log_starts - jnp.where(log_concepts > -jnp.inf, log_concepts, 0.0)[:, None])
+    states = jnp.broadcast_to(of_concept[:, None] / hmm.num_entities, hmm.start.shape)
+    return Belief(states[None], log_concepts[None], (evidence > -jnp.inf)[None])
 
 
 def map_in_batches(function: Callable, rows: Shaped[Array | np.ndarray, "B ..."], size: int) -> PyTree:
-    """function of every row, `size` rows at a time; `jax.lax.map` would compile it once more for what is left over."""
+    """function of every row, `size` rows at a time.
+
+    Copies of the first row fill up the last batch: `jax.lax.map` would compile the remainder separately.
+    """
     checks.at_least(1, prompts=len(rows))
     size = min(size, len(rows))
     padded = jnp.concatenate([rows, jnp.repeat(rows[:1], -len(rows) % size, axis=0)])
@@ -181,10 +195,10 @@ def _log_likelihood_by_start(
         seen, log_scale = observe_back(message, token)
         moved = einsum("ncfq,cpq->ncfp", seen, hmm.property_transitions)
         moved = einsum(f"ncfp,{axes}->ncep", moved, hmm.entity_transitions)
-        return ((1 - smoothing) * moved + smoothing * seen.mean((2, 3), keepdims=True), log_scale), None
+        return (_smooth(moved, seen.mean((2, 3), keepdims=True), smoothing), log_scale), None
 
     shape = (examples.shape[0], *hmm.start.shape)
-    last = jnp.ones(shape), jnp.zeros((*shape[:2], 1))
+    last = jnp.ones(shape, jnp.float32), jnp.zeros((*shape[:2], 1), jnp.float32)
     message, _ = jax.lax.scan(step, last, examples[:, :0:-1].T)
     seen, log_scale = observe_back(message, examples[:, 0])
     return jnp.log(seen.mean(2)) + log_scale

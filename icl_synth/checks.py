@@ -1,4 +1,4 @@
-"""Early, plain errors about arguments; what is traced cannot be looked at and passes."""
+"""Early, plain errors about arguments. Traced values have no numbers yet and pass."""
 
 import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -9,11 +9,12 @@ from jaxtyping import Array
 
 
 def traced(*values: Any) -> bool:
+    """Whether any value is a tracer, as inside jit."""
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def choices(config: Any, prefix: str) -> None:
-    """Raise ValueError for a field of a dataclass that is not one of its Literal's choices."""
+    """Raise ValueError for a field of a dataclass that is none of the choices of its Literal."""
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if get_origin(hint) is Literal and value not in get_args(hint):
@@ -21,7 +22,7 @@ def choices(config: Any, prefix: str) -> None:
 
 
 def at_least(least: int, **numbers: int) -> None:
-    """Raise ValueError, by name, for a number that is below the least."""
+    """Raise ValueError, by name, for a number below `least`."""
     for name, number in numbers.items():
         if number < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
@@ -35,14 +36,21 @@ def within(low: float | int, high: float | int, **numbers: Any) -> None:
 
 
 def positive(**numbers: float | int) -> None:
-    """Raise ValueError, by name, for a number that is not above 0 and finite."""
+    """Raise ValueError, by name, for a number that is not both positive and finite."""
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise ValueError(f"{name} must be above 0 and finite, got {number}")
 
 
+def seed(**numbers: int) -> None:
+    """Raise ValueError, by name, for a seed that `jax.random.key` would refuse or cut to 32 bits."""
+    for name, number in numbers.items():
+        if not 0 <= number < 1 << 32:
+            raise ValueError(f"{name} must lie in 0..{(1 << 32) - 1}, got {number}")
+
+
 def tokens(given: Array | np.ndarray, vocab_size: int, name: str = "tokens") -> None:
-    """Raise ValueError for what are not tokens [B L] of a vocabulary: an index outside it would be clamped silently."""
+    """Raise ValueError unless `given` holds tokens [B L] of the vocabulary: JAX would clamp other indices silently."""
     if given.ndim != 2 or not np.issubdtype(given.dtype, np.integer):
         raise ValueError(f"{name} must be integers [B L], got {given.dtype} of shape {given.shape}")
     if traced(given) or not given.size:
@@ -53,7 +61,7 @@ def tokens(given: Array | np.ndarray, vocab_size: int, name: str = "tokens") -> 
 
 
 def rows(given: Array | np.ndarray, length: Array) -> None:
-    """Raise ValueError for tokens [B T] after a state that stands for another number of rows."""
+    """Raise ValueError for tokens [B T] and a state of another number of rows."""
     if len(given) != len(length):
         raise ValueError(f"tokens have {len(given)} rows, the state {len(length)}: they must agree")
 

@@ -2,7 +2,7 @@
 
 A hidden state is a pair (entity, property). The two halves move independently, each by its own matrix, and the
 pair emits the one token that `memory` holds for it. A concept is a choice of property matrix and of start
-distribution; a document keeps one concept, and to predict it well is to infer which one.
+distribution; a document keeps one concept, and predicting it well means inferring which one.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ OFFICIAL_ENTITY_SEED = 1114
 OFFICIAL_CONCEPTS = 10
 OFFICIAL_ENTITIES = 10
 OFFICIAL_PROPERTIES = 10
+ARRAYS = ("memory", "property_transitions", "entity_transitions", "start")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +31,11 @@ class ConceptHMM:
     """C concepts over E entities and P properties; each row of a transition matrix and each start sums to 1.
 
     `memory` holds the token that each (entity, property) emits. `entity_transitions` is one matrix that all
-    concepts share, or one for each. `vocab_size` defaults to the largest token of the memory plus one.
+    concepts share, or one for each. `vocab_size` defaults to the largest token of the memory plus one. Arrays are
+    converted to int32 and float32.
 
-    A pytree: jit, vmap and grad take it whole. Raises ValueError where shapes or the vocabulary do not agree, where a
-    world is empty, and where rows or starts are no distributions.
+    The class is a pytree: jit, vmap and grad take it as an argument. Raises ValueError where shapes or the vocabulary
+    do not agree, where a world is empty, and where rows or starts are no distributions.
     """
 
     memory: Int[Array, "E P"]
@@ -43,6 +45,9 @@ class ConceptHMM:
     vocab_size: int = None  # type: ignore[assignment]  # an int once constructed
 
     def __post_init__(self):
+        for name in ARRAYS:  # under jax_enable_x64 64-bit arrays would change every result
+            dtype = jnp.int32 if name == "memory" else jnp.float32
+            object.__setattr__(self, name, jnp.asarray(getattr(self, name), dtype))
         if self.memory.ndim != 2 or self.property_transitions.ndim != 3:
             raise ValueError(
                 "memory must be [E, P] and property_transitions [C, P, P], got "
@@ -91,7 +96,7 @@ class ConceptHMM:
     def select(self, concepts: slice | list[int]) -> "ConceptHMM":
         """The same world with only some of its concepts, in the order given.
 
-        Raises ValueError for a concept that is not there, and where none is left.
+        Raises ValueError for a concept that the world lacks, and where none is left.
         """
         C = self.num_concepts
         listed = range(C)[concepts] if isinstance(concepts, slice) else concepts
@@ -107,15 +112,13 @@ class ConceptHMM:
 
 
 def _flatten(hmm: ConceptHMM) -> tuple[list, int]:
-    names = ("memory", "property_transitions", "entity_transitions", "start")
-    return [(jax.tree_util.GetAttrKey(name), getattr(hmm, name)) for name in names], hmm.vocab_size
+    return [(jax.tree_util.GetAttrKey(name), getattr(hmm, name)) for name in ARRAYS], hmm.vocab_size
 
 
 def _unflatten(vocab_size: int, leaves: Iterable) -> ConceptHMM:
-    # past the constructor: JAX also rebuilds pytrees around placeholders and around stacked leaves
+    # without the constructor's checks: JAX also rebuilds pytrees around placeholders and around stacked leaves
     hmm = object.__new__(ConceptHMM)
-    names = ("memory", "property_transitions", "entity_transitions", "start", "vocab_size")
-    for name, value in zip(names, (*leaves, vocab_size), strict=True):
+    for name, value in zip((*ARRAYS, "vocab_size"), (*leaves, vocab_size), strict=True):
         object.__setattr__(hmm, name, value)
     return hmm
 
@@ -125,7 +128,7 @@ jax.tree_util.register_pytree_with_keys(ConceptHMM, _flatten, _unflatten)
 
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
-    """How to draw a random world; the defaults are the official GINC world's.
+    """How to draw a random world; the defaults are those of the official GINC world.
 
     Each property matrix is a mixture of `num_permutations` random permutation matrices with weights
     softmax(uniform(-1/2, 1/2) / property_temperature): the colder, the closer to one permutation. Entity
@@ -135,7 +138,7 @@ class WorldConfig:
     `concepts` counts every concept; `entity_matrices` is "shared" (one for all) or "own" (one for each).
     Property 0 emits the delimiter, token 0, for every entity.
 
-    Raises ValueError for numbers that make no world.
+    Raises ValueError for a number outside its range.
     """
 
     concepts: int = 5
@@ -151,16 +154,14 @@ class WorldConfig:
 
     def __post_init__(self):
         for name in ("concepts", "entities", "num_permutations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            checks.at_least(1, **{name: getattr(self, name)})
         for name in ("properties", "vocab_size"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} must be at least 2 (one is the delimiter's), got {getattr(self, name)}")
         for name in ("property_temperature", "entity_temperature", "start_temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.entity_persistence <= 1:
-            raise ValueError(f"entity_persistence must lie in [0, 1], got {self.entity_persistence}")
+        checks.within(0, 1, entity_persistence=self.entity_persistence)
         if self.entity_matrices not in ("shared", "own"):
             raise ValueError(f'entity_matrices must be "shared" or "own", got {self.entity_matrices!r}')
 
@@ -170,12 +171,12 @@ def sample_concept_hmm(key: Key[Array, ""], config: WorldConfig) -> ConceptHMM:
     """A random world of the official recipe (Xie et al. 2022, section 4.1), with any sizes."""
     C, E, P = config.concepts, config.entities, config.properties
     memory_key, start_key, property_key, entity_key = jax.random.split(key, 4)
-    memory = jax.random.randint(memory_key, (E, P), 1, config.vocab_size).at[:, 0].set(0)
-    logits = jax.random.uniform(start_key, (C, E * P), minval=-0.5, maxval=0.5) / config.start_temperature
+    memory = jax.random.randint(memory_key, (E, P), 1, config.vocab_size, jnp.int32).at[:, 0].set(0)
+    logits = jax.random.uniform(start_key, (C, E * P), jnp.float32, -0.5, 0.5) / config.start_temperature
     property_transitions = _mixed_permutations(property_key, C, P, config.num_permutations, config.property_temperature)
     matrices = C if config.entity_matrices == "own" else 1
     entity = _mixed_permutations(entity_key, matrices, E, config.num_permutations, config.entity_temperature)
-    entity = (1 - config.entity_persistence) * entity + config.entity_persistence * jnp.eye(E)
+    entity = (1 - config.entity_persistence) * entity + config.entity_persistence * jnp.eye(E, dtype=jnp.float32)
     return ConceptHMM(
         memory=memory,
         property_transitions=property_transitions,
@@ -190,10 +191,11 @@ def _mixed_permutations(
 ) -> Float[Array, "M N N"]:
     """`matrices` softmax-weighted sums of random permutation matrices."""
     weight_key, permutation_key = jax.random.split(key)
-    logits = jax.random.uniform(weight_key, (matrices, permutations), minval=-0.5, maxval=0.5) / temperature
-    shuffled = jax.random.uniform(permutation_key, (matrices, permutations, size)).argsort(-1)
-    mixed = functools.partial(jnp.einsum, "mn,mnij->mij", precision=jax.lax.Precision.HIGHEST)  # one world anywhere
-    return mixed(jax.nn.softmax(logits), jax.nn.one_hot(shuffled, size))
+    logits = jax.random.uniform(weight_key, (matrices, permutations), jnp.float32, -0.5, 0.5) / temperature
+    shuffled = jax.random.uniform(permutation_key, (matrices, permutations, size), jnp.float32).argsort(-1)
+    # the highest precision, so that every backend makes the same world
+    mixed = functools.partial(jnp.einsum, "mn,mnij->mij", precision=jax.lax.Precision.HIGHEST)
+    return mixed(jax.nn.softmax(logits), jax.nn.one_hot(shuffled, size, dtype=jnp.float32))
 
 
 class OfficialParameters(NamedTuple):
@@ -208,14 +210,13 @@ class OfficialParameters(NamedTuple):
 def official_parameters(vocab_size: int = 50, entity_persistence: float = 0.9) -> OfficialParameters:
     """The public code's parameters, bit for bit: its legacy NumPy stream of seed 1111, read in its order.
 
-    The paper says 100 permutations a matrix; the public code uses 10 and its published data come from that.
-    NumPy's global random state is left alone. Raises ValueError for fewer than two tokens or a persistence
+    The paper says 100 permutations a matrix; the public code and its published data use 10.
+    NumPy's global random state stays as it is. Raises ValueError for fewer than two tokens or a persistence
     outside [0, 1].
     """
     if vocab_size < 2:
         raise ValueError(f"vocab_size must be at least 2 (one is the delimiter's), got {vocab_size}")
-    if not 0 <= entity_persistence <= 1:
-        raise ValueError(f"entity_persistence must lie in [0, 1], got {entity_persistence}")
+    checks.within(0, 1, entity_persistence=entity_persistence)
     E, P = OFFICIAL_ENTITIES, OFFICIAL_PROPERTIES
     stream = np.random.RandomState(OFFICIAL_SEED)
     memory = stream.randint(1, vocab_size, (E, P)).astype(np.int64)

@@ -1,19 +1,17 @@
 """Documents sampled on the device, and `python -m icl_synth.documents --out FILE` to write them to disk.
 
-One scan over positions moves all documents at once. A document draws from a generator of its own, seeded by
-(key, its index), so the same documents come out whatever the chunks and the number of devices.
+One scan over positions moves all documents at once. Each document draws from its own generator, seeded by the key and
+the index of the document, so that documents do not depend on chunks or on the number of devices.
 
-What makes it fast: the matrices stay factorised, so a move is two rows of nine comparisons; xoshiro128++ inside the
-scan costs less than threefry's bits; 1,024 documents a device keep the state in L2. Alias tables were level with
-comparisons at ten outcomes, within the noise, and take more code. Measured speeds: benchmarks/RESULTS.md.
+Three choices make it fast: the matrices stay factorised, so a move is two rows of nine comparisons; xoshiro128++ inside
+the scan costs less than threefry's bits; 1,024 documents a device keep the state in L2. Alias tables were as fast as
+comparisons at ten outcomes and take more code. benchmarks/RESULTS.md holds measured speeds.
 """
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import json
-import os
 import pathlib
 import string
 import zipfile
@@ -29,7 +27,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from numpy import ndarray
 from tqdm import tqdm
 
-from icl_synth import checks
+from icl_synth import checks, files
 from icl_synth.concept_hmm import ConceptHMM, official_ginc
 from icl_synth.devices import cores
 
@@ -42,13 +40,13 @@ TOKENS_PER_DEVICE = 1 << 24
 def sample_documents(
     hmm: ConceptHMM, key: Key[Array, ""], num_documents: int, length: int
 ) -> tuple[Int[Array, "B L"], Int[Array, "B"]]:
-    """(tokens, concepts) of B = num_documents documents of L = length tokens, the concept uniform for each.
+    """(tokens, concepts) of B = num_documents documents of L = length tokens, each of a uniformly drawn concept.
 
-    Probabilities are exact to 2^-30 and impossible moves never happen. Callable inside jit and vmap.
+    Probabilities are exact to 2^-30 and impossible moves never happen. The function works inside jit and vmap.
     Raises ValueError for fewer than one document or token.
     """
     checks.at_least(1, num_documents=num_documents, length=length)
-    return _documents(hmm, key, jnp.arange(num_documents), length)
+    return _documents(hmm, key, jnp.arange(num_documents, dtype=jnp.int32), length)
 
 
 def stream_documents(
@@ -56,9 +54,10 @@ def stream_documents(
 ) -> Iterator[tuple[Int[ndarray, "b L"], Int[ndarray, "b"]]]:
     """The documents of `sample_documents`, in order, in pieces of at most `chunk` documents a device.
 
-    Runs on every device of this process, samples a piece while the caller uses the one before, and holds two.
-    A CPU is one device for each core only if `jax_num_cpu_devices` was set before JAX started. The default chunk is
-    the fastest, 1,024, or fewer where those would pass 64 MiB of tokens. Raises ValueError for numbers below one.
+    Every device of this process samples; the next piece is sampled while the caller uses the current one, so that two
+    are held. A CPU counts as one device a core only if `jax_num_cpu_devices` was set before JAX started. The default
+    chunk is the fastest, 1,024, or fewer where 1,024 would exceed 64 MiB of tokens. Raises ValueError for numbers
+    below one.
     """
     devices = jax.local_devices()
     if chunk is None:
@@ -69,7 +68,7 @@ def stream_documents(
     sample = _sampler(tuple(devices), length)
     step = chunk * len(devices)
     starts = range(0, num_documents, step)
-    pieces = _one_ahead(sample(hmm, key, first + np.arange(step)) for first in starts)
+    pieces = _one_ahead(sample(hmm, key, np.arange(first, first + step, dtype=np.int32)) for first in starts)
     return (
         (np.asarray(tokens)[: num_documents - first], np.asarray(concepts)[: num_documents - first])
         for first, (tokens, concepts) in zip(starts, pieces, strict=True)
@@ -78,7 +77,7 @@ def stream_documents(
 
 @functools.cache
 def _sampler(devices: tuple[jax.Device, ...], length: int) -> Callable:
-    """`_documents` with its index split over devices; compiled once for each chunk size."""
+    """`_documents` with its index split over devices, compiled once for each chunk size."""
     whole, split = jax.P(), jax.P("document")
     return jax.jit(
         jax.shard_map(
@@ -91,7 +90,7 @@ def _sampler(devices: tuple[jax.Device, ...], length: int) -> Callable:
 
 
 def _one_ahead(items: Iterator) -> Iterator:
-    """Ask for the next item before giving this one; JAX computes it meanwhile."""
+    """Request the next item before yielding the current one, so that JAX computes it meanwhile."""
     item = next(items, None)
     while item is not None:
         following = next(items, None)
@@ -102,13 +101,13 @@ def _one_ahead(items: Iterator) -> Iterator:
 def _documents(
     hmm: ConceptHMM, key: Key[Array, ""], index: Int[Array, "B"], length: int
 ) -> tuple[Int[Array, "B L"], Int[Array, "B"]]:
-    """The documents numbered `index` of the endless sequence that key stands for."""
+    """The documents numbered `index` of the endless sequence that the key determines."""
     C, E, P = hmm.num_concepts, hmm.num_entities, hmm.num_properties
-    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (6,)))(index)
-    concepts = choose(upper_edges(jnp.ones(C)), words[:, 4])
+    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (6,), jnp.uint32))(index)
+    concepts = choose(upper_edges(jnp.ones(C, jnp.float32)), words[:, 4])
     state = choose(upper_edges(hmm.start.reshape(C, E * P))[concepts], words[:, 5])
     property_edges = upper_edges(hmm.property_transitions).reshape(C * P, P - 1)
-    entity_edges = upper_edges(hmm.entity_transitions).reshape(-1, E - 1)
+    entity_edges = upper_edges(hmm.entity_transitions).reshape(E if hmm.entities_shared else C * E, E - 1)
     property_row = concepts * P
     entity_row = 0 if hmm.entities_shared else concepts * E
 
@@ -129,14 +128,14 @@ def _documents(
 def upper_edges(weights: Float[Array, "*R N"]) -> Int[Array, "*R N-1"]:
     """The cumulative distribution out of 2^30, without its last column, for `choose`."""
     counts = jnp.round(weights / weights.sum(-1, keepdims=True) * CERTAIN).astype(jnp.int32)
-    # integer sums, with the rounding given to the likeliest outcome: a zero stays a zero wherever it stands
-    rest = CERTAIN - counts.sum(-1, keepdims=True)
+    # the likeliest outcome absorbs the rounding of the integer sum, so that a zero stays a zero wherever it stands
+    rest = CERTAIN - counts.sum(-1, keepdims=True, dtype=jnp.int32)
     counts += jnp.where(jnp.arange(counts.shape[-1]) == counts.argmax(-1, keepdims=True), rest, 0)
-    return counts.cumsum(-1)[..., :-1]
+    return counts.cumsum(-1, dtype=jnp.int32)[..., :-1]
 
 
 def choose(edges: Int[Array, "*#B N"], word: UInt32[Array, "*#B"]) -> Int[Array, "*B"]:
-    """The outcome, 0..N, that a uniform 32-bit word falls on: the number of edges at or below it."""
+    """The outcome, 0..N, that a uniform 32-bit word selects: the number of edges at or below it."""
     return (jnp.asarray(word >> 2, jnp.int32)[..., None] >= edges).sum(-1, dtype=jnp.int32)
 
 
@@ -164,20 +163,20 @@ def token_names(vocab_size: int) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Write documents of the official GINC world to FILE, and what they are to FILE.json."""
+    """Write documents of the official GINC world to FILE, and their description to FILE.json."""
 
     out: pathlib.Path
     """.npz holds tokens [documents, length] and concepts; .txt one document a line, by the official token names."""
     num_documents: int = 1000
-    """Documents, each of a concept of its own."""
+    """Number of documents, each of one concept."""
     length: int = 10240
-    """Tokens a document."""
+    """Tokens in a document."""
     vocab_size: int = 50
-    """Tokens in the world; the paper has 50, 100 and 150."""
+    """Tokens in the world; the paper uses 50, 100 and 150."""
     entity_persistence: float = 0.9
     """Weight of staying with the same entity from token to token, 0 to 1."""
     seed: int = 0
-    """Seed of the documents; the world itself is always the same."""
+    """Seed of the documents, 0 to 2^32 - 1; the world itself is always the same."""
     split: Literal["in_distribution", "held_out"] = "in_distribution"
     """Which five of the world's ten concepts."""
     overwrite: bool = False
@@ -187,10 +186,28 @@ class Arguments:
 def write_documents(arguments: Arguments) -> None:
     """Sample and write, with a progress bar and in bounded memory; Ctrl-C or an error leaves nothing behind.
 
-    Raises ValueError for bad numbers or an unknown extension, FileExistsError, NotADirectoryError and other OSErrors.
+    Raises ValueError for numbers out of range or an unknown extension, FileExistsError, NotADirectoryError and other
+    OSErrors.
     """
     out, description = arguments.out, arguments.out.with_name(arguments.out.name + ".json")
+    _check(arguments, out, description)
+    worlds = official_ginc(arguments.vocab_size, arguments.entity_persistence)
+    hmm = worlds[("in_distribution", "held_out").index(arguments.split)]
+    pieces = stream_documents(hmm, jax.random.key(arguments.seed), arguments.num_documents, arguments.length)
+    write = _write_npz if out.suffix == ".npz" else _write_text
+    metadata = dataclasses.asdict(arguments) | {"token_names": token_names(hmm.vocab_size)}
+    del metadata["out"], metadata["overwrite"]
+    with files.replacing(description) as new_description, files.replacing(out) as new_out:
+        with new_out.open("wb") as file:
+            write(file, _with_progress(pieces, arguments.num_documents * arguments.length), arguments, hmm.vocab_size)
+        new_description.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        # a process killed between the two replacements leaves no description rather than a wrong one
+        description.unlink(missing_ok=True)
+
+
+def _check(arguments: Arguments, out: pathlib.Path, description: pathlib.Path) -> None:
     checks.at_least(1, num_documents=arguments.num_documents, length=arguments.length)
+    checks.seed(seed=arguments.seed)
     if out.suffix not in (".npz", ".txt"):
         raise ValueError(f"--out must end in .npz or .txt, got {out}")
     if not out.parent.is_dir():
@@ -198,31 +215,8 @@ def write_documents(arguments: Arguments) -> None:
     for path in (out, description):
         if path.exists() and not arguments.overwrite:
             raise FileExistsError(f"{path} exists; --overwrite replaces it")
-    worlds = official_ginc(arguments.vocab_size, arguments.entity_persistence)
-    hmm = worlds[("in_distribution", "held_out").index(arguments.split)]
-    metadata = dataclasses.asdict(arguments) | {"token_names": token_names(hmm.vocab_size)}
-    del metadata["out"], metadata["overwrite"]
-    with _temporary_beside(out) as data, _temporary_beside(description) as text:
-        write = _write_npz if out.suffix == ".npz" else _write_text
-        pieces = stream_documents(hmm, jax.random.key(arguments.seed), arguments.num_documents, arguments.length)
-        write(data, _with_progress(pieces, arguments.num_documents * arguments.length), arguments, hmm.vocab_size)
-        text.write(json.dumps(metadata, indent=2).encode() + b"\n")
-        for file in (data, text):
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(data.name, out)
-        os.replace(text.name, description)
-
-
-@contextlib.contextmanager
-def _temporary_beside(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file in path's directory that is gone afterwards unless it was renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-    finally:
-        partial.unlink(missing_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
 
 
 def _with_progress(pieces: Iterator, total_tokens: int) -> Iterator:
@@ -233,7 +227,7 @@ def _with_progress(pieces: Iterator, total_tokens: int) -> Iterator:
 
 
 def _write_npz(file: BinaryIO, pieces: Iterator, arguments: Arguments, vocab_size: int) -> None:
-    """Like np.savez, but the tokens pass through piece by piece behind a header that tells their final shape."""
+    """As np.savez, but the tokens are written piece by piece after a header with their final shape."""
     dtype = np.min_scalar_type(vocab_size - 1)
     shape = (arguments.num_documents, arguments.length)
     concepts = []
@@ -255,7 +249,7 @@ def _write_text(file: BinaryIO, pieces: Iterator, arguments: Arguments, vocab_si
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Errors that a caller can mend end the program with one plain line."""
+    """Run the command; an error that its caller can mend becomes one plain line."""
     try:
         write_documents(tyro.cli(Arguments, args=argv))
     except (ValueError, OSError) as error:

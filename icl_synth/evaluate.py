@@ -1,4 +1,4 @@
-"""How good a model is: losses by position, accuracy on prompts, distance to the exact Bayes predictor."""
+"""Evaluation of models: loss by position, accuracy on prompts, distance from the exact Bayes predictor."""
 
 import functools
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from icl_synth import bayes, checkpoints, checks, devices
 from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.prompt_layout import prompt_length
 from icl_synth.prompts import Prompts
 
 EXAMPLE_LENGTHS = (3, 5, 8, 10)  # k of Xie et al. 2022
@@ -30,10 +31,13 @@ def map_rows(
     rows: PyTree,
     mesh: Mesh | None = None,
 ) -> PyTree:
-    """function(model, rows) for rows on the leading axis, a few at a time on every device of the mesh."""
+    """function(model, rows) for rows on the leading axis, four at a time on every device of the mesh.
+
+    Compiled once for each function, model shape, mesh and shape of rows: pass a function defined at top level.
+    """
     mesh = mesh or devices.mesh()
     count, at_once = len(jax.tree.leaves(rows)[0]), ROWS_AT_ONCE * mesh.shape["data"]
-    # the last call is filled up with copies of the first row
+    # copies of the first row fill up the last call
     padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[:1], -count % at_once, axis=0)]), rows)
     mapped = _map_padded(function, graph, mesh, weights, padded)
     return jax.tree.map(lambda x: np.asarray(x)[:count], mapped)
@@ -48,7 +52,7 @@ def _map_padded(function, graph, mesh, weights, rows):
         mapped = jax.lax.map(lambda part: function(model, part), parts)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped)
 
-    # whole on every process, so that each can read it
+    # replicated, so that every process can read all rows
     return jax.lax.with_sharding_constraint(share(weights, rows), NamedSharding(mesh, P()))
 
 
@@ -57,7 +61,7 @@ def token_losses(
 ) -> Float[np.ndarray, "B T"]:
     """-log p(x_t | x_<t) in nats for the T = L - 1 tokens after the first.
 
-    Raises ValueError for no or too short documents.
+    Raises ValueError for no documents, and for documents of fewer than two tokens.
     """
     checks.at_least(1, documents=len(tokens))
     checks.at_least(2, length=tokens.shape[1])
@@ -70,7 +74,7 @@ def _token_losses(model, tokens):
 
 
 class BayesComparison(NamedTuple):
-    """A model beside the exact predictor on the same tokens, at the T = L - 1 positions after the first; nats."""
+    """A model and the exact predictor on the same tokens, at the T = L - 1 positions after the first, in nats."""
 
     model_loss: Float[np.ndarray, "B T"]
     bayes_loss: Float[np.ndarray, "B T"]
@@ -84,10 +88,10 @@ class BayesComparison(NamedTuple):
 def compare_with_bayes(
     model: checkpoints.Model, hmm: ConceptHMM, tokens: Int[Array | np.ndarray, "B L"], mesh: Mesh | None = None
 ) -> BayesComparison:
-    """Loss and divergence of a model against exact Bayes, by document and position.
+    """Loss of a model and its divergence from exact Bayes, by document and position.
 
-    Where a document is impossible in this world the exact loss is infinite and the divergence counts nothing. Raises
-    ValueError for tokens outside the world's vocabulary, and for a model that does not know all of them.
+    Where a document is impossible in this world the exact loss is infinite and the divergence 0. Raises ValueError
+    for tokens outside the world's vocabulary, and for a model whose vocabulary is smaller than the world's.
     """
     tokens = np.asarray(tokens)
     checks.tokens(tokens, hmm.vocab_size)
@@ -96,38 +100,46 @@ def compare_with_bayes(
     checks.at_least(hmm.vocab_size, **{"the model's vocab_size": model.config.vocab_size})
     graph, weights = checkpoints.split(model)
     exact = np.asarray(bayes.next_token_log_probs(hmm, jnp.asarray(tokens)))[:, 1:]
-    learned = map_rows(_log_probs, graph, weights, np.asarray(tokens)[:, :-1], mesh)[..., : hmm.vocab_size]
+    learned = map_rows(log_probs, graph, weights, tokens[:, :-1], mesh)[..., : hmm.vocab_size]
+    return BayesComparison(_loss(learned, tokens), _loss(exact, tokens), kl_to_bayes(exact, learned))
+
+
+def _loss(log_probs: Float[np.ndarray, "B T V"], tokens: Int[np.ndarray, "B L"]) -> Float[np.ndarray, "B T"]:
+    return -np.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
+
+
+def kl_to_bayes(exact: Float[np.ndarray, "*B V"], learned: Float[np.ndarray, "*B V"]) -> Float[np.ndarray, "*B"]:
+    """KL(Bayes || model) of the next-token distribution, in nats, from the log-probabilities of both.
+
+    A token that is impossible under Bayes adds nothing, whatever probability the model gives it.
+    """
     possible = np.isfinite(exact)
-    kl = np.where(possible, np.exp(exact) * (np.where(possible, exact, 0.0) - learned), 0.0).sum(-1)
-
-    def pick(log_probs):
-        return -np.take_along_axis(log_probs, np.asarray(tokens)[:, 1:, None], axis=-1)[..., 0]
-
-    return BayesComparison(pick(learned), pick(exact), kl)
+    return np.where(possible, np.exp(exact) * (np.where(possible, exact, 0.0) - learned), 0.0).sum(-1)
 
 
-def _log_probs(model, tokens):
+def log_probs(model: checkpoints.Model, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+    """Log-probabilities of the next token, in nats: a function for `map_rows`."""
     return jax.nn.log_softmax(model(tokens))
 
 
 def answers(model: checkpoints.Model, prompts: Prompts, mesh: Mesh | None = None) -> Int[np.ndarray, " B"]:
-    """The token a model finds likeliest after each prompt: greedy over the whole vocabulary, as the paper scores.
+    """The likeliest token after each prompt under a model, greedy over the whole vocabulary, as the paper scores.
 
-    Raises ValueError for what are not tokens of the model's vocabulary.
+    Raises ValueError for tokens outside the model's vocabulary.
     """
     checks.tokens(prompts.tokens, model.config.vocab_size)
     graph, weights = checkpoints.split(model)
     tokens, length = pad_to_bucket(np.asarray(prompts.tokens), model.config.context), prompts.tokens.shape[1]
-    return map_rows(_answers, graph, weights, (tokens, np.full(len(tokens), length - 1)), mesh)
+    return map_rows(_answers, graph, weights, (tokens, np.full(len(tokens), length - 1, np.int32)), mesh)
 
 
 def _answers(model, rows):
     tokens, last = rows
-    return jnp.take_along_axis(model(tokens), last[:, None, None], axis=1)[:, 0].argmax(-1)
+    return jnp.take_along_axis(model(tokens), last[:, None, None], axis=1)[:, 0].argmax(-1).astype(jnp.int32)
 
 
 def pad_to_bucket(tokens: Int[np.ndarray, "B L"], most: int) -> Int[np.ndarray, "B M"]:
-    """Zeros behind the tokens up to a multiple of 64 or `most`: few lengths to compile, and no model looks ahead."""
+    """Pad tokens with zeros to a multiple of 64, or to `most`: few lengths compile, and no model looks ahead."""
     length = tokens.shape[1]
     padded = max(length, min(length + -length % BUCKET, most))
     return np.pad(tokens, ((0, 0), (0, padded - length)))
@@ -143,9 +155,9 @@ class Estimate(NamedTuple):
 def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
     """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
 
-    Both are samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and that of the
-    prompts' means over seeds add up. With one seed only the prompts' part can be known, with one prompt only the
-    seeds', and what cannot be known counts as none. Raises ValueError for no values and for more axes than these two.
+    Seeds and prompts are both samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and
+    that of the prompts' means over seeds add up. One seed says nothing about the first variance and one prompt nothing
+    about the second; an unknown variance counts as 0. Raises ValueError for no values and for more axes than these two.
     """
     values = np.atleast_2d(np.asarray(values, np.float64))
     if values.ndim != 2 or not values.size:
@@ -157,16 +169,18 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
 
 
 def ratio_of_means(now: Shaped[np.ndarray, " N"], before: Shaped[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """now.mean() / before.mean(), as values whose mean it is and whose spread gives its interval (delta method).
+    """N values whose mean is now.mean() / before.mean() and whose spread gives its interval (delta method).
 
-    A `before` of nothing but zeros counts as one case in N.
+    A `before` that is all zeros counts as one case in N.
     """
-    whole = max(before.mean(), 1 / len(before))
-    ratio = now.mean() / whole
-    return ratio + (now - ratio * before) / whole
+    mean_before = max(before.mean(), 1 / len(before))
+    ratio = now.mean() / mean_before
+    return ratio + (now - ratio * before) / mean_before
 
 
 def examples_that_fit(context: int, example_length: int, numbers: tuple[int, ...] = EXAMPLES) -> list[int]:
-    """The numbers of in-context examples whose prompts fit a context: n examples and a last one without its label."""
-    checks.at_least(2, example_length=example_length)
-    return [n for n in numbers if n * (example_length + 1) + example_length - 1 <= context]
+    """Those of the numbers of in-context examples whose prompts fit a context of so many tokens.
+
+    Raises ValueError for examples below two tokens.
+    """
+    return [n for n in numbers if prompt_length(n, example_length) <= context]

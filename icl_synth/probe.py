@@ -1,4 +1,4 @@
-"""Linear probes: how much of a distribution, such as the posterior over concepts, can be read off activations."""
+"""Linear probes: how much activations tell about a distribution, such as the posterior over concepts."""
 
 import warnings
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from icl_synth import checkpoints, checks
 
-ITERATIONS, SMALL = 2000, 1e-4  # steps of the search at most; the largest gradient it may end with
+ITERATIONS = 2000  # at most, of L-BFGS
+SMALL = 1e-4  # the largest entry of the gradient at which the search stops
 
 
 class Probe(NamedTuple):
@@ -29,37 +30,40 @@ class Probe(NamedTuple):
 
 
 def fit(features: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "M K"], ridge: float) -> Probe:
-    """The probe of least cross-entropy to the targets, each a distribution, plus ridge / 2 times its squared weights.
+    """The probe that minimises cross-entropy to the targets plus ridge / 2 times the sum of its squared weights.
 
-    Convex, so the optimum does not depend on where the search starts; features are standardised first, and those of
-    a variance of exactly zero are left as they are. Warns where the search ends before the gradient is all but zero.
-    Raises ValueError for no rows or numbers of them that differ, features that are not finite, targets that are no
-    distributions, and a ridge that is negative or not finite.
+    Each target is a distribution over K outcomes. The problem is convex, so that the optimum does not depend on the
+    start. Features are standardised first; those of zero variance are only centred. Warns where the gradient is
+    not close to zero at the end. Raises ValueError for no rows, for unequal numbers of rows, for features that are not
+    finite, for targets that are no distributions, and for a ridge that is negative or not finite.
     """
     checks.at_least(1, rows=len(features))
     if not np.isfinite(features).all():
         raise ValueError("features must be finite")
     checks.distributions("targets", targets, (-1,))
     if len(features) != len(targets):
-        raise ValueError(f"{len(features)} rows of features and {len(targets)} of targets: one of each is needed")
+        raise ValueError(f"{len(features)} rows of features and {len(targets)} of targets: the numbers must agree")
     checks.within(0, float(np.finfo(np.float32).max), ridge=ridge)
     mean, spread = features.mean(0), features.std(0)
     scale = np.where(spread > 0, spread, 1.0).astype(np.float32)
-    standard, shape = jnp.asarray((features - mean) / scale), (features.shape[1] + 1, targets.shape[1])
+    standard = jnp.asarray((features - mean) / scale, jnp.float32)
+    distributions = jnp.asarray(targets, jnp.float32)
+    shape = (features.shape[1] + 1, targets.shape[1])
 
     def value_and_gradient(flat):
-        value, gradient = _value_and_gradient(jnp.asarray(flat.reshape(shape), jnp.float32), standard, targets, ridge)
+        both = jnp.asarray(flat.reshape(shape), jnp.float32)
+        value, gradient = _value_and_gradient(both, standard, distributions, jnp.float32(ridge))
         return float(value), np.asarray(gradient, np.float64).ravel()
 
-    found = scipy.optimize.minimize(
+    result = scipy.optimize.minimize(
         value_and_gradient, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
         options={"maxiter": ITERATIONS, "ftol": 0.0, "gtol": SMALL},
     )  # fmt: skip
-    steepest = np.abs(found.jac).max()
+    steepest = np.abs(result.jac).max()
     if not steepest <= 10 * SMALL:
-        warnings.warn(f"the probe is not at its optimum: a gradient of {steepest:.1e} is left", stacklevel=2)
-    both = found.x.reshape(shape).astype(np.float32)
-    return Probe(mean, scale, both[:-1], both[-1])
+        warnings.warn(f"the probe is not at its optimum: its gradient is {steepest:.1e}", stacklevel=2)
+    weights_and_bias = result.x.reshape(shape).astype(np.float32)
+    return Probe(mean, scale, weights_and_bias[:-1], weights_and_bias[-1])
 
 
 @jax.jit
@@ -70,8 +74,11 @@ def _value_and_gradient(both, features, targets, ridge):
 
 
 def stages(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B L"]) -> list[Float[Array, "B L D"]]:
-    """A model's residual stream (a transformer's) or states (an LSTM's): the embedding, then after every layer."""
-    found = [model.embed(tokens)]
+    """The embedding, then the residual stream of a transformer, or the states of an LSTM, after every layer.
+
+    Raises ValueError for tokens outside the model's vocabulary or longer than a transformer's context.
+    """
+    activations = [model.embed(tokens)]
     for index in range(model.config.depth):
-        found.append(model.stage(index, found[-1]))
-    return found
+        activations.append(model.stage(index, activations[-1]))
+    return activations
