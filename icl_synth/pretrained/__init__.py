@@ -1,14 +1,13 @@
-"""Tiny trained models that ship with the library, so that notebooks start at once.
+"""Tiny trained models that ship with the library, so that notebooks need no training.
 
     from icl_synth import pretrained
     model = pretrained.load("transformer")
     logits = model(tokens)
 
-Each is a folder of model.safetensors and config.json, whose card tells how it was made and what it scored.
+Each is a folder of model.safetensors and config.json, whose card says how it was made and what it scored.
 `python -m icl_synth.pretrained` makes them from the quick runs of `python -m figures --preset quick`.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def names() -> tuple[str, ...]:
-    """The models there are: the largest first, then its draft, then the LSTM."""
+    """The names of the models: the largest transformer, its draft, and the LSTM."""
     return ("transformer", "draft", "lstm")
 
 
@@ -28,11 +27,17 @@ def _folder(name: str) -> Path:
     return HERE / name
 
 
-def load(name: str, dtype: str = "float32") -> checkpoints.Model:
-    """The model of that name, ready to call: tokens i32[B L] to logits f32[B L V]. Raises ValueError for others."""
+def load(name: str, dtype: str | None = None) -> checkpoints.Model:
+    """The model of that name, a function from tokens i32[B L] to logits f32[B L V].
+
+    dtype: as in `checkpoints.load`. Raises ValueError for another name.
+    """
     return checkpoints.load(_folder(name), dtype)
 
 
 def card(name: str) -> dict[str, Any]:
-    """How a model was made (preset, seed, command, commit, minutes, device) and what it scores (losses in nats)."""
-    return json.loads((_folder(name) / "config.json").read_text())["card"]
+    """How a model was made (preset, seed, command, commit, minutes, device) and what it scores (losses in nats).
+
+    Raises ValueError for another name.
+    """
+    return checkpoints.read_card(_folder(name))

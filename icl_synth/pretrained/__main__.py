@@ -1,4 +1,4 @@
-"""python -m icl_synth.pretrained: train the quick models where runs/ lacks them, and keep them with their cards."""
+"""python -m icl_synth.pretrained: train the quick models that runs/ lacks, and export them with their cards."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import numpy as np
 from icl_synth import checkpoints, devices, pretrained
 from icl_synth.config import TrainConfig, preset
 from icl_synth.evaluate import answers, token_losses
+from icl_synth.files import read_json
 from icl_synth.lock import alone
 from icl_synth.prompts import sample_prompts
 from icl_synth.run_folder import run_directory
@@ -36,7 +37,9 @@ def main() -> None:
         out = run_directory(config, training)
         with alone(Path(f"{out}.lock")):
             train(config, out)
-        model, run = checkpoints.load(out / "model"), json.loads((out / "config.json").read_text())
+        # the shipped models multiply in float32 on every machine, whatever they were trained with
+        model = checkpoints.load(out / "model", "float32")
+        run = read_json(out / "config.json", "the folder of a run")
         record = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
         checkpoints.export(
             model,
