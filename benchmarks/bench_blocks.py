@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 from benchmarks import said
 
@@ -72,9 +73,15 @@ def cell(seconds: list[float]) -> str:
     return f"{1e3 * min(seconds):.2f} ({1e3 * median(seconds):.2f})"
 
 
-def report() -> list[str]:
+def measure() -> dict[str, Any]:
+    """Seconds of our work by "what format", and of the peer's quantising and products, on one and two threads."""
+    runs = {name: [peer(name, threads) for threads in (1, 2)] for name in PEER}
+    return {"ours": json.loads(said("benchmarks.bench_blocks")), "PyTorch": runs}
+
+
+def report(measured: dict[str, Any]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    own = json.loads(said("benchmarks.bench_blocks"))
+    own = measured["ours"]
     lines = [
         "## Block floating point",
         "",
@@ -84,21 +91,8 @@ def report() -> list[str]:
         "",
         "| format | quantise, ours | PyTorch | ratio | product, ours | of float32's | PyTorch | public code |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    plain = min(own["product float32"])
-    lines.append(f"| float32 | | | | {cell(own['product float32'])} | 1.00 | | |")
-    for name in FORMATS:
-        quantise, product = own[f"quantise {name}"], own[f"product {name}"]
-        theirs, ratio, their_product = "", "", ""
-        if name in PEER:
-            runs = [peer(name, threads) for threads in (1, 2)]
-            best, best_product = (min(part, key=min) for part in zip(*runs, strict=True))
-            theirs, their_product, ratio = cell(best), cell(best_product), f"{min(best) / min(quantise):.1f}"
-        public = ", ".join(str(ms) for ms in PUBLIC.get(name, ()) if ms)
-        share = f"{min(product) / plain:.2f}"
-        cells = (name, cell(quantise), theirs, ratio, cell(product), share, their_product, public)
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+        f"| float32 | | | | {cell(own['product float32'])} | 1.00 | | |",
+        *(format_line(name, own, measured["PyTorch"].get(name)) for name in FORMATS),
         "",
         f"The pretrained models read {DOCUMENTS} documents of 256 tokens, weights and inputs of every layer but the "
         "last in the format: milliseconds, minimum (median), and times float32.",
@@ -109,9 +103,20 @@ def report() -> list[str]:
     for kind in ("transformer", "lstm"):
         base = min(own[f"{kind} float32"])
         times = [own[f"{kind} {name}"] for name in ("float32", *MODEL_FORMATS)]
-        cells = [f"{cell(seconds)}, {min(seconds) / base:.2f}" for seconds in times]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
+        lines.append(f"| {kind} | {' | '.join(f'{cell(values)}, {min(values) / base:.2f}' for values in times)} |")
     return [*lines, ""]
+
+
+def format_line(name: str, own: dict[str, list[float]], runs: list[list[list[float]]] | None) -> str:
+    """Quantising and a product in one format, beside the peer's where it has it."""
+    quantise, product = own[f"quantise {name}"], own[f"product {name}"]
+    theirs = ratio = their_product = ""
+    if runs:
+        best, best_product = (min(part, key=min) for part in zip(*runs, strict=True))
+        theirs, their_product, ratio = cell(best), cell(best_product), f"{min(best) / min(quantise):.1f}"
+    public = ", ".join(str(ms) for ms in PUBLIC.get(name, ()) if ms)
+    share = f"{min(product) / min(own['product float32']):.2f}"
+    return f"| {' | '.join((name, cell(quantise), theirs, ratio, cell(product), share, their_product, public))} |"
 
 
 if __name__ == "__main__":

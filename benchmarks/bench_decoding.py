@@ -1,6 +1,6 @@
 """Generation beside transformers', the large pair, and batches; each program in a process of its own.
 
-`python -m benchmarks.bench_decoding` prints the section of benchmarks/RESULTS.md alone.
+`python -m benchmarks.bench_decoding` prints what it measured as JSON.
 """
 
 import json
@@ -23,12 +23,19 @@ def cell(seconds: list[float], tokens: int) -> str:
     return f"{tokens / min(seconds):,.0f} ({tokens / median(seconds):,.0f})"
 
 
-def tiny() -> list[str]:
+def measure() -> dict[str, Any]:
+    """Seconds of the tiny pair and of transformers' with the same weights, of the large pair, and by batch."""
     with tempfile.TemporaryDirectory() as folder:
         said("benchmarks.our_decoding", "train", folder)
-        ours = run("benchmarks.our_decoding", "tiny", folder)
+        tiny = run("benchmarks.our_decoding", "tiny", folder)
         peers = [run("benchmarks.torch_decoding", folder, str(threads)) for threads in (1, 2)]
-    same = all(peer["tokens"] == ours["tokens"] for peer in peers)
+    same = all(peer.pop("tokens") == tiny["tokens"] for peer in peers)
+    del tiny["tokens"]
+    rest = {what: run("benchmarks.our_decoding", what) for what in ("large", "batch")}
+    return {"tiny": tiny, "transformers": peers, "same text": same, **rest}
+
+
+def tiny_pair(ours: dict[str, Any], peers: list[dict[str, Any]], same: bool) -> list[str]:
     lines = [
         f"A GPT-2 of 2 layers of 64 and its draft, 1 layer of 32, trained here for a minute; one prompt of 32 tokens, "
         f"{NEW} greedy ones after it, five drafted a round, acceptance {ours['alpha']:.2f}. Tokens a second, best "
@@ -47,9 +54,8 @@ def tiny() -> list[str]:
     return lines
 
 
-def large() -> list[str]:
-    found = run("benchmarks.our_decoding", "large")
-    bandwidth = found.pop("copy")
+def large_pair(measured: dict[str, Any]) -> list[str]:
+    bandwidth, found = measured["copy"], {name: one for name, one in measured.items() if name != "copy"}
     gammas = [line["gamma"] for line in found["float32"]["greedy"]]
     lines = [
         "",
@@ -85,8 +91,7 @@ def large() -> list[str]:
     return lines
 
 
-def batch() -> list[str]:
-    found = run("benchmarks.our_decoding", "batch")
+def by_batch(found: dict[str, Any]) -> list[str]:
     lines = [
         "",
         f"The pretrained transformer and its draft by batch, {NEW} greedy tokens after 32, three drafted a round. "
@@ -104,10 +109,11 @@ def batch() -> list[str]:
     return lines
 
 
-def report() -> list[str]:
+def report(measured: dict[str, Any]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    return ["## Generation", "", *tiny(), *large(), *batch(), ""]
+    tiny = tiny_pair(measured["tiny"], measured["transformers"], measured["same text"])
+    return ["## Generation", "", *tiny, *large_pair(measured["large"]), *by_batch(measured["batch"]), ""]
 
 
 if __name__ == "__main__":
-    print("\n".join(report()))
+    print(json.dumps(measure()))

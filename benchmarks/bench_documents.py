@@ -1,13 +1,13 @@
 """Tokens a second of the document sampler, beside a vectorised NumPy sampler and a loop in plain Python.
 
-`python -m benchmarks.bench_documents` prints one table. All rows come from one run, so that their ratios say
-something even where another program slows all of them.
+All rows come from one run, so that their ratios say something even where another program slows all of them.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from statistics import median
 
 import numpy as np
 
@@ -78,28 +78,27 @@ def rates(sample: Callable[[], int]) -> list[float]:
     return measured
 
 
-def run() -> list[dict]:
-    """Rows {what, tokens_per_second_median, tokens_per_second_best}."""
+def measure() -> dict[str, list[float]]:
+    """Tokens a second of each program."""
     world = official_parameters()
-    measured = {
+    return {
         "plain Python loop, as the public code": rates(lambda: public_loop(world, np.random.RandomState(0), 20)),
         "vectorised NumPy": rates(lambda: vectorised_numpy(world, np.random.default_rng(0), 1024)),
         "ours, 1 device": ours(1),
         "ours, 2 devices": ours(2),
     }
-    return [
-        {"what": what, "tokens_per_second_median": float(np.median(values)), "tokens_per_second_best": max(values)}
-        for what, values in measured.items()
-    ]
+
+
+def report(measured: dict[str, list[float]]) -> list[str]:
+    """The section of benchmarks/RESULTS.md."""
+    loop, vectorised = (median(rates) for rates in list(measured.values())[:2])
+    lines = ["## Sampling documents", "", "Tokens a second.", ""]
+    lines += ["| program | median | best | ratio to the loop | ratio to NumPy |", "|---|---:|---:|---:|---:|"]
+    for program, rates in measured.items():
+        ratios = f"{median(rates) / loop:.0f} | {median(rates) / vectorised:.1f}"
+        lines.append(f"| {program} | {median(rates):,.0f} | {max(rates):,.0f} | {ratios} |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":
-    if "--devices" in sys.argv:
-        print(json.dumps(measure_ours(int(sys.argv[-1]))))
-    else:
-        rows = run()
-        loop, vectorised = rows[0]["tokens_per_second_median"], rows[1]["tokens_per_second_median"]
-        for row in rows:
-            median, best = row["tokens_per_second_median"], row["tokens_per_second_best"]
-            ratios = f"{median / loop:8.1f} x loop {median / vectorised:6.2f} x NumPy"
-            print(f"{row['what']:40s} median {median:14,.0f} best {best:14,.0f} tokens/s {ratios}")
+    print(json.dumps(measure_ours(int(sys.argv[-1])) if "--devices" in sys.argv else measure()))

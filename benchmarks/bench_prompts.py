@@ -11,7 +11,7 @@ from icl_synth.prompts import sample_prompts
 PROMPTS = 175_000
 
 
-def run() -> dict[str, float]:
+def measure() -> dict[str, float]:
     """Seconds of the first and of the second pass."""
     hmm, _ = official_ginc()
     each = PROMPTS // (len(EXAMPLE_LENGTHS) * len(EXAMPLES))
@@ -25,5 +25,11 @@ def run() -> dict[str, float]:
     return seconds
 
 
+def report(measured: dict[str, float]) -> list[str]:
+    """The section of benchmarks/RESULTS.md."""
+    lines = [f"## Sampling {PROMPTS:,} prompts (k = 3, 5, 8, 10; n = 0 to 64)", "", "| pass | seconds |", "|---|---:|"]
+    return [*lines, *(f"| {label} | {seconds:.1f} |" for label, seconds in measured.items()), ""]
+
+
 if __name__ == "__main__":
-    print(run())
+    print(measure())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -29,24 +30,38 @@ def seconds(*command: object) -> list[float]:
     return [float(word) for word in said(*command).split()]
 
 
-def against_torch() -> Iterator[str]:
-    """Table lines: ours, the port on one and on two threads, and the ratio to the faster of these."""
+def measure() -> dict[str, Any]:
+    """Seconds of every shape and pattern, ours and the port's on one and two threads; and ours by width."""
+    layers = []
     for outputs, inputs in SHAPES:
-        for (label, pattern), public in zip(PATTERNS.items(), PUBLIC[outputs, inputs], strict=True):
-            ours = seconds("benchmarks.our_pruning", outputs, inputs, *pattern, REPEATS)
-            theirs = [seconds("benchmarks.torch_pruning", outputs, inputs, *pattern, n, REPEATS) for n in (1, 2)]
-            cells = [f"{min(values):.4f} ({median(values):.4f})" for values in (ours, *theirs)]
-            ratios = [min(map(f, theirs)) / f(ours) for f in (min, median)]
-            cells += [f"{ratios[0]:.1f} ({ratios[1]:.1f})", str(public)]
-            yield f"| {outputs} x {inputs}, {label} | {' | '.join(cells)} |"
+        for label, pattern in PATTERNS.items():
+            shape = (outputs, inputs, *pattern)
+            layers.append(
+                {
+                    "layer": f"{outputs} x {inputs}, {label}",
+                    "ours": seconds("benchmarks.our_pruning", *shape, REPEATS),
+                    "PyTorch": [seconds("benchmarks.torch_pruning", *shape, threads, REPEATS) for threads in (1, 2)],
+                    "public": PUBLIC[outputs, inputs][list(PATTERNS).index(label)],
+                }
+            )
+    widths = {str(width): seconds("benchmarks.our_pruning", width, width, 0, 0, REPEATS) for width in WIDTHS}
+    return {"layers": layers, "widths": widths}
 
 
-def by_width() -> tuple[list[str], list[float]]:
-    """Table lines of square layers at 50 %, and the exponents fitted to all widths and to the upper half of them."""
-    times = [min(seconds("benchmarks.our_pruning", width, width, 0, 0, REPEATS)) for width in WIDTHS]
-    starts = (0, len(WIDTHS) // 2)
-    exponents = [float(np.polyfit(np.log(WIDTHS[start:]), np.log(times[start:]), 1)[0]) for start in starts]
-    return [f"| {width} | {time:.4f} |" for width, time in zip(WIDTHS, times, strict=True)], exponents
+def layer_line(measured: dict[str, Any]) -> str:
+    """Ours, the port on one and on two threads, and the ratio to the faster of these."""
+    ours, theirs = measured["ours"], measured["PyTorch"]
+    cells = [f"{min(values):.4f} ({median(values):.4f})" for values in (ours, *theirs)]
+    ratios = [min(map(statistic, theirs)) / statistic(ours) for statistic in (min, median)]
+    cells += [f"{ratios[0]:.1f} ({ratios[1]:.1f})", str(measured["public"])]
+    return f"| {measured['layer']} | {' | '.join(cells)} |"
+
+
+def exponents(widths: dict[str, list[float]]) -> list[float]:
+    """How seconds grow with the width: fitted to all widths, and to the upper half of them."""
+    sizes, times = [int(width) for width in widths], [min(values) for values in widths.values()]
+    starts = (0, len(sizes) // 2)
+    return [float(np.polyfit(np.log(sizes[start:]), np.log(times[start:]), 1)[0]) for start in starts]
 
 
 def opt_175b() -> Iterator[str]:
@@ -70,9 +85,9 @@ def opt_175b() -> Iterator[str]:
     yield f"| everything, in the paper's {PAPER_HOURS} hours | | | | | {rate:.0f} a second |"
 
 
-def report() -> list[str]:
+def report(measured: dict[str, Any]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    widths, (overall, upper) = by_width()
+    overall, upper = exponents(measured["widths"])
     return [
         "## Pruning one layer with SparseGPT",
         "",
@@ -82,14 +97,14 @@ def report() -> list[str]:
         "",
         "| outputs x inputs | ours | PyTorch, one thread | PyTorch, two threads | ratio | public code, elsewhere |",
         "|---|---:|---:|---:|---:|---:|",
-        *against_torch(),
+        *map(layer_line, measured["layers"]),
         "",
         f"Square layers at 50 %, minimum of {REPEATS}; the exponent fitted to all widths is {overall:.2f}, to those "
         f"from {WIDTHS[len(WIDTHS) // 2]} on {upper:.2f}; arithmetic alone gives 3.",
         "",
         "| width | seconds |",
         "|---:|---:|",
-        *widths,
+        *(f"| {width} | {min(times):.4f} |" for width, times in measured["widths"].items()),
         "",
         f"OPT-175B by arithmetic, not run: gigabytes in float32 and 10^12 operations a layer; calibration on "
         f"{OPT_TOKENS:,} tokens, whose hidden states take another {4e-9 * OPT_TOKENS * OPT_WIDTH:.0f} GB. Hessian and "

@@ -19,8 +19,8 @@ from decoding.compare import compare, timed
 from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.variants import in_bfloat16, in_int8, weight_bytes
-from figures.decoding import large_pair
-from figures.programs import forget_if_many
+from figures.assisted.common import large_pair
+from figures.lab.programs import forget_if_many
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
@@ -29,7 +29,7 @@ from icl_synth.train import train
 from icl_synth.transformer import TransformerConfig
 
 PROMPT, NEW, LONG, REPEATS = 32, 192, 96, 7
-GAMMAS = (3, 5)  # more of them: figures/fig_assisted_speed.py
+GAMMAS = (3, 5)  # more of them: figures/assisted/speed.py
 
 
 def prompts(number: int) -> np.ndarray:

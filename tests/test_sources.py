@@ -1,15 +1,17 @@
-"""What makes a figure's rows out of date, what only its picture, and what neither."""
+"""Which code a number comes from: what changes a digest, what does not, and what imports lead to."""
 
-import importlib
-from types import SimpleNamespace
+import ast
+import shutil
+import subprocess
 
 import pytest
 
-from figures import sources
-from figures.recipes import RECIPES, Wanted
+from figures.lab import record
+from figures.lab.catalogue import experiment
+from icl_synth import sources
 
-FIGURE = """
-'''A figure.'''
+MODULE = '''
+"""A module."""
 import numpy as np
 from icl_synth.evaluate import estimate
 from icl_synth import bayes, lstm
@@ -19,8 +21,10 @@ LIMIT = 3  # why
 COLOUR = "black"
 
 
-def compute(recipe):
-    '''Rows.'''
+def compute(models, sizes):
+    """Rows."""
+    if not models:
+        raise ValueError(f"no models: {sizes}")
     return helper(estimate)
 
 
@@ -33,61 +37,109 @@ def plot(rows):
 
 
 def draw(rows, colour):
-    return bayes
-"""
+    return f"{bayes!r:>{rows}}"
+'''
 
 
 @pytest.fixture
-def hashes(tmp_path):
-    """(rows, drawing) of a figure with this text."""
+def digests(tmp_path):
+    """Of a module with this text: digests of what `compute` uses and of what `plot` uses."""
 
-    def found(text):
-        path = tmp_path / f"fig_{len(list(tmp_path.iterdir()))}.py"  # a process reads a file once
+    def of(text):
+        path = tmp_path / f"module_{len(list(tmp_path.iterdir()))}.py"  # a process reads a file once
         path.write_text(text)
-        module = SimpleNamespace(__file__=str(path), PUBLISHED=("assisted.csv",), wanted=lambda recipe: Wanted({}, ()))
-        return sources.rows_hash(module, RECIPES["quick"]), sources.drawing_hash(module)
+        return tuple(sources.files_behind(path, name)[path.name] for name in ("compute", "plot"))
 
-    return found
+    return of
 
 
 @pytest.mark.parametrize(
     ("old", "new", "rows", "drawing"),
     [
-        ("A figure", "Another", False, False),
+        ("A module", "Another", False, False),
         ("Old", "New", False, False),
         ("# why", "", False, False),
         ("Rows", "More rows", False, False),
-        ("LIMIT = 3", "LIMIT = 4", True, True),
-        ("LIMIT * x", "LIMIT + x", True, True),
+        ("no models: {sizes}", "give models", False, False),
+        ("ValueError", "TypeError", True, False),
+        ("LIMIT = 3", "LIMIT = 4", True, False),
+        ("LIMIT = 3", "LIMIT = 3.0", True, False),
+        ("LIMIT * x", "LIMIT + x", True, False),
         ('"black"', '"red"', False, True),
-        ("return bayes", "return 0", False, True),
+        ("!r", "!s", False, True),
+        (":>{rows}", ":<{rows}", False, True),
     ],
 )
-def test_what_a_change_makes_stale(hashes, old, new, rows, drawing):
-    assert old in FIGURE
-    before, after = hashes(FIGURE), hashes(FIGURE.replace(old, new))
+def test_what_changes_a_digest(digests, old, new, rows, drawing):
+    assert old in MODULE
+    before, after = digests(MODULE), digests(MODULE.replace(old, new))
     assert (before[0] != after[0], before[1] != after[1]) == (rows, drawing)
 
 
-def test_rows_depend_on_what_their_imports_import_and_on_nothing_that_only_draws():
-    module = importlib.import_module("figures.fig_pruning_bits")
-    files = {path.relative_to(sources.ROOT).as_posix() for path in sources.imported(module)}
-    assert {"compression/sparsegpt.py", "compression/selection.py", "icl_synth/train.py", "figures/pruning.py"} <= files
-    assert not any(name.startswith(("decoding/", "tests/")) for name in files)
-    assert not {"figures/record.py", "figures/claims.py", "figures/recipes.py", "compression/formats.py"} & files
-    speed = sources.imported(importlib.import_module("figures.fig_assisted_speed"))
-    assert {path.parent.name for path in speed if path.suffix == ".safetensors"} == {"transformer", "draft", "lstm"}
+@pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13"])
+def test_a_digest_is_the_same_under_every_python(python):
+    """Rows recorded under one version must not be stale under another. The golden was made under 3.11."""
+    golden = "5fbea2709510f5c1"
+    assert sources.code_digest(ast.parse(MODULE).body) == golden
+    if not shutil.which(python):
+        return  # this one's own was compared
+    script = (
+        "import ast, importlib.util as u, sys; s = u.spec_from_file_location('s', sys.argv[1]); "
+        "m = u.module_from_spec(s); s.loader.exec_module(m); print(m.code_digest(ast.parse(sys.argv[2]).body))"
+    )
+    command = [python, "-c", script, str(sources.ROOT / "icl_synth" / "sources.py"), MODULE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    # a shim of pyenv may stand for no interpreter
+    assert "pyenv" in done.stderr if done.returncode else done.stdout.strip() == golden
 
 
-def test_of_the_presets_file_the_code_of_worlds_counts_and_the_presets_do_not():
-    text = sources.content(sources.ROOT / "icl_synth" / "config.py").decode()
-    assert "'uniform_tokens'" in text and "property_temperature" in text
-    assert "'PRESETS'" not in text and "'_tiny'" not in text
+def test_rows_depend_on_what_imports_lead_to_and_on_nothing_that_only_draws():
+    files = set(record.sources(experiment("pruning/bits")))
+    assert {
+        "compression/pruning/sparsegpt.py",
+        "compression/pruning/selection.py",
+        "icl_synth/train.py",
+        "figures/pruning/common.py",
+        "figures/lab/tables.py",
+    } <= files
+    assert not any(name.startswith(("decoding/", "tests/", "compression/block_float/")) for name in files)
+    assert not {"figures/lab/record.py", "figures/lab/claims.py", "figures/lab/style.py", "icl_synth/lock.py"} & files
+    drafts = record.sources(experiment("assisted/drafts"))
+    speed = record.sources(experiment("assisted/speed"))
+    assert "decoding/speedup.py" in drafts and "icl_synth/pretrained/draft/model.safetensors" in speed
 
 
-def test_the_order_of_models_counts(hashes, monkeypatch):
-    def found(*names):
-        monkeypatch.setattr(Wanted, "presets", {name: "quick" for name in names})
-        return hashes(FIGURE)[0]
+def test_a_picture_depends_on_the_code_beside_figures_that_draws_it(monkeypatch):
+    """assisted/drafts draws lines of decoding.speedup: a change there must draw it again."""
+    drafts = experiment("assisted/drafts")
+    before = record.drawing(drafts)
+    real = sources.files_behind
 
-    assert found("draft", "target") != found("target", "draft")
+    def changed(*args, **how):
+        found = real(*args, **how)
+        assert "decoding/speedup.py" in found
+        return found | {"decoding/speedup.py": "another"}
+
+    monkeypatch.setattr(record, "files_behind", changed)
+    assert record.drawing(drafts) != before
+
+
+def test_of_the_presets_file_the_code_of_configurations_counts_and_the_presets_do_not():
+    path = sources.ROOT / "icl_synth" / "config.py"
+    kept = ast.unparse(ast.Module(sources.using(sources.parse(path), sources.ONLY["icl_synth/config.py"]), []))
+    assert "'uniform_tokens'" in kept or "def uniform_tokens" in kept
+    assert "property_temperature" in kept and "PRESETS" not in kept and "_tiny" not in kept
+
+
+def test_a_package_counts_only_for_what_is_no_module_of_it(tmp_path):
+    package = tmp_path / "icl_synth"
+    package.mkdir()
+    for name, text in (("__init__", "from icl_synth.b import thing"), ("a", ""), ("b", "thing = 1")):
+        (package / f"{name}.py").write_text(text)
+    module = tmp_path / "module.py"
+    module.write_text("from icl_synth import a")
+    assert list(sources.files_behind(module, root=tmp_path)) == ["icl_synth/a.py", "module.py"]
+    other = tmp_path / "other.py"
+    other.write_text("from icl_synth import thing")
+    assert list(sources.files_behind(other, root=tmp_path)) == ["icl_synth/__init__.py", "icl_synth/b.py", "other.py"]
+

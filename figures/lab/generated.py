@@ -4,19 +4,16 @@ A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. `python -m 
 and RESULTS.md; a test compares.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from figures.lab import catalogue, record, report
+from figures.lab import catalogue, record, recorded_speed, report
 from icl_synth import pretrained
 from icl_synth.files import write_text
 
 ROOT = catalogue.FIGURES.parent
-BENCHMARKS = ROOT / "benchmarks" / "results.json"
-PART = re.compile(r"<!-- begin (?P<name>[\w/ -]+) -->\n(?P<text>.*?)<!-- end (?P=name) -->", re.DOTALL)
+PART = re.compile(r"<!-- begin (?P<name>[\w/ -]+) -->\n.*?<!-- end (?P=name) -->", re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -38,7 +35,9 @@ def filled(text: str) -> str:
     begun, complete = text.count("<!-- begin "), len(PART.findall(text))
     if begun != complete:
         raise ValueError(f"{begun} generated parts begin and {complete} are complete: each needs its <!-- end NAME -->")
-    return PART.sub(lambda match: match[0].replace(match["text"], part(match["name"])), text)
+    return PART.sub(
+        lambda match: f"<!-- begin {match['name']} -->\n{part(match['name'])}<!-- end {match['name']} -->", text
+    )
 
 
 def part(name: str) -> str:
@@ -82,11 +81,6 @@ def presets_table(_: str) -> list[str]:
     return lines
 
 
-def benchmarks() -> dict[str, Any]:
-    """The last recorded run of `make bench`."""
-    return json.loads(BENCHMARKS.read_text())
-
-
 PARTS: dict[str, Callable[[str], list[str]]] = {
     "headlines": lambda subject: report.headlines(subject or None),
     "experiments": experiments_table,
@@ -94,4 +88,6 @@ PARTS: dict[str, Callable[[str], list[str]]] = {
     "overview": lambda _: report.overview(catalogue.choose([])),
     "presets": presets_table,
     "pretrained": pretrained_table,
+    "speed": lambda _: recorded_speed.speed_table(),
+    "times": lambda _: recorded_speed.times_table(),
 }

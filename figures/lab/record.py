@@ -31,7 +31,7 @@ from icl_synth.sources import ROOT, digest, files_behind
 OUT = FIGURES / "out"
 STYLE = FIGURES / "lab" / "house.mplstyle"
 # of the machinery only `tables` and `measure` change what a row says, and `style` how it looks; presets count by value
-MACHINERY = ("catalogue", "claims", "presets", "programs", "record", "report", "runs", "schedule")
+MACHINERY = ("catalogue", "claims", "generated", "presets", "programs", "record", "report", "runs", "schedule")
 NO_PICTURE = tuple(f"figures/lab/{name}.py" for name in MACHINERY)
 NO_ROWS = (*NO_PICTURE, "figures/lab/style.py")
 State = Literal["missing", "stale", "to be drawn", "fresh"]
