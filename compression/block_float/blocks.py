@@ -1,7 +1,7 @@
-"""How an array is cut into blocks, and what the numbers of a block share.
+"""How an array is cut into blocks, and what the elements of a block share.
 
-Blocks lie where they are, so that no axis has to be moved: an array is seen as [A N B C], the axes before the blocked
-one taken together, N blocks of B numbers, and the axes after it.
+Blocks stay where they lie, so that no axis has to be moved. An array is seen as [A N B C]: A stands for all axes before
+the blocked one, N for blocks, B for the elements of a block, C for all axes after the blocked one.
 """
 
 import math
@@ -10,104 +10,113 @@ from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float32, Int32, Shaped
 
 from compression.block_float import formats, rounding
 from compression.block_float.formats import Format, ScaleRule
 
-ROOT_TWO = 0x3504F4  # mantissa of the square root of 2: from it on, log2 is nearer to the next whole number
+ROOT_TWO = 0x3504F4  # first mantissa above that of the square root of 2: there log2 is nearer to the next integer
 LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
 
 
 class Shared(NamedTuple):
-    """What the elements of a block share; an element stands for element * 2^(exponent - halved) * fraction * tensor."""
+    """What the elements of a block share; an element stands for element * 2^(exponent - halved) * fraction * tensor.
 
-    exponents: Int[Array, "A N 1 C"]
-    halved: Int[Array, "A N M C"]
-    fraction: Float[Array, "A N 1 C"]
-    tensor: Float[Array, ""]
+    halved is 1 for a sub-block (M of them) whose step is halved; broken marks blocks that hold NaN or infinity.
+    """
+
+    exponents: Int32[Array, "A N 1 C"]
+    halved: Int32[Array, "A N M C"]
+    fraction: Float32[Array, "A N 1 C"]
+    tensor: Float32[Array, ""]
     broken: Bool[Array, "A N 1 C"]
 
 
-def whole_axis(axis: SupportsIndex, shape: tuple[int, ...]) -> int:
-    """The axis counted from the first one. Raises ValueError for one that the shape lacks."""
+def axis_from_start(axis: SupportsIndex, shape: tuple[int, ...]) -> int:
+    """The axis counted from the first one. Raises ValueError for an axis that the shape lacks."""
     try:
         return range(len(shape))[operator.index(axis)]
     except (TypeError, IndexError):
         raise ValueError(f"axis {axis} is not one of an array of shape {shape}") from None
 
 
-def to_blocks(x: Array, format: Format, axis: int) -> Float[Array, "A N B C"]:
-    """The array cut into blocks along an axis, the last block filled up with zeros; without blocks all of it is one."""
+def to_blocks(x: Float32[Array, "*S"], format: Format, axis: int) -> Float32[Array, "A N B C"]:
+    """The array cut into blocks along an axis, the last block filled up with zeros; without a block size, one block."""
     length = x.shape[axis]
     block = format.block or length
     padded = jnp.pad(x, [(0, -length % block if i == axis else 0) for i in range(x.ndim)])
     return padded.reshape(math.prod(x.shape[:axis]), -1, block, math.prod(x.shape[axis + 1 :]))
 
 
-def from_blocks(blocks: Float[Array, "A N B C"], shape: tuple[int, ...], axis: int) -> Array:
-    """The array of that shape which was cut."""
-    whole = blocks.reshape(*shape[:axis], -1, *shape[axis + 1 :])
-    return jax.lax.slice_in_dim(whole, 0, shape[axis], axis=axis)
+def from_blocks(blocks: Float32[Array, "A N B C"], shape: tuple[int, ...], axis: int) -> Float32[Array, "*S"]:
+    """The array of that shape from its blocks."""
+    padded = blocks.reshape(*shape[:axis], -1, *shape[axis + 1 :])
+    return jax.lax.slice_in_dim(padded, 0, shape[axis], axis=axis)
 
 
-def last(part: Shaped[Array, "A N K C"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "*S N K"]:
-    """What belongs to blocks, with these on the last axes and the array's other axes before them."""
+def blocks_last(part: Shaped[Array, "A N K C"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "*S N K"]:
+    """K numbers of each block, with the blocks moved behind the array's other axes."""
     return jnp.moveaxis(part, 3, 1).reshape(*shape[:axis], *shape[axis + 1 :], *part.shape[1:3])
 
 
-def not_last(part: Shaped[Array, "*S N K"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "A N K C"]:
-    """The inverse of `last`."""
+def blocks_in_place(part: Shaped[Array, "*S N K"], shape: tuple[int, ...], axis: int) -> Shaped[Array, "A N K C"]:
+    """The inverse of `blocks_last`."""
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return jnp.moveaxis(part.reshape(outer, inner, *part.shape[-2:]), 1, 3)
 
 
-def unshared(blocks: Array, format: Format) -> Shared:
-    """Every scale 1, but for the exponent that is part of a fixed-point format."""
-    one = blocks[:, :, :1].shape
-    exponents = jnp.full(one, format.fixed_exponent)
+def unshared(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
+    """Every scale 1, except for the exponent that is part of a fixed-point format."""
+    outer, number, _, inner = blocks.shape
+    cells = (outer, number, 1, inner)
     return Shared(
-        exponents, jnp.zeros((*one[:2], 0, one[3]), jnp.int32), jnp.ones(one), jnp.ones(()), jnp.zeros(one, bool)
+        exponents=jnp.full(cells, format.fixed_exponent, jnp.int32),
+        halved=jnp.zeros((outer, number, 0, inner), jnp.int32),
+        fraction=jnp.ones(cells, jnp.float32),
+        tensor=jnp.ones((), jnp.float32),
+        broken=jnp.zeros(cells, bool),
     )
 
 
-def share(blocks: Float[Array, "A N B C"], format: Format) -> Shared:
+def share(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
     """The scales that a format gives to these blocks."""
     shared, bits = unshared(blocks, format), rounding.magnitude_bits(blocks)
     pairs = bits.reshape(*bits.shape[:2], -1, format.sub_block or bits.shape[2], bits.shape[3]).max(3)
     largest = pairs.max(2, keepdims=True)
     broken = rounding.exponent(largest) > HIGHEST
     if format.scale == "power":
-        top = whole_log2(largest, format.scale_rule)
+        top = integer_log2(largest, format.scale_rule)
         exponents = jnp.clip(top - format.element.top_exponent, LOWEST, HIGHEST)
         shared = shared._replace(exponents=exponents, broken=broken)
         if format.sub_block:
-            shared = shared._replace(halved=jnp.clip(top - whole_log2(pairs, format.scale_rule), 0, 1))
+            shared = shared._replace(halved=jnp.clip(top - integer_log2(pairs, format.scale_rule), 0, 1))
         return shared
-    whole = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
-    whole = jnp.where(whole < 2.0**-126, 1.0, whole)
+    tensor_largest = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
+    tensor_largest = jnp.where(tensor_largest < 2.0**-126, 1.0, tensor_largest)
     if format.scale == "float":
-        shared = shared._replace(tensor=whole / format.element.largest)
+        shared = shared._replace(tensor=tensor_largest / format.element.largest)
     if format.scale == "e4m3":
-        tensor = whole / (format.element.largest * formats.E4M3.largest)
-        blocks_largest = jax.lax.bitcast_convert_type(largest, jnp.float32)
-        fraction = rounding.to_element(blocks_largest / tensor / format.element.largest, formats.E4M3)
+        tensor = tensor_largest / (format.element.largest * formats.E4M3.largest)
+        block_largest = jax.lax.bitcast_convert_type(largest, jnp.float32)
+        fraction = rounding.to_element(block_largest / tensor / format.element.largest, formats.E4M3)
         shared = shared._replace(tensor=tensor, fraction=fraction)
     return shared._replace(broken=jnp.broadcast_to(broken.any(), broken.shape))
 
 
-def whole_log2(largest: Int[Array, "A N K C"], rule: ScaleRule) -> Int[Array, "A N K C"]:
-    """log2 of the largest elements from their bits, made whole by the rule."""
+def integer_log2(largest: Int32[Array, "A N K C"], rule: ScaleRule) -> Int32[Array, "A N K C"]:
+    """log2 of numbers, given as the bits of their magnitudes, rounded to an integer by the rule."""
+    if rule == "floor":
+        return rounding.exponent(largest)
     mantissa = largest & ((1 << rounding.MANTISSA) - 1)
-    up = {"floor": False, "ceil": mantissa > 0, "nearest": mantissa >= ROOT_TWO}[rule]
-    return rounding.exponent(largest) + jnp.asarray(up, jnp.int32)
+    upward = mantissa > 0 if rule == "ceil" else mantissa >= ROOT_TWO
+    return rounding.exponent(largest) + upward.astype(jnp.int32)
 
 
 def to_elements(
-    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
-) -> Float[Array, "A N B C"]:
+    blocks: Float32[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
+) -> Float32[Array, "A N B C"]:
     """The elements in their own units."""
-    units = rounding.scaled(blocks, -exponents_of(shared, format))
+    units = rounding.scaled(blocks, -element_exponents(shared, format))
     if format.scale in ("float", "e4m3"):
         scale = shared.fraction * shared.tensor
         # by its exponent first: the reciprocal that XLA makes of a huge scale would be subnormal
@@ -116,31 +125,34 @@ def to_elements(
     return jnp.where(shared.broken, 0.0, rounding.to_element(units, format.element, format.rounding, key))
 
 
-def exponents_of(shared: Shared, format: Format) -> Int[Array, "A N #B C"]:
+def element_exponents(shared: Shared, format: Format) -> Int32[Array, "A N #B C"]:
+    """The exponent of each element's scale: the block's, less one where the sub-block is halved."""
     if not format.sub_block:
         return shared.exponents
     return shared.exponents - jnp.repeat(shared.halved, format.sub_block, axis=2)
 
 
-def to_values(elements: Float[Array, "A N B C"], shared: Shared, format: Format) -> Float[Array, "A N B C"]:
-    """What the elements stand for."""
-    values = rounding.scaled(elements, exponents_of(shared, format)) * (shared.fraction * shared.tensor)
+def to_values(elements: Float32[Array, "A N B C"], shared: Shared, format: Format) -> Float32[Array, "A N B C"]:
+    """The float32 numbers that the elements stand for."""
+    values = rounding.scaled(elements, element_exponents(shared, format)) * (shared.fraction * shared.tensor)
     return jnp.where(shared.broken, jnp.nan, values)
 
 
 def rounded(
-    blocks: Float[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
-) -> Float[Array, "A N B C"]:
-    """to_values(to_elements(...)) of a format with power-of-two scales, in fewer steps: numbers are rounded where they
-    stand, without going through the elements' own units."""
-    element, exponents = format.element, exponents_of(shared, format)
+    blocks: Float32[Array, "A N B C"], shared: Shared, format: Format, key: Array | None
+) -> Float32[Array, "A N B C"]:
+    """to_values(to_elements(...)) of a format with power-of-two scales, in fewer steps.
+
+    Numbers are rounded in place and never scaled to the elements' own units.
+    """
+    element, exponents = format.element, element_exponents(shared, format)
     if isinstance(element, formats.Integer):
         step = exponents + element.smallest_step
     else:
         octave = jnp.maximum(rounding.exponent(rounding.magnitude_bits(blocks)), exponents + element.bottom_exponent)
         step = jnp.minimum(octave, HIGHEST) - element.mantissa
     steps = rounding.to_integer(rounding.times(blocks, -step), format.rounding, key)
-    intact = jnp.where(shared.broken, jnp.nan, 1.0)
+    intact = jnp.where(shared.broken, jnp.float32(jnp.nan), jnp.float32(1))
     if isinstance(element, formats.Integer):
         most = 2.0**element.magnitude - 1
         return rounding.without_subnormals(rounding.times(jnp.clip(steps, -most, most), step, intact))

@@ -1,6 +1,7 @@
-"""The product of two blocks as hardware makes it: integer products and sums, and one addition of exponents.
+"""The product of two encoded matrices as hardware makes it: integer products and sums, one addition of exponents.
 
-The reference that `block_float.matmul` is held against, in NumPy and written to be read; it counts what it does.
+The reference for `quantise.matmul`, vectorised in NumPy, for every format that can be encoded; it counts its
+operations. `plain.plain_matmul` does the same number by number.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from icl_synth import checks
 
 
 class Blocks(NamedTuple):
-    """An encoded matrix as integers; one stands for integer * 2^exponent * factor. factor is NaN in a broken block."""
+    """An encoded matrix as integers: an element stands for integer * 2^exponent * factor, NaN in a broken block."""
 
     integers: Int[ndarray, "R N B"]
     exponents: Int[ndarray, "R N"]
@@ -24,7 +25,7 @@ class Blocks(NamedTuple):
 
 
 class Operations(NamedTuple):
-    """What a product takes: small-integer work, exponents, and float32 work."""
+    """The operations of a product: on small integers, on exponents, and in float32."""
 
     integer_products: int
     integer_sums: int
@@ -34,7 +35,7 @@ class Operations(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A product of two encoded matrices, and the operations that made it."""
+    """The product of two encoded matrices, and its operations."""
 
     values: Float[ndarray, "M O"]
     operations: Operations
@@ -43,11 +44,11 @@ class Product(NamedTuple):
 def integer_matmul(a: BlockFloat, b: BlockFloat) -> Product:
     """a [M I], encoded along its last axis, times b [I O], encoded along its first.
 
-    Where two blocks meet, integer products are added as integers, exponents are added once, and the result becomes a
-    float32; the results of the blocks are added in float32 from the first to the last, starting from 0. Formats whose
-    blocks have no exponents multiply scales where the others add exponents; fixed point is counted as if it did, though
-    its scales are known beforehand. A microexponent is a shift of an operand's integers, made before they meet and not
-    counted.
+    For each pair of blocks, integer products are added as integers, the exponents are added once, and the result is
+    rounded to float32; these results are added in float32 from the first block to the last, starting from 0. Formats
+    whose blocks have no exponents multiply scales instead of adding exponents; fixed point is counted likewise, though
+    its scales are known beforehand. A microexponent shifts an operand's integers before they are multiplied; these
+    shifts are not counted.
     Raises ValueError for operands in different formats, encoded along other axes or of shapes that do not multiply,
     and for elements whose products do not fit 64-bit integers (FP8 E5M2).
     """
@@ -59,32 +60,32 @@ def integer_matmul(a: BlockFloat, b: BlockFloat) -> Product:
     if 2 * digits + (block - 1).bit_length() > 63:
         raise ValueError(f"sums of {block} products of {a.format.name} elements do not fit 64-bit integers: use matmul")
     left, right = to_integers(a), to_integers(b)
-    total, done = np.zeros((a.shape[0], b.shape[1]), np.float32), np.zeros(5, np.int64)
+    total, counts = np.zeros((a.shape[0], b.shape[1]), np.float32), np.zeros(5, np.int64)
     for n in range(left.integers.shape[1]):
         dot = left.integers[:, n] @ right.integers[:, n].T
         exponents = left.exponents[:, n, None] + right.exponents[:, n]
         factor = left.factor[:, n, None] * right.factor[:, n]
         total = total + as_float(dot, exponents) * factor
         scaling = (exponents.size, 0) if a.format.scale == "power" else (0, factor.size)
-        done += (dot.size * block, dot.size * (block - 1), *scaling, total.size)
+        counts += (dot.size * block, dot.size * (block - 1), *scaling, total.size)
     tensor = np.float32(a.tensor_scale) * np.float32(b.tensor_scale)
-    return Product(total * tensor, Operations(*done.tolist()))
+    return Product(total * tensor, Operations(*counts.tolist()))
 
 
 def as_float(integers: Int[ndarray, "*S"], exponents: Int[ndarray, "*#S"]) -> Float[ndarray, "*S"]:
-    """integer * 2^exponent in float32, rounded once; what is below 2^-126 becomes zero."""
+    """integer * 2^exponent, rounded once to float32; a result below 2^-126 becomes zero."""
     with np.errstate(under="ignore"):
         values = np.ldexp(integers.astype(np.float32), exponents)
     return np.where(np.abs(values) < 2.0**-126, np.float32(0), values)
 
 
 def largest_integer(format: formats.Format) -> int:
-    """The largest element as a multiple of the smallest step that a block of the format can hold."""
+    """The largest element, in units of the smallest step that a block of the format can have."""
     return round(format.element.largest * 2.0**-format.element.smallest_step) << (1 if format.sub_block else 0)
 
 
 def to_integers(x: BlockFloat) -> Blocks:
-    """A step is that of the format's smallest element, halved once more where sub-blocks may halve it."""
+    """The elements in units of the smallest step that their block can have: halved where sub-blocks may halve it."""
     format, element = x.format, x.format.element
     integers, stored = np.asarray(x.elements, np.int64), np.asarray(x.exponents, np.int64)
     if isinstance(element, formats.Float):
@@ -106,9 +107,10 @@ def to_integers(x: BlockFloat) -> Blocks:
 def count_operations(rows: int, inner: int, columns: int, block: int | None = None) -> Operations:
     """Operations of a product [rows inner] x [inner columns]: in blocks with power-of-two scales, or in float32.
 
-    What `integer_matmul` counts, in closed form for shapes too large to run it. Every float product adds exponents
-    too; they are counted with it. The sum of a block takes one less than its products, and each block's result is
-    added to a float32 total. Raises ValueError for negative numbers, and for a block below 1.
+    The count of `integer_matmul` in closed form, for shapes that are too large to run. A float product includes its
+    addition of exponents. The sum of a block takes one addition less than it has products, and each block's result is
+    added to a float32 total. Without `block`, all products and sums are float32 ones.
+    Raises ValueError for negative numbers, and for a block below 1.
     """
     checks.at_least(0, rows=rows, inner=inner, columns=columns)
     if block is None:

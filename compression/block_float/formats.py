@@ -1,24 +1,56 @@
-"""Number formats as data: what one element holds, how many elements share a scale, and how that scale is chosen.
+"""Number formats as data: what an element holds, how many elements share a scale, and how that scale is chosen.
 
-MSFP (Rouhani et al., NeurIPS 2020), shared microexponents "SMX" (Rouhani et al. 2023), OCP Microscaling 1.0 "MX",
-NVFP4, and the formats of a whole tensor or of single numbers that they are held against. An element is a small integer
-or a small float; times its scale it is a float32 number.
+The formats are MSFP (Rouhani et al., NeurIPS 2020), shared microexponents "SMX" (Rouhani et al. 2023), OCP Microscaling
+1.0 "MX", NVFP4, and formats with one scale for a tensor or none, to compare them with. An element is a small integer or
+a small float; an element times its scale is a float32 number.
 """
 
 import dataclasses
 import math
-from typing import Literal, get_args
+import re
+from typing import Literal, SupportsIndex, get_args
+
+LARGEST_BLOCK = 2**16  # blocks are filled up with zeros, so an absurd size would fill the memory
+
+
+def check_count(phrase: str, number: int, least: int, most: int) -> None:
+    """Raise ValueError for a number that is not an integer from `least` to `most`."""
+    if not isinstance(number, SupportsIndex) or not least <= number <= most:
+        raise ValueError(f"{phrase.format(f'{least} to {most}')}, got {number!r}")
+
+
+def check_block(name: str, size: int | None) -> None:
+    """Raise ValueError for a size of blocks that is not an integer from 1 to LARGEST_BLOCK, nor None."""
+    if size is None:
+        return
+    if not isinstance(size, SupportsIndex):
+        raise ValueError(f"a {name} holds a whole number of elements, got {size!r}")
+    if size < 1:
+        raise ValueError(f"a {name} holds at least one element, got {size}")
+    if size > LARGEST_BLOCK:
+        raise ValueError(f"a {name} holds at most {LARGEST_BLOCK} elements, got {size}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Integer:
-    """A sign and `magnitude` bits: -(2^m - 1) to 2^m - 1 steps, no second zero, no -2^m."""
+    """A sign and `magnitude` bits: -(2^m - 1) to 2^m - 1 steps, without a second zero and without -2^m.
+
+    Raises ValueError for a magnitude outside 1..15 bits.
+    """
 
     magnitude: int
+
+    def __post_init__(self):
+        check_count("an integer element has {} magnitude bits", self.magnitude, 1, 15)
 
     @property
     def bits(self) -> int:
         return 1 + self.magnitude
+
+    @property
+    def code_type(self) -> str:
+        """The type in which `encode` stores elements."""
+        return "int8" if self.bits <= 8 else "int16"
 
     @property
     def largest(self) -> float:
@@ -42,17 +74,29 @@ class Integer:
 
 @dataclasses.dataclass(frozen=True)
 class Float:
-    """A sign, `exponent` and `mantissa` bits, subnormals; what is too large becomes `largest` or, where the element
-    `overflows`, infinity."""
+    """A sign, `exponent` bits and `mantissa` bits, with subnormals.
+
+    A number that is too large becomes `largest`, or infinity in an element that `overflows`.
+    Raises ValueError for sizes outside 2..8 exponent bits and 0..10 mantissa bits.
+    """
 
     exponent: int
     mantissa: int
     largest: float
     overflows: bool = False  # as IEEE numbers do
 
+    def __post_init__(self):
+        check_count("a float element has {} exponent bits", self.exponent, 2, 8)
+        check_count("a float element has {} mantissa bits", self.mantissa, 0, 10)
+
     @property
     def bits(self) -> int:
         return 1 + self.exponent + self.mantissa
+
+    @property
+    def code_type(self) -> str:
+        """The type in which `encode` stores bit patterns."""
+        return "uint8" if self.bits <= 8 else "uint16"
 
     @property
     def bottom_exponent(self) -> int:
@@ -87,15 +131,18 @@ Rounding = Literal["even", "away", "truncate", "stochastic"]
 class Format:
     """How numbers are stored.
 
-    scale: "power", a power of two for each block, 8 bits; "e4m3", a small float for each block and one float32 for the
-    tensor (NVFP4); "float", one float32 for the tensor; "fixed", a power of two that is part of the format; "none",
-    the elements are the numbers. sub_block: neighbours that share one further bit, which halves their step.
-    scale_rule: how log2 of a block's largest element becomes the shared exponent; "floor" is MSFP's, SMX's and OCP's,
-    and the largest elements may then saturate. rounding: "even" (nearest, ties to even), "away" (nearest, ties away
-    from 0), "truncate" (towards 0, as MSFP in its paper) or "stochastic".
+    scale: "power" gives each block a power of two, in 8 bits; "e4m3" gives each block a small float, and the tensor a
+    float32 (NVFP4); "float" gives the tensor a float32; "fixed" makes a power of two part of the format; with "none"
+    the elements are the numbers.
+    block: elements that share a scale; None makes one block of all elements along the axis.
+    sub_block: neighbours that share one further bit, which halves their step (SMX).
+    scale_rule: how log2 of a block's largest element is rounded to the shared exponent. "floor" is the rule of MSFP,
+    SMX and OCP; the largest elements may then saturate.
+    rounding: "even" (to nearest, ties to even), "away" (to nearest, ties away from 0), "truncate" (towards 0, as in the
+    MSFP paper) or "stochastic".
 
     Raises ValueError for an unknown scale, rounding or scale rule, a rule other than floor without power-of-two scales,
-    a block or sub-block below 1, and sub-blocks that do not divide the block.
+    a block or sub-block outside 1..65536, and sub-blocks that do not divide the block.
     """
 
     name: str
@@ -108,16 +155,15 @@ class Format:
     rounding: Rounding = "even"
 
     def __post_init__(self):
-        for name, given, known in (
+        for name, given, choices in (
             ("scale", self.scale, Scale),
             ("rounding", self.rounding, Rounding),
             ("scale rule", self.scale_rule, ScaleRule),
         ):
-            if given not in get_args(known):
-                raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(get_args(known))}")
-        for name, size in (("block", self.block), ("sub-block", self.sub_block)):
-            if size is not None and size < 1:
-                raise ValueError(f"a {name} holds at least one element, got {size}")
+            if given not in get_args(choices):
+                raise ValueError(f"unknown {name} {given!r}: choose one of {', '.join(get_args(choices))}")
+        check_block("block", self.block)
+        check_block("sub-block", self.sub_block)
         if self.scale_rule != "floor" and self.scale != "power":
             raise ValueError(
                 f"{self.name} has no power-of-two scale, so scale_rule must be floor, got {self.scale_rule!r}"
@@ -127,37 +173,36 @@ class Format:
 
     @property
     def average_bits(self) -> float:
-        """Bits an element, its share of the scales included (whole blocks; a scale of the whole tensor is free)."""
+        """Bits for each element of a full block, its share of the block's scales included; a tensor's scale is free."""
         shared = 8 / self.block if self.block else 0.0
         return self.element.bits + shared + (1 / self.sub_block if self.sub_block else 0.0)
 
     @property
     def significant_bits(self) -> int:
-        """Bits that hold every element's digits: at most 8 make the format exact in bfloat16."""
+        """Significant binary digits of an element: bfloat16 holds the elements of a format exactly up to 8."""
         return self.element.magnitude if isinstance(self.element, Integer) else self.element.mantissa + 1
 
 
 def bfp(block: int, bits: int) -> Format:
-    """Generic block floating point: `bits` an element with its sign, `block` elements to a shared exponent.
+    """Generic block floating point: elements of `bits` bits, sign included, in blocks of `block`.
 
-    Raises ValueError for a block below 1 and bits outside 2..16.
+    Raises ValueError for a block outside 1..65536 and for bits outside 2..16.
     """
-    if not 2 <= bits <= 16:
-        raise ValueError(f"bits of an element, its sign included, must be 2 to 16, got {bits}")
+    check_count("bits of an element, its sign included, must be {}", bits, 2, 16)
     return Format(f"bfp{bits}_{block}", Integer(bits - 1), block=block)
 
 
 def fixed_point(integer_bits: int, fraction_bits: int) -> Format:
-    """Fixed point: a sign, bits before and after the binary point, the same for every tensor.
+    """Fixed point: a sign, then bits before and after the binary point, which stands at the same place in every tensor.
 
-    Raises ValueError where they are not 1 to 15 together.
+    Raises ValueError for a negative number of bits, and for a sum outside 1..15.
     """
     magnitude = integer_bits + fraction_bits
     if integer_bits < 0 or fraction_bits < 0 or not 1 <= magnitude <= 15:
         raise ValueError(
             f"integer and fraction bits must be 0 or more and 1 to 15 together, got {integer_bits} and {fraction_bits}"
         )
-    exponent = integer_bits - 1  # of the largest element, 2^integer_bits less one step
+    exponent = integer_bits - 1  # of the largest element, which is one step below 2^integer_bits
     return Format(f"q{integer_bits}.{fraction_bits}", Integer(magnitude), scale="fixed", fixed_exponent=exponent)
 
 
@@ -190,22 +235,27 @@ FORMATS = {
 
 
 def find(format: str | Format) -> Format:
-    """The format of that name; "bfp5_16" is 5 bits an element in blocks of 16, "q3.4" 3 bits before the binary point
-    and 4 after it; "msfp12:truncate" is MSFP12 with that rounding. Raises ValueError naming the choices."""
+    """The format of a name; a Format is returned as it is.
+
+    "bfp5_16" has 5 bits an element in blocks of 16; "q3.4" has 3 bits before the binary point and 4 after it; a colon
+    and a rounding may follow any name, as in "msfp12:truncate".
+    Raises ValueError for an unknown name, with the choices, and for sizes that `bfp` or `fixed_point` refuses.
+    """
     if isinstance(format, Format):
         return format
-    name, _, mode = str(format).partition(":")
-    bits, separator, block = name.removeprefix("bfp").partition("_")
-    before, point, after = name.removeprefix("q").partition(".")
+    name, colon, mode = str(format).partition(":")
+    # isdigit and \d take superscripts or other scripts too, and int() refuses thousands of digits in its own words
+    block_float = re.fullmatch(r"bfp([0-9]{1,20})_([0-9]{1,20})", name)
+    fixed = re.fullmatch(r"q([0-9]{1,20})\.([0-9]{1,20})", name)
     if name in FORMATS:
-        found = FORMATS[name]
-    elif name.startswith("bfp") and separator and bits.isdigit() and block.isdigit():
-        found = bfp(int(block), int(bits))
-    elif name.startswith("q") and point and before.isdigit() and after.isdigit():
-        found = fixed_point(int(before), int(after))
+        named = FORMATS[name]
+    elif block_float:
+        named = bfp(block=int(block_float[2]), bits=int(block_float[1]))
+    elif fixed:
+        named = fixed_point(int(fixed[1]), int(fixed[2]))
     else:
         raise ValueError(
             f"unknown format {format!r}: choose one of {', '.join(FORMATS)}, bfpBITS_BLOCK such as bfp5_16, or "
             "qBEFORE.AFTER such as q2.5"
         )
-    return dataclasses.replace(found, name=str(format), rounding=mode) if mode else found  # type: ignore[arg-type]
+    return dataclasses.replace(named, name=str(format), rounding=mode) if colon else named  # type: ignore[arg-type]

@@ -1,13 +1,14 @@
 """Rounding to the elements of a format, on the bits of float32: exponents are read, never computed by a logarithm.
 
 floor(log2(x)) in float32 is wrong at some powers of two and just below others, exp2 of an integer is not always exact,
-and XLA's CPU backend flushes subnormals to zero while others keep them. So exponents come from the bit pattern,
-scales are made from bits and applied in two halves, and what is smaller than 2^-126 is zero everywhere.
+and XLA's CPU backend flushes subnormals to zero where others keep them. Therefore exponents come from the bit pattern,
+scales are made from bits and applied in two halves, and numbers below 2^-126 become zero on every backend.
+All types are named, so that the results are the same under `jax_enable_x64`.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float32, Int32, Key
 
 from compression.block_float import formats
 from compression.block_float.formats import Rounding
@@ -16,64 +17,69 @@ BIAS, MANTISSA = 127, 23  # of float32
 NOT_FINITE = 255  # exponent field of infinities and NaN
 
 
-def magnitude_bits(x: Float[Array, "*S"]) -> Int[Array, "*S"]:
-    """The bit pattern of |x|, which orders as |x| does; infinities and NaN come last."""
+def magnitude_bits(x: Float32[Array, "*S"]) -> Int32[Array, "*S"]:
+    """The bit pattern of |x|, in the order of |x|; infinity and NaN come last."""
     return jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
 
 
-def exponent(bits: Int[Array, "*S"]) -> Int[Array, "*S"]:
-    """floor(log2 |x|) from |x|'s bits, -127 for zero and subnormals, 128 for what is not finite."""
+def exponent(bits: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
+    """floor(log2 |x|) from the bits of |x|: -127 for zero and subnormals, 128 for infinity and NaN."""
     return (bits >> MANTISSA) - BIAS
 
 
-def power_of_two(k: Int[Array, "*S"]) -> Float[Array, "*S"]:
-    """2^k exactly, -126 <= k <= 127."""
+def power_of_two(k: Int32[Array, "*S"]) -> Float32[Array, "*S"]:
+    """2^k exactly, for -126 <= k <= 127."""
     return jax.lax.bitcast_convert_type((k + BIAS) << MANTISSA, jnp.float32)
 
 
 def times(
-    x: Float[Array, "*#S"], k: Int[Array, "*#S"], factor: Float[Array, "*#S"] | float = 1.0
-) -> Float[Array, "*S"]:
-    """x 2^k factor, -252 <= k <= 254, exact for factor 1 where it is neither subnormal nor too large."""
+    x: Float32[Array, "*#S"], k: Int32[Array, "*#S"], factor: Float32[Array, "*#S"] | float = 1.0
+) -> Float32[Array, "*S"]:
+    """x 2^k factor, for -252 <= k <= 254; with factor 1 it is exact unless it underflows or overflows."""
     half = k >> 1
     return x * power_of_two(half) * (power_of_two(k - half) * factor)
 
 
-def without_subnormals(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """What is below 2^-126 becomes zero."""
+def without_subnormals(x: Float32[Array, "*S"]) -> Float32[Array, "*S"]:
+    """x with zeros in place of numbers below 2^-126."""
     return jnp.where(magnitude_bits(x) >> MANTISSA == 0, 0.0, x)
 
 
-def scaled(x: Float[Array, "*S"], k: Int[Array, "*#S"]) -> Float[Array, "*S"]:
-    """x 2^k, -252 <= k <= 254, subnormals zero."""
+def scaled(x: Float32[Array, "*S"], k: Int32[Array, "*#S"]) -> Float32[Array, "*S"]:
+    """x 2^k, for -252 <= k <= 254, with zeros in place of subnormals."""
     return without_subnormals(times(x, k))
 
 
-def to_integer(x: Float[Array, "*S"], rounding: Rounding, key: Key[Array, ""] | None) -> Float[Array, "*S"]:
-    """The nearest whole number (ties to even, or away from 0), the next towards 0, or one of both neighbours at random
-    with the value's own expectation."""
+def to_integer(x: Float32[Array, "*S"], rounding: Rounding, key: Key[Array, ""] | None) -> Float32[Array, "*S"]:
+    """x rounded to an integer: to the nearest one (ties to even, or away from 0), towards 0, or at random.
+
+    Stochastic rounding takes one of the two neighbours, with x as the expectation.
+    """
     if rounding == "even":
         return jnp.round(x)
-    whole = jnp.trunc(x)
-    rest = jnp.abs(x - whole)  # exact, where x + 1/2 would round
+    truncated = jnp.trunc(x)
+    rest = jnp.abs(x - truncated)  # exact, where x + 1/2 would round
     if rounding == "truncate":
-        return whole
+        return truncated
     if rounding == "away":
-        up = rest >= 0.5
+        outward = rest >= 0.5
     else:
         assert key is not None
-        up = rest > jax.random.uniform(key, x.shape)
-    return whole + jnp.where(up, jnp.sign(x), 0.0)
+        outward = rest > jax.random.uniform(key, x.shape, jnp.float32)
+    return truncated + jnp.where(outward, jnp.sign(x), 0.0)
 
 
 def to_element(
-    x: Float[Array, "*S"],
+    x: Float32[Array, "*S"],
     element: formats.Integer | formats.Float,
     rounding: Rounding = "even",
     key: Key[Array, ""] | None = None,
-) -> Float[Array, "*S"]:
-    """The element that x is rounded to, in the element's own units; what is too large becomes the largest one, or
-    infinity where the element has it and rounding is not towards 0."""
+) -> Float32[Array, "*S"]:
+    """The element that x is rounded to, in the element's own units.
+
+    A number that is too large becomes the largest element; where the element has infinity, it becomes infinity, unless
+    rounding is towards 0.
+    """
     if isinstance(element, formats.Integer):
         steps = to_integer(x * 2.0**-element.smallest_step, rounding, key)
         most = 2.0**element.magnitude - 1
@@ -88,7 +94,7 @@ def to_element(
     return jnp.where(infinite, jnp.sign(rounded) * jnp.inf, clipped)
 
 
-def element_code(x: Float[Array, "*S"], element: formats.Float) -> Int[Array, "*S"]:
+def element_code(x: Float32[Array, "*S"], element: formats.Float) -> Int32[Array, "*S"]:
     """The bit pattern of a small float: sign, exponent field, mantissa."""
     bits = magnitude_bits(x)
     octave = exponent(bits)
@@ -99,8 +105,8 @@ def element_code(x: Float[Array, "*S"], element: formats.Float) -> Int[Array, "*
     return code + (jnp.signbit(x).astype(jnp.int32) << (element.bits - 1))
 
 
-def element_value(code: Int[Array, "*S"], element: formats.Float) -> Float[Array, "*S"]:
+def element_value(code: Int32[Array, "*S"], element: formats.Float) -> Float32[Array, "*S"]:
     """The element with this bit pattern."""
     half = 2 ** (element.bits - 1)
-    values = jnp.array(element.positive())[code % half]
+    values = jnp.array(element.positive(), jnp.float32)[code % half]
     return jnp.where(code >= half, -values, values)
