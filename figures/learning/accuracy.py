@@ -45,6 +45,7 @@ READERS = {TOLD: {"color": "black", "ls": "--"}, SMOOTHED: {"color": "#777777", 
 class Sizes(NamedTuple):
     prompts: int  # at each number and length of examples
     lengths: tuple[int, ...] = EXAMPLE_LENGTHS
+    numbers: tuple[int, ...] = EXAMPLES
 
 
 PRESETS = presets(KINDS, quick=Sizes(500), small=Sizes(2500), paper=Sizes(2500))
@@ -55,7 +56,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     table = Table("model", "example_length", "num_examples")
     first = next(iter(models.values()))[0].config
     hmm, _ = first.data.build()
-    cells = [(k, n) for k in sizes.lengths for n in examples_that_fit(first.model.context, k)]
+    cells = [(k, n) for k in sizes.lengths for n in examples_that_fit(first.model.context, k, sizes.numbers)]
     for k, n in tqdm(cells, desc="prompts", unit="point"):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n)
         prompts = sample_prompts(hmm, key, sizes.prompts, n, k)
