@@ -1,4 +1,4 @@
-"""Drafts that need no training of their own: a table of n-grams, the prompt itself, the first layers of a model."""
+"""Drafts that need no training: a table of n-grams, a look-up in the text itself, the first layers of a model."""
 
 import dataclasses
 import math
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from decoding.checks import matrix, whole
+from decoding.checks import matrix, real, whole
 from decoding.readers import UNLIMITED
 from icl_synth import checkpoints, checks
 from icl_synth.transformer import Transformer
 
-LARGEST = 1 << 30  # entries of a table: 8 GB as it is counted
+LARGEST = 1 << 30  # entries of a table, which take 8 GB while they are counted
 
 
 @jax.tree_util.register_dataclass
@@ -26,7 +26,7 @@ class History:
 
 
 class Remembering:
-    """A reader whose state is the text itself; a subclass predicts from it."""
+    """A reader whose state is the text itself. A subclass predicts from the text."""
 
     context = UNLIMITED
 
@@ -45,14 +45,14 @@ class Remembering:
         count = tokens.shape[1]
         position = state.length[:, None] + jnp.arange(count)
         text = state.tokens.at[jnp.arange(len(tokens))[:, None], position].set(tokens, mode="drop")
-        logits = jax.vmap(lambda read: self.predict(text, read), in_axes=1, out_axes=1)(position + 1)
+        logits = jax.vmap(lambda length: self.predict(text, length), in_axes=1, out_axes=1)(position + 1)
         return logits, History(text, state.length + count)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NGram(Remembering):
-    """log p(next | the last n - 1 tokens) from a table; before a text lie tokens 0."""
+    """log p(next | last n - 1 tokens) from a table with n axes. Tokens 0 stand before the beginning of a text."""
 
     table: Float[Array, "*N V"]
 
@@ -63,20 +63,20 @@ class NGram(Remembering):
     def predict(self, text, length):
         before = length[:, None] + jnp.arange(1 - self.table.ndim, 0)
         tokens = jnp.take_along_axis(text, jnp.maximum(before, 0), axis=1)
-        found = self.table[tuple(jnp.where(before >= 0, tokens, 0).T)]
-        return jnp.broadcast_to(found, (len(text), self.vocab_size))  # without context all rows are the same
+        log_probs = self.table[tuple(jnp.where(before >= 0, tokens, 0).T)]
+        return jnp.broadcast_to(log_probs, (len(text), self.vocab_size))  # unigrams are one row for all
 
 
 def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order: int = 2, weight: float = 1.0) -> NGram:
-    """A table of n-grams counted in documents; a context's counts are filled up with `weight` of the shorter one's.
+    """n-gram probabilities (n = order) counted in documents and smoothed towards shorter contexts.
 
-    That is the posterior mean under a Dirichlet prior around the shorter context's (MacKay & Peto 1995); the
-    shortest, no context at all, is around uniform. Raises ValueError for order < 1, a weight that is not above 0
-    and finite, a table of more than LARGEST entries, documents that are no matrix of integers, and tokens outside the
-    vocabulary.
+    Each context's distribution is the posterior mean under a Dirichlet prior of total count `weight`, centred on the
+    distribution after the context without its first token (MacKay & Peto 1995); the unigrams' prior is centred on the
+    uniform distribution. Raises ValueError for order < 1, a weight that is not above 0 and finite, a table of more than
+    LARGEST entries, documents that are no matrix of integers, and tokens outside the vocabulary.
     """
     vocab_size, order = whole("vocab_size", vocab_size, 1), whole("order", order, 1)
-    checks.positive(weight=weight)
+    checks.positive(weight=real("weight", weight, "above 0 and finite"))
     if order * math.log2(vocab_size) > math.log2(LARGEST):
         raise ValueError(f"vocab_size ** order must be at most {LARGEST:,} entries, got {vocab_size} ** {order}")
     documents = matrix("documents", documents)
@@ -94,10 +94,10 @@ def fit_ngram(documents: Int[Array | np.ndarray, "B L"], vocab_size: int, order:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PromptLookup(Remembering):
-    """What followed the last time that the text read as it does now: no model at all.
+    """Predicts the token that followed the latest earlier occurrence of the end of the text: no model at all.
 
-    The longest run of up to `longest` last tokens that occurred before is looked for, then its latest place; where
-    not even the last token occurred, all tokens are alike. Raises ValueError for no tokens and for longest < 1.
+    The end is the longest run of up to `longest` last tokens that occurred before. Where not even the last token did,
+    all tokens are equally likely. Raises ValueError for vocab_size < 1 and longest < 1.
     """
 
     vocab_size: int = dataclasses.field(metadata={"static": True})
@@ -117,17 +117,17 @@ class PromptLookup(Remembering):
             same &= earlier & (ends >= back) & (ends < length[:, None])
             run += same
         best = jnp.argmax(run * room + ends * (run > 0), axis=1)[:, None]
-        found = jnp.take_along_axis(run, best, axis=1) > 0
+        occurred = jnp.take_along_axis(run, best, axis=1) > 0
         token = jnp.take_along_axis(text, best, axis=1)
-        possible = ~found | (token == jnp.arange(self.vocab_size))
+        possible = ~occurred | (token == jnp.arange(self.vocab_size))
         return jnp.where(possible, jnp.float32(0), -jnp.inf)
 
 
 def first_layers(model: checkpoints.Model, depth: int) -> checkpoints.Model:
-    """A model of a model's first layers, its own last norm and head read straight after them.
+    """A model of the first `depth` layers, followed by the model's own last norm and head.
 
-    Raises ValueError where `depth` is not between 1 and the model's depth, TypeError for a model whose layers were
-    replaced (by a number format, say).
+    Raises ValueError for a depth outside 1 to the model's depth, TypeError for a model whose layers were replaced (by
+    a number format, say).
     """
     checkpoints.check_plain(model)
     depth = whole("depth", depth, 1, model.config.depth)

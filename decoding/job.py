@@ -61,7 +61,7 @@ def check_job(
                 f"prompts of up to {longest} tokens and {num_tokens} new ones are longer than the {name}'s context "
                 f"{reader.context}: shorten the prompts or ask for at most {max(0, reader.context - longest)}"
             )
-    room = min(padded_size(longest + num_tokens), *(reader.context for reader in readers.values()))
+    room = padded_room(longest + num_tokens, *readers.values())
     padding = min(padded_size(longest), room) - longest
     job = Job(
         tokens=jnp.asarray(np.pad(inside, ((0, 0), (0, padding))), jnp.int32),
@@ -78,6 +78,11 @@ def padded_size(number: int) -> int:
     from 128 on."""
     step = max(STEP, 1 << max(0, number.bit_length() - 4))
     return -(-number // step) * step
+
+
+def padded_room(number: int, *readers: Reader) -> int:
+    """The padded size, cut to the readers' contexts."""
+    return min(padded_size(number), *(reader.context for reader in readers))
 
 
 def columns(array: Array, count: int) -> Array:

@@ -1,8 +1,8 @@
-"""What can draft or verify: whatever reads tokens after a state, gives logits, and can go back.
+"""Readers can draft and verify: they read tokens after a state, give logits, and go back.
 
-Every state has a `length`, the tokens of each row that it stands for, and entries past it are never looked at, so
-that going back is `at(state, length)` and nothing else. A transformer's cache is such a state as it is. What is
-recurrent keeps its states after the last few tokens in a ring.
+Every state has a `length`, the number of tokens read in each row, and entries past it are never looked at. So going
+back is `at(state, length)` and nothing else. A transformer's cache is such a state already. A recurrent reader keeps
+its states after the last few tokens in a ring.
 """
 
 import dataclasses
@@ -26,11 +26,13 @@ UNLIMITED = 1 << 30
 
 @runtime_checkable
 class Reader(Protocol):
-    """Reads tokens, row by row from wherever each row stands. Readers are pytrees, so that jit takes them as they are.
+    """Reads tokens from a different position in each row. Readers are pytrees, so that jit takes them as arguments.
 
+    vocab_size: V, tokens that logits cover. context: the longest text in tokens.
     start: the state before any token, with room for `room` tokens a row, of which the last `window` may be taken back.
-    prefill: the state after the first lengths[b] tokens of each row, and the logits that follow (any for none).
-    read: T <= window further tokens for every row, and the logits after each.
+    prefill: from the state of `start`, logits after the first lengths[b] tokens of each row, and the state there. A row
+    of length 0 has arbitrary logits.
+    read: logits after each of T <= window further tokens of every row, and the state after them.
     """
 
     @property
@@ -49,15 +51,15 @@ class Reader(Protocol):
 
 
 def at(state: State, length: Int[Array, "B"]) -> State:
-    """The state with each row taken back to `length` tokens."""
+    """The state taken back to `length` tokens in each row."""
     return dataclasses.replace(state, length=length)  # type: ignore[type-var]
 
 
 def as_reader(model: "checkpoints.Model | ConceptHMM | Reader") -> Reader:
-    """A transformer, an LSTM (pruned or in a number format too), a world's exact Bayes filter, or a reader as it is.
+    """The reader of a transformer or an LSTM (pruned, or in a number format), or of a world by its exact Bayes filter.
 
-    To generate many times, make the reader once: taking a model apart costs about a millisecond.
-    Raises TypeError for anything else.
+    A reader is returned unchanged. To generate many times, make the reader once: taking a model apart costs about a
+    millisecond. Raises TypeError for anything else.
     """
     if isinstance(model, Transformer):
         return TransformerReader(model.config, *checkpoints.split(model))
@@ -72,7 +74,7 @@ def as_reader(model: "checkpoints.Model | ConceptHMM | Reader") -> Reader:
 
 @dataclasses.dataclass(frozen=True)
 class ModelReader:
-    """A model taken apart; a subclass reads with it."""
+    """A model taken apart into what is compiled and its weights. A subclass reads with it."""
 
     config: TransformerConfig | LSTMConfig = dataclasses.field(metadata={"static": True})
     graph: nnx.GraphDef = dataclasses.field(metadata={"static": True})
@@ -111,7 +113,7 @@ class TransformerReader(ModelReader):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """A recurrent reader's states, leaves [B R ...]: the one after t tokens lies at t modulo R."""
+    """A recurrent reader's last R states, leaves [B R ...]: the state after t tokens lies at t modulo R."""
 
     states: PyTree[Array]
     length: Int[Array, "B"]
@@ -122,7 +124,7 @@ class Ring:
 
 
 class Recurrent:
-    """A reader that carries a state from token to token; a subclass says how it begins and what a token does to it."""
+    """A reader that carries a state from token to token. A subclass defines the first state and the step."""
 
     context = UNLIMITED
 
@@ -167,14 +169,14 @@ class Recurrent:
 
 
 def _where(condition: Array, yes: PyTree[Array], no: PyTree[Array]) -> PyTree[Array]:
-    """Row by row one of two states."""
+    """One of two states, chosen in each row."""
     return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LSTMReader(ModelReader, Recurrent):
-    """An LSTM; it reads a window token by token, so that verifying five tokens costs five steps."""
+    """An LSTM. It reads a window token by token, so verifying five tokens costs five steps."""
 
     def begin(self, batch):
         state = self.model.init_state(batch)
@@ -189,10 +191,11 @@ class LSTMReader(ModelReader, Recurrent):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BayesReader(Recurrent):
-    """The exact predictor of a world's documents; after an impossible token it finds all tokens alike.
+    """The exact predictor of a world's documents. After an impossible token all tokens are equally likely.
 
-    smoothing: as in `icl_synth.bayes`; above 0 no token is impossible. unused: how many more tokens than the world's
-    its partner knows; it never says them. Raises ValueError for a smoothing outside 0 to 1 and a negative number.
+    smoothing: as in `icl_synth.bayes`; above 0 no token is impossible. unused: tokens that the partner's vocabulary has
+    beyond the world's, to which this reader gives probability 0. Raises ValueError for a smoothing outside 0 to 1 and
+    for unused < 0.
     """
 
     hmm: ConceptHMM

@@ -1,13 +1,13 @@
 """From acceptance and costs to speed: the model of Leviathan et al. 2023, with the costs that they leave out.
 
 A round that drafts gamma tokens commits E = (1 - alpha^(gamma + 1)) / (1 - alpha) tokens on average (their equation 1)
-and takes gamma c + v(gamma) + o of the time of one plain token: c for a draft's token, v for verifying gamma + 1
-tokens at once, o for everything else. They take v = 1 and o = 0.
+and takes gamma c + v(gamma) + o plain tokens' time: c for a draft's token, v for verifying gamma + 1 tokens at once,
+o, the overhead, for everything else. The paper has v = 1 and o = 0. An overhead is measured as a difference, which
+noise can make negative; all functions here count a negative overhead as 0.
 """
 
 import dataclasses
 import functools
-import math
 import time
 from typing import Any
 
@@ -16,22 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from decoding.checks import whole
+from decoding.checks import real, whole
 from decoding.readers import Reader, at
 from icl_synth import checks
 
-MOST = 20  # proposals of a round, where a schedule chooses them
-WIDTHS = (1, 2, 3, 5, 9)  # verifying windows that are compiled for such a schedule, besides that for the most
+MOST = 20  # proposals of a round under a schedule that chooses their number
+WIDTHS = (1, 2, 3, 5, 9)  # verifying windows compiled for such a schedule, besides the widest
 READS = 20  # timed together
-REPEATS = 5
+AT_LEAST_0, ABOVE_0 = "at least 0 and finite", "above 0 and finite"
+REPEATS = 5  # of which the fastest counts
 
 
 def expected_tokens(alpha: float | np.ndarray, gamma: int | np.ndarray) -> np.ndarray | np.floating:
-    """E: mean tokens that a round commits, each proposal accepted with probability alpha.
+    """E: tokens that a round commits on average where each proposal is accepted with probability alpha.
 
-    Raises ValueError for an alpha outside 0 to 1 and a negative gamma; so do all that follows from it.
+    Raises ValueError for an alpha outside 0 to 1 and a negative gamma, as do the functions that use it.
     """
-    alpha, gamma = np.asarray(alpha, float), np.asarray(gamma)
+    alpha, gamma = np.asarray(alpha, float), np.asarray(gamma, float)
     if not ((alpha >= 0) & (alpha <= 1)).all() or not (gamma >= 0).all():
         raise ValueError(f"alpha must be between 0 and 1 and gamma at least 0, got {alpha} and {gamma}")
     inside = np.minimum(alpha, 1 - 1e-12)
@@ -39,24 +40,27 @@ def expected_tokens(alpha: float | np.ndarray, gamma: int | np.ndarray) -> np.nd
 
 
 def predicted_speedup(alpha: float, gamma: int, draft: float, verify: float = 1.0, overhead: float = 0.0) -> float:
-    """E / (gamma c + v + o), all costs in plain tokens' time. Raises ValueError where they do not add up above 0."""
-    cost = gamma * draft + verify + overhead
-    checks.positive(**{"gamma * draft + verify + overhead": cost})
+    """E / (gamma c + v + o), all costs in plain tokens' time.
+
+    Raises ValueError for a draft below 0, a verify that is not above 0, and numbers that are not finite.
+    """
+    real("draft", draft, AT_LEAST_0, 0.0)
+    checks.positive(verify=real("verify", verify, ABOVE_0))
+    cost = gamma * draft + verify + max(0.0, real("overhead", overhead, "a finite number"))
     return float(expected_tokens(alpha, gamma) / cost)
 
 
 def predicted_operations(alpha: float, gamma: int, draft: float) -> float:
-    """Arithmetic operations over plain decoding's (Leviathan et al. 2023, theorem 3.11), c counting operations.
+    """Arithmetic operations over plain decoding's (Leviathan et al. 2023, theorem 3.11).
 
-    Raises ValueError where they do not add up above 0.
+    draft: operations of a draft's token over the target's. Raises ValueError for one below 0.
     """
-    operations = gamma * draft + gamma + 1
-    checks.positive(**{"gamma * draft + gamma + 1": operations})
+    operations = gamma * real("draft", draft, AT_LEAST_0, 0.0) + gamma + 1
     return float(operations / expected_tokens(alpha, gamma))
 
 
 def optimal_num_draft(alpha: float, draft: float, most: int = MOST) -> int:
-    """The gamma of the greatest predicted speed-up where verifying is free; 0 where plain decoding is faster.
+    """The gamma up to `most` with the greatest predicted speed-up, verifying free; 0 where plain decoding is faster.
 
     Raises ValueError for most < 0.
     """
@@ -66,38 +70,40 @@ def optimal_num_draft(alpha: float, draft: float, most: int = MOST) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds, for a whole batch: of a draft's token, of verifying by the number of tokens, of the rest of a round.
+    """Seconds of a batch's round by parts. Raises ValueError for what can be no time.
 
-    Raises ValueError for what can be no time; the rest, which is what measured rounds leave, may be below 0.
+    The overhead keeps its measured value, which may be below 0.
     """
 
-    draft: float
-    verify: dict[int, float]
-    overhead: float = 0.0
+    draft: float  # of a draft's token
+    verify: dict[int, float]  # of verifying so many tokens at once
+    overhead: float = 0.0  # of everything else
 
     def __post_init__(self):
-        if not 0 <= self.draft < math.inf or not math.isfinite(self.overhead):
-            raise ValueError(f"draft must be at least 0 and overhead a number, got {self.draft} and {self.overhead}")
-        checks.positive(**{f"verify[{width}]": seconds for width, seconds in self.verify.items()})
+        real("draft", self.draft, AT_LEAST_0, 0.0)
+        real("overhead", self.overhead, "a finite number")
+        for width, seconds in self.verify.items():
+            whole("a width of verify", width, 1)
+            checks.positive(**{f"verify[{width}]": real(f"verify[{width}]", seconds, ABOVE_0)})
 
     def round(self, gamma: int) -> float:
         """Seconds of a round that drafts gamma tokens, verified in the narrowest window that was measured.
 
         Raises ValueError for a negative gamma and where no window is wide enough.
         """
-        checks.at_least(0, gamma=gamma)
+        whole("gamma", gamma, 0)
         widths = [width for width in self.verify if width > gamma]
         if not widths:
             raise ValueError(f"no window for {gamma} proposals was measured, only {sorted(self.verify)} tokens")
-        return gamma * self.draft + self.verify[min(widths)] + self.overhead
+        return gamma * self.draft + self.verify[min(widths)] + max(0.0, self.overhead)
 
     def speedup(self, alpha: float, gamma: int, plain: float) -> float:
-        """Predicted, over `plain` seconds a token."""
+        """Predicted speed-up over plain decoding at `plain` seconds a token."""
         return plain * float(expected_tokens(alpha, gamma)) / self.round(gamma)
 
 
 def windows(most: int) -> tuple[int, ...]:
-    """Widths of the verifying windows of a schedule that drafts at most so many tokens a round, one or more."""
+    """Widths of the verifying windows of a schedule that drafts at most `most` tokens a round, `most` >= 1."""
     most = whole("most", most, 1)
     return (*(width for width in WIDTHS if width <= most), most + 1)
 
@@ -105,14 +111,14 @@ def windows(most: int) -> tuple[int, ...]:
 def measure(target: Reader, draft: Reader, batch: int, room: int, most: int = MOST) -> Costs:
     """Time the draft's single steps and the target's windows in the middle of a text; overhead is left at 0.
 
-    Each is the minimum of several runs of a compiled loop. Raises ValueError for a batch, room or most below 1.
+    Each number is the fastest of several runs of a compiled loop. Raises ValueError for a batch, room or most below 1.
     """
     verify = {width: read_seconds(target, batch, room, width) for width in windows(most)}
     return Costs(read_seconds(draft, batch, room, 1), verify)
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second, read and written, that all cores move when XLA adds one to 400 MB of numbers where they lie."""
+    """Bytes a second, reads and writes together, of all cores while XLA adds one to 400 MB of numbers in place."""
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
     numbers = add(jnp.zeros(100_000_000)).block_until_ready()
     seconds = []
@@ -124,7 +130,7 @@ def copy_bandwidth() -> float:
 
 
 def read_seconds(reader: Reader, batch: int, room: int, width: int) -> float:
-    """Seconds of reading `width` tokens for every row, with half the room behind them."""
+    """Seconds of reading `width` tokens in every row after half the room."""
     read_often(reader, batch, room, width).block_until_ready()
     seconds = []
     for _ in range(REPEATS):
@@ -136,7 +142,7 @@ def read_seconds(reader: Reader, batch: int, room: int, width: int) -> float:
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def read_often(reader: Reader, batch: int, room: int, width: int) -> Int[Array, "B W"]:
-    """Read `width` tokens READS times over, each time those that the last logits make likeliest."""
+    """Read `width` tokens READS times, each time those that the last logits make likeliest, and return the last."""
     for name, number in {"batch": batch, "room": room, "width": width}.items():
         whole(name, number, 1)
     tokens = jax.random.randint(jax.random.key(0), (batch, width), 0, reader.vocab_size, jnp.int32)

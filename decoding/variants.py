@@ -1,7 +1,7 @@
-"""The same model at another price: matrices in bfloat16 or int8, multiplied as they are stored, or wider layers.
+"""The same model at another cost: matrices in bfloat16 or int8, multiplied as they are stored, or wider layers.
 
-At batch 1 a plain token costs little but reading all weights once, which is why narrow ones are faster on hardware
-that multiplies them natively, and why verifying several tokens at once is cheap.
+At batch 1 a plain token costs hardly more than reading all weights once. So narrow weights are faster where the
+hardware multiplies them natively, and verifying several tokens at once is cheap.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from icl_synth.transformer import Linear, Transformer, TransformerConfig
 
 
 def in_bfloat16(model: checkpoints.Model) -> checkpoints.Model:
-    """The same model, the matrices of its linear layers stored in bfloat16: operands of all products are rounded, sums
-    stay float32. Embeddings are stored as before, a tied head with them.
+    """The same model with the matrices of its linear layers stored in bfloat16.
 
-    Raises TypeError for a model whose layers were replaced already.
+    The operands of all products are rounded, sums stay float32. Embeddings, and a head tied to them, are stored as
+    before. Raises TypeError for a model whose layers were replaced already.
     """
     checkpoints.check_plain(model)
     graph, _ = checkpoints.split(checkpoints.create(model.config, dtype="bfloat16"))
@@ -32,10 +32,11 @@ def in_bfloat16(model: checkpoints.Model) -> checkpoints.Model:
 
 
 def in_int8(model: checkpoints.Model) -> Transformer:
-    """The same model whose linear layers but the last hold int8 weights, a scale an output, and read int8 inputs.
+    """The same model with int8 weights and inputs in all linear layers but the last; it cannot be trained.
 
-    Every row of inputs is scaled by its largest magnitude; products are summed in int32. Products inside attention
-    stay in float32. Not for training. Raises TypeError for other models than transformers.
+    Weights have one scale for each output, inputs one for each row, set by the largest magnitude. Products are summed
+    in int32. Products inside attention stay in float32. Raises TypeError for models other than transformers and for a
+    model whose layers were replaced already.
     """
     if not isinstance(model, Transformer):
         raise TypeError(f"int8 products are for transformers, got {type(model).__name__}")
@@ -66,19 +67,19 @@ class Int8Linear(Linear):
 
 
 def to_int8(x: Float[Array, "*S"], axis: int) -> tuple[Array, Array]:
-    """x as int8 times a scale along an axis, rounded to nearest even; a row of zeros has scale 1."""
+    """x as int8, rounded to nearest even, and its scale along an axis; the scale of a row of zeros is 1."""
     largest = jnp.abs(x).max(axis, keepdims=True)
     scale = jnp.where(largest > 0, largest / 127, 1.0)
     return jnp.round(x / scale).astype(jnp.int8), scale
 
 
 def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
-    """The same function at `times` the width and with `depth` blocks: channels repeated, further blocks add nothing.
+    """The same function at `times` the width and with `depth` blocks, to time shapes that would take long to train.
 
-    Every product costs what it costs at that width in the model's precision, every logit is the small model's up to
-    rounding: for timing shapes that would take long to train. Raises ValueError for less than the model's own width or
-    depth, and for models other than transformers of modern style (a tied head would be scaled with its repeated
-    embedding); TypeError for a model whose layers were replaced already.
+    Channels are repeated, and the further blocks add zero. Every product costs what it costs at that width in the
+    model's precision; every logit is the small model's up to rounding. Raises ValueError for times < 1, for fewer
+    blocks than the model's, and for models other than transformers of modern style (a tied head would be scaled with
+    its repeated embedding); TypeError for a model whose layers were replaced already.
     """
     checkpoints.check_plain(model)
     config = model.config
@@ -107,6 +108,7 @@ def widened(model: checkpoints.Model, times: int, depth: int) -> Transformer:
 
 
 def weight_bytes(model: checkpoints.Model) -> int:
-    """Bytes of all weights that every token reads: not of tables of embeddings, unless the head is one of them."""
+    """Bytes of all weights that every token reads. Of a table of embeddings a token reads one row, unless it is also
+    the head."""
     rows = {"positions"} if isinstance(model, Transformer) and model.head is None else {"embedding"}
     return sum(int(np.asarray(w).nbytes) for name, w in checkpoints.split(model)[1].items() if name not in rows)

@@ -8,7 +8,7 @@ import pytest
 from compression.block_float.block_model import in_format
 from decoding import acceptance, schedules
 from decoding.acceptance import keep_likely
-from decoding.assisted import assisted_generate
+from decoding.assisted import _assist, assisted_generate
 from decoding.drafts import PromptLookup, first_layers, fit_ngram
 from decoding.generate import generate
 from decoding.job import PAD
@@ -21,7 +21,7 @@ from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
 from icl_synth.lstm import LSTMConfig
 from icl_synth.transformer import TransformerConfig
 from tests import oracles
-from tests.test_generate import MODELS, random_model
+from tests.test_generate import FLAWED_PROMPT, MODELS, flawed, random_model
 
 RNG = np.random.default_rng(3)
 PROMPT = RNG.integers(0, 12, (6, 5))
@@ -123,6 +123,42 @@ def test_a_stop_token_inside_a_draft_ends_the_row():
     assert (run.accepted.sum(1) == np.asarray(run.drafted).sum(1)).all()  # what follows a stop counts for nothing
     assert (run.tokens == plain).all() and (np.asarray(run.tokens)[0] == PAD).any()
     assert not np.asarray(run.drafted)[np.asarray(run.tokens) == PAD].any()
+
+
+def test_twenty_lengths_and_every_stop_are_three_programs():
+    target, draft, before = PromptLookup(12), fit_ngram(RNG.integers(0, 12, (20, 30)), 12, 2), _assist._cache_size()
+    tokens = RNG.integers(0, 12, (3, 20))
+    for length in range(1, 21):
+        stop = length % 12 if length > 4 else None
+        run = assisted_generate(target, draft, tokens[:, :length], 12, num_draft=2, stop=stop)
+        assert run.tokens.shape == run.round.shape == run.drafted.shape == (3, length + 12)
+        assert (run.tokens == generate(target, tokens[:, :length], 12, stop=stop)).all()
+    assert _assist._cache_size() - before == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_flaw_is_refused_where_plain_generation_refuses_it_and_the_drafts_too(temperature):
+    sound, how = flawed(0.0, 99), {"temperature": temperature, "key": jax.random.key(0)}
+    for after in range(2, 10):
+        broken = flawed(np.nan, after)
+        seen = f"logits after {after} tokens of row 1 hold NaN"
+        for target, draft, name in ((broken, sound, "target"), (sound, broken, "draft"), (broken, broken, "target")):
+            # the prefill chooses the first token and every round its last, so the draft proposes those between
+            chosen = range(3, 9) if name == "target" else range(4, 8)
+            run = lambda: assisted_generate(target, draft, FLAWED_PROMPT, 6, num_draft=4, **how)  # noqa: B023, E731
+            if after in chosen:
+                with pytest.raises(ValueError, match=f"the {name}'s {seen}"):
+                    run()
+            else:
+                assert (np.asarray(run().tokens)[:, 3:] >= 0).all()
+
+
+def test_a_proposal_may_be_impossible_and_what_follows_a_stop_is_not_looked_at():
+    sound, impossible, broken = flawed(0.0, 99), flawed(-np.inf, 5), flawed(np.nan, 6)
+    for target, draft in ((sound, impossible), (impossible, sound)):
+        assert (np.asarray(assisted_generate(target, draft, FLAWED_PROMPT, 6).tokens)[:, 3:] == 1).all()
+    run = assisted_generate(broken, sound, FLAWED_PROMPT, 6, num_draft=4, stop=1)
+    assert (np.asarray(run.tokens)[:, 3:] == [1, PAD, PAD, PAD, PAD, PAD]).all()
 
 
 SMALL = random_model(TransformerConfig(4, 16, 1, 8, 1), scale=0.4)

@@ -49,25 +49,25 @@ class Clock:
         return SimpleNamespace(rounds=rounds, accepted=np.array(ACCEPTED[which]), examined=np.array(EXAMINED[which]))
 
     def read_often(self, reader, batch, room, width):
-        assert (batch, room) == (2, 5 + 9) and (width == 1 or reader is TARGET)
+        assert (batch, room) == (2, 16) and (width == 1 or reader is TARGET)  # 5 + 9 tokens, padded
         self.spend(speedup.READS * (STEP if reader is DRAFT else window(width)), "read", reader is DRAFT, width)
 
 
 def test_what_is_measured_and_predicted(monkeypatch):
     Clock(monkeypatch)
-    found = compare.compare(TARGET, DRAFT, PROMPTS, PROBE, 9, (1, 4), 3, temperature=0.5)
-    assert [one.gamma for one in found] == [1, 4]
-    for one in found:
-        a_round = one.gamma * STEP + window(one.gamma + 1) + REST
-        assert one.tokens == 2 * 8 and one.plain == pytest.approx(16 * TOKEN) and one.token == pytest.approx(TOKEN)
-        assert one.assisted == pytest.approx((5 + 7) * a_round)  # the slowest row of each prompt
-        assert one.acceptance == 6 / 12 and one.tokens_a_round == pytest.approx(16 / 12)
-        assert one.costs.draft == pytest.approx(STEP) and one.costs.overhead == pytest.approx(REST)
-        assert one.costs.verify == {one.gamma + 1: pytest.approx(window(one.gamma + 1))}
+    lines = compare.compare(TARGET, DRAFT, PROMPTS, PROBE, 9, (1, 4), 3, temperature=0.5)
+    assert [line.gamma for line in lines] == [1, 4]
+    for line in lines:
+        a_round = line.gamma * STEP + window(line.gamma + 1) + REST
+        assert line.tokens == 2 * 8 and line.plain == pytest.approx(16 * TOKEN) and line.token == pytest.approx(TOKEN)
+        assert line.assisted == pytest.approx((5 + 7) * a_round)  # the slowest row of each prompt
+        assert line.acceptance == 6 / 12 and line.tokens_a_round == pytest.approx(16 / 12)
+        assert line.costs.draft == pytest.approx(STEP) and line.costs.overhead == pytest.approx(REST)
+        assert line.costs.verify == {line.gamma + 1: pytest.approx(window(line.gamma + 1))}
         # where a round is the sum of its parts, counting rounds predicts what is measured
-        assert one.speedup == pytest.approx(16 * TOKEN / (12 * a_round))
-        assert one.predicted_from_rounds == pytest.approx(one.speedup)
-        assert one.predicted == pytest.approx((2 - 0.5**one.gamma) * TOKEN / a_round)
+        assert line.speedup == pytest.approx(16 * TOKEN / (12 * a_round))
+        assert line.predicted_from_rounds == pytest.approx(line.speedup)
+        assert line.predicted == pytest.approx((2 - 0.5**line.gamma) * TOKEN / a_round)
 
 
 def test_works_take_turns_and_the_fastest_counts(monkeypatch):
@@ -80,3 +80,14 @@ def test_works_take_turns_and_the_fastest_counts(monkeypatch):
     monkeypatch.setattr(compare, "_seconds", timed)
     assert compare.in_turns([lambda: asked.append("a"), lambda: asked.append("b")], 3) == [1.0, 20.0]
     assert asked == ["a", "b"] * 4  # the first time untimed
+
+
+def test_noise_that_makes_a_difference_negative_is_no_error(monkeypatch):
+    """First tokens take longer than whole texts, and parts timed apart longer than rounds."""
+    Clock(monkeypatch)
+    parts = [speedup.READS * STEP, speedup.READS * window(2)]
+    monkeypatch.setattr(compare, "in_turns", lambda works, repeats: [1.0, 1.5] * (len(works) // 2 - 1) + parts)
+    (line,) = compare.compare(TARGET, DRAFT, PROMPTS, PROBE, 9, (1,), 3, temperature=0.5)
+    assert line.plain == line.assisted == 2.0  # of both prompts, nothing subtracted
+    assert line.costs.overhead < -1 and line.costs.round(1) == STEP + window(2)
+    assert line.speedup == 1 and line.predicted > 0 and line.predicted_from_rounds > 0

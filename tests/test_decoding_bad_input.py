@@ -32,8 +32,11 @@ from icl_synth.transformer import TransformerConfig
 
 few = settings(max_examples=20, deadline=None)
 below_1 = st.integers(-99, 0)
-no_whole = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(["3", (3,), 3j, np.float32(2)])
+no_whole = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
+    ["3", (3,), 3j, np.float32(2), True, np.True_, jnp.array(True), np.array([3])]
+)
 no_number = st.sampled_from([math.nan, math.inf, -math.inf])
+no_kind = st.sampled_from(["0.5", None, True, np.True_, [0.5], 0.5j, np.array([0.5]), jnp.array(True), 10**400])
 no_share = no_number | st.floats(1.001, 9) | st.floats(-9, -0.001)
 READER, OTHER = PromptLookup(6), PromptLookup(7)
 PROMPT = np.array([[1, 2, 3, 1, 2], [4, 5, 4, 5, 4]])
@@ -81,6 +84,30 @@ def test_a_temperature_that_float32_does_not_hold(function, wrong):
 
 @both
 @few
+@given(no_kind)
+def test_what_is_no_real_number(function, wrong):
+    refused("temperature must be 0", function, PROMPT, 3, temperature=wrong, key=KEY)
+    if wrong is not None:
+        refused("top_p must be above 0", function, PROMPT, 3, temperature=1.0, top_p=wrong, key=KEY)
+    refused("confidence must be between 0 and 1", HELPED, PROMPT, 3, confidence=wrong)
+    refused("weight must be above 0 and finite", fit_ngram, PROMPT, 6, weight=wrong)
+    refused("draft must be at least 0 and finite", Costs, wrong, {2: 1.0})
+    refused(r"verify\[2\] must be above 0 and finite", Costs, 0.1, {2: wrong})
+    refused("overhead must be a finite number", speedup.predicted_speedup, 0.5, 3, 0.1, 1.0, wrong)
+
+
+@both
+@pytest.mark.parametrize("number", [np.float32, np.float64, jnp.float32, jnp.bfloat16])
+def test_real_numbers_of_any_type(function, number):
+    named = {"key": KEY, "stop": None}
+    found, expected = (
+        function(PROMPT, 4, temperature=kind(0.5), top_p=kind(0.75), **named) for kind in (number, float)
+    )
+    assert (getattr(found, "tokens", found) == getattr(expected, "tokens", expected)).all()
+
+
+@both
+@few
 @given(no_number | st.floats(max_value=1e-38) | st.floats(min_value=1.0001))
 def test_a_share_that_float32_does_not_hold(function, wrong):
     refused("top_p must be above 0", function, PROMPT, 3, temperature=1.0, top_p=wrong, key=KEY)
@@ -102,7 +129,7 @@ def test_prompts_that_are_no_tokens(function, wrong):
     refused(r"prompt must lie in 0\.\.5", function, np.where(PROMPT == 1, wrong, PROMPT), 3)
     for shape in (PROMPT[0], PROMPT[:0], PROMPT[:, :0], PROMPT[None], PROMPT * 1.0):
         refused("prompt must be integers of shape", function, shape, 3)
-    for lengths in ([5, wrong], [5, 0], [5], [5.0, 5.0]):
+    for lengths in ([5, wrong], [5, 0], [5], [5.0, 5.0], [True, True]):
         refused("lengths must be 2 whole numbers between 1 and 5", function, PROMPT, 3, lengths=np.array(lengths))
 
 
@@ -122,13 +149,12 @@ def test_costs_that_are_no_time(wrong):
     refused("draft must be at least 0", Costs, wrong, {2: 1.0})
     refused(r"verify\[3\] must be above 0", Costs, 0.1, {2: 1.0, 3: wrong})
     refused(r"verify\[2\] must be above 0", Costs, 0.1, {2: 0.0})
-    refused("gamma must be at least 0", Costs(0.1, {2: 1.0}).round, -1)
+    refused("gamma must be a whole number, at least 0", Costs(0.1, {2: 1.0}).round, -1)
     refused("no window for 2 proposals", Costs(0.1, {2: 1.0}).round, 2)
-    if math.isfinite(wrong):  # a rest may be below 0, but not a whole round
-        less = Costs(0.0, {width: 0.001 for width in (1, 2, 3, 4)}, wrong)
-        refused("seconds of a round by costs must be above 0", HELPED, PROMPT, 3, schedule="optimal", costs=less)
-    else:
-        refused("overhead a number", Costs, 0.1, {2: 1.0}, wrong)
+    if not math.isfinite(wrong):  # an overhead may be below 0
+        refused("overhead must be a finite number", Costs, 0.1, {2: 1.0}, wrong)
+    refused("a width of verify must be a whole number, at least 1", Costs, 0.1, {0: 1.0})
+    refused("costs must be decoding.speedup.Costs", HELPED, PROMPT, 3, schedule="optimal", costs={2: 1.0})
 
 
 @few
@@ -146,10 +172,11 @@ def test_an_alpha_that_is_no_share(wrong):
 @few
 @given(no_number | st.floats(-9, -0.4))
 def test_a_draft_that_costs_nothing_that_could_be(wrong):
-    refused("draft .* must be above 0 and finite", speedup.predicted_speedup, 0.5, 3, wrong)
-    refused("draft .* must be above 0 and finite", speedup.predicted_operations, 0.5, 3, wrong - 1)
-    refused("draft .* must be above 0 and finite", speedup.optimal_num_draft, 0.5, wrong)
-    refused("must be above 0 and finite, got 0", speedup.predicted_speedup, 0.5, 3, 0.0, verify=1.0, overhead=-1.0)
+    refused("draft must be at least 0 and finite", speedup.predicted_speedup, 0.5, 3, wrong)
+    refused("draft must be at least 0 and finite", speedup.predicted_operations, 0.5, 3, wrong)
+    refused("draft must be at least 0 and finite", speedup.optimal_num_draft, 0.5, wrong)
+    refused("verify must be above 0 and finite", speedup.predicted_speedup, 0.5, 3, 0.1, verify=wrong)
+    refused("verify must be above 0 and finite", speedup.predicted_speedup, 0.5, 3, 0.1, verify=0.0)
 
 
 @few

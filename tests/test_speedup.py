@@ -58,6 +58,12 @@ def test_costs_of_a_round():
         costs.round(5)
 
 
+def test_an_overhead_that_noise_made_negative_counts_as_none():
+    costs = Costs(0.1, {2: 1.0, 5: 1.5}, -1.16)
+    assert costs.round(1) == pytest.approx(1.1) and costs.overhead == -1.16
+    assert predicted_speedup(0.5, 3, 0.1, 1.2, -1.16) == predicted_speedup(0.5, 3, 0.1, 1.2) == 1.875 / 1.5
+
+
 def test_costs_are_measured():
     costs = measure(PromptLookup(12), PromptLookup(12), 1, 12, most=4)
     assert set(costs.verify) == {1, 2, 3, 5} and min(costs.draft, *costs.verify.values()) > 0
