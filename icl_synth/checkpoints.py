@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, TypeGuard, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from icl_synth.transformer import Transformer, TransformerConfig
 __all__ = ["write_atomically", "write_text"]  # other rooms still import these from here
 Model = Transformer | LSTM
 ModelConfig = TransformerConfig | LSTMConfig
-Weights = dict[str, Array | jax.ShapeDtypeStruct]
+Weights = dict[str, Array | np.ndarray | jax.ShapeDtypeStruct]
 Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: True where it was kept
 CONFIGS: dict[str, type[ModelConfig]] = {"transformer": TransformerConfig, "lstm": LSTMConfig}
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -173,8 +173,10 @@ def _parse(stored: Any, where: str) -> tuple[ModelConfig, str]:
     if unknown := fields.keys() - hints.keys():
         raise ValueError(f"{where} has fields that a {kind} does not know: {', '.join(sorted(unknown))}")
     for name, value in fields.items():
-        number = {int: int, float: int | float}.get(hints[name], object)
-        if isinstance(value, bool) or not isinstance(value, number):
+        if get_origin(hints[name]) is Literal:
+            if value not in get_args(hints[name]):
+                raise ValueError(f"{where}: {name} must be one of {', '.join(get_args(hints[name]))}, got {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, {int: int, float: int | float}[hints[name]]):
             raise ValueError(f"{where}: {name} must be of type {hints[name].__name__}, got {value!r}")
     try:
         return CONFIGS[kind](**fields), precision
