@@ -1,4 +1,4 @@
-"""Make finds a Python that it supports: the one asked for, else one that uv provides, else it says what to do."""
+"""Make finds a Python that it supports, works in any folder, and CI runs the browser's tests where it has one."""
 
 import os
 import re
@@ -123,6 +123,42 @@ def test_a_target_runs_where_a_folder_has_a_space_in_its_name(checkout, target):
     calls = (checkout / "calls").read_text().splitlines() if (checkout / "calls").exists() else []
     assert all(call.startswith(f"{checkout}: ") for call in calls)
     assert calls or target in {"env", "interpreter", "clean", "help"}
+
+
+CHROMIUM = {"chromedriver": "exit 0"}
+APT = {"apt-get": '[ "$1" != install ] || printf "%s\\n" "$@" >> installed'}
+ROOT_INSTALLS = APT | {"id": "echo 0"}
+SUDO_INSTALLS = APT | {"id": "echo 1000", "sudo": '[ "$1" = -n ] && shift && exec "$@"'}
+REFUSED = APT | {"id": "echo 1000", "sudo": "exit 1"}
+NO_APT = {"id": "echo 0"}
+
+
+@pytest.mark.parametrize(
+    "stubs, make, code, targets",
+    [
+        (CHROMIUM, "exit 0", 0, ["lint", "test", "test-browser BROWSER=quick"]),
+        (ROOT_INSTALLS, "exit 0", 0, ["lint", "test", "test-browser BROWSER=quick"]),
+        (SUDO_INSTALLS, "exit 0", 0, ["lint", "test", "test-browser BROWSER=quick"]),
+        (REFUSED, "exit 0", 0, ["lint", "test"]),
+        (NO_APT, "exit 0", 0, ["lint", "test"]),
+        (CHROMIUM, '[ "$1" != test-browser ]', 1, ["lint", "test", "test-browser BROWSER=quick"]),
+        (CHROMIUM, '[ "$1" != test ]', 1, ["lint", "test"]),
+    ],
+    ids=["there", "root installs", "sudo installs", "refused", "no apt-get", "browser tests fail", "tests fail"],
+)
+def test_ci_runs_the_browser_where_there_is_one(checkout, stubs, make, code, targets):
+    for name, text in stubs.items():
+        program(checkout / "bin" / name, text)
+    program(checkout / "bin" / "make", f'echo "$*" >> targets; {make}')
+    for name in ("bash", "sh", "dirname", "env"):
+        (checkout / "bin" / name).symlink_to(shutil.which(name))
+    path = {"PATH": str(checkout / "bin")}
+    result = subprocess.run([".ci/run"], cwd=checkout, env=path, capture_output=True, text=True)
+    assert result.returncode == code
+    assert (checkout / "targets").read_text().splitlines() == targets
+    assert ("browser tests did not run" in result.stdout) == (stubs in (REFUSED, NO_APT))
+    if stubs in (ROOT_INSTALLS, SUDO_INSTALLS):
+        assert {"chromium", "chromium-driver"} <= set((checkout / "installed").read_text().split())
 
 
 def test_the_range_is_that_of_pyproject():
