@@ -1,129 +1,158 @@
 """Which tokens are easy: acceptance drawn on a text, and against how uncertain exact Bayes is."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scipy.stats
+from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from decoding.assisted import assisted_generate
+from decoding.assisted import Assisted, assisted_generate
 from decoding.readers import as_reader
-from figures import decoding
-from figures.claims import Claim, judged
-from figures.decoding import COLOURS, acceptance, log_probs, ngrams, pair
-from figures.recipes import Recipe, Wanted, trained
+from figures.assisted import common
+from figures.assisted.common import SUITES, Pair, acceptance, log_probs, ngrams, pair
+from figures.lab.claims import Claim, judged, show
+from figures.lab.presets import presets
+from figures.lab.runs import Models
+from figures.lab.style import BLUE, CYCLE, YELLOW, draw_band
+from figures.lab.tables import Table, only, over_seeds, pick
 from icl_synth import bayes
-from icl_synth.evaluate import estimate
+from icl_synth.evaluate import Estimate
 
 TITLE = "Easy tokens are fast: acceptance along a text, and by the uncertainty of exact Bayes"
 DIFFERS = (
     "A post on assisted generation guesses that its latency follows how difficult a text is, without a measurement. "
-    "Here difficulty is known: the entropy of the exact Bayes predictor before each token. Acceptance is exact, the "
-    "sum of min(p, q) over the vocabulary at temperature 1, or whether both find the same token likeliest (greedy, "
-    "which is what the post times), on held-back documents; the correlation is Spearman's over the tokens of a "
-    "document, averaged over documents. It is also computed where it counts, in texts that the target generated at "
-    "temperature 1: entropy before a round's first proposal against how many proposals were accepted in it. A "
-    "token that exact Bayes rules out, which a model may still say, ends a text's part in that. *Holds* where the "
-    "correlation is at most -.3 with its interval, *partly* where it is below zero with its interval."
+    "Here difficulty is known: it is the entropy of the exact Bayes predictor before each token. Acceptance is exact: "
+    "the sum of min(p, q) over the vocabulary at temperature 1, or whether both find the same token likeliest (greedy, "
+    "which is what the post times). It is measured on held-back documents; the correlation is Spearman's over the "
+    "tokens of a document, averaged over documents. A second correlation is of texts that the target generated at "
+    "temperature 1: the entropy before a round's first proposal against how many of the round's proposals were "
+    "accepted. A text leaves that correlation at the first token that exact Bayes rules out, which a model may still "
+    "say. The claim *holds* where the whole interval of the correlation is at most -0.3, *partly* where it is below "
+    "zero."
 )
-PUBLISHED = decoding.PUBLISHED
-GAMMA, ROWS = 5, 64
-SHOWN = 96  # tokens of the text that is drawn
-BINS = np.linspace(0, 3, 13)
+PUBLISHED = common.PUBLISHED
+BINS = np.linspace(0, 3, 13)  # of entropy, nats
+SAMPLING_SEED = 3
+DRAFTED, OWN, ENTROPY = BLUE, YELLOW, "#444444"  # colours of the text
 
 
-def wanted(recipe: Recipe) -> Wanted:
-    return decoding.wanted(recipe)
+class Sizes(NamedTuple):
+    documents: int
+    texts: int = 64  # that are generated
+    gamma: int = 5  # tokens drafted in a round
+    shown: int = 96  # tokens of the text that is drawn
 
 
-def entropies(log_p: np.ndarray) -> np.ndarray:
+PRESETS = presets(SUITES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: quantity, draft, place, extra; value.
+
+    Quantities: by_entropy (acceptance, place = middle of the bin in nats, extra = the bin's share of tokens),
+    by_position (place = tokens read), correlation (of acceptance and entropy), run_correlation (of accepted proposals
+    and entropy), and of one generated text: token (place = position, value = token, extra = 1 if drafted), round and
+    entropy likewise.
+    """
+    table = Table("quantity", "draft", "place", "extra")
+    chosen = pair(models, sizes.documents)
+    add_documents(table, chosen)
+    add_texts(table, chosen, sizes)
+    return table.rows()
+
+
+def entropies(log_p: Float[np.ndarray, "*B V"]) -> Float[np.ndarray, "*B"]:
     """Nats; NaN where nothing is possible any more."""
     possible = np.isfinite(log_p)
     terms = np.where(possible, -np.exp(np.where(possible, log_p, 0.0)) * np.where(possible, log_p, 0.0), 0.0)
     return np.where(possible.any(-1), terms.sum(-1), np.nan)
 
 
-def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: quantity, draft, place, value, half_width (95 % over documents), extra.
-
-    Quantities: by_entropy (acceptance, place = middle of the bin in nats), by_position (place = tokens read),
-    correlation (of acceptance and entropy), run_correlation (of accepted proposals and entropy), and of one
-    generated text: token (place = position, value = token, extra = 1 if drafted), round and entropy likewise.
-    """
-    models = trained(wanted(recipe))
-    found = pair(models, recipe)
-    drafts = {found.draft.name: as_reader(found.draft.model), "trigrams": ngrams(found, 3)}
-    target = as_reader(found.target.model)
-    exact = np.asarray(bayes.next_token_log_probs(found.hmm, found.documents))[:, 1:]
-    entropy = entropies(exact)
-    p = log_probs(target, found.documents[:, :-1])[..., : exact.shape[-1]]
-    rows: list[tuple] = []
-    for name, draft in drafts.items():
-        q = log_probs(draft, found.documents[:, :-1])[..., : exact.shape[-1]]
+def add_documents(table: Table, models: Pair) -> None:
+    """Acceptance of every token of the documents, of the smallest draft and of trigrams, sampled and greedy."""
+    documents, vocabulary = models.documents, models.hmm.vocab_size
+    entropy = entropies(np.asarray(bayes.next_token_log_probs(models.hmm, documents))[:, 1:])
+    p = log_probs(models.target.model, documents[:, :-1])[..., :vocabulary]
+    for name, draft in {models.draft.name: as_reader(models.draft.model), "trigrams": ngrams(models, 3)}.items():
+        q = log_probs(draft, documents[:, :-1])[..., :vocabulary]
         for label, temperature in ((name, 1.0), (f"{name}, greedy", 0.0)):
-            rows += measure(label, acceptance(p, q, temperature), entropy)
-    length = found.documents.shape[1] // 8
-    prompt = found.documents[:ROWS, :length]
-    new = found.target.config.model.context - length
-    run = assisted_generate(
-        target, drafts[found.draft.name], prompt, new, num_draft=GAMMA, temperature=1.0, key=jax.random.key(3)
-    )
-    tokens, turn, drafted = np.asarray(run.tokens), np.asarray(run.round), np.asarray(run.drafted)
-    uncertain = entropies(np.asarray(bayes.next_token_log_probs(found.hmm, tokens)))
-    each = []
-    for row in range(len(tokens)):
-        starts = np.array([np.argmax(turn[row] == r) for r in range(1, turn[row].max() + 1)])
-        kept = np.array([(drafted[row] & (turn[row] == r)).sum() for r in range(1, turn[row].max() + 1)])
-        known = np.isfinite(uncertain[row, starts])
-        each.append(
-            scipy.stats.spearmanr(uncertain[row, starts][known], kept[known]).statistic if known.sum() > 2 else np.nan
-        )
-    defined = np.array(each)[np.isfinite(each)]  # a text of few rounds, or all alike, has none
-    rows.append(("run_correlation", found.draft.name, 0, *estimate(defined if len(defined) else np.zeros(1)), 0.0))
-    for place in range(min(SHOWN, tokens.shape[1] - length)):
-        at = length + place
-        rows.append(("token", found.draft.name, place, tokens[0, at], 0.0, float(drafted[0, at])))
-        rows.append(("round", found.draft.name, place, turn[0, at], 0.0, 0.0))
-        rows.append(("entropy", found.draft.name, place, np.nan_to_num(uncertain[0, at], nan=-1.0), 0.0, 0.0))
-    table = pd.DataFrame(rows, columns=["quantity", "draft", "place", "value", "half_width", "extra"])
-    table.attrs["models"] = [one.record() for one in models]
-    return table
+            add_acceptance(table, label, models.target.seed, acceptance(p, q, temperature), entropy)
 
 
-def measure(label: str, alpha: np.ndarray, entropy: np.ndarray) -> list[tuple]:
-    """Rows of one draft: acceptance of every token of the documents against its difficulty and its position."""
-    rows: list[tuple] = []
+def add_acceptance(
+    table: Table, label: str, seed: int, alpha: Float[np.ndarray, "B L"], entropy: Float[np.ndarray, "B L"]
+) -> None:
+    """Acceptance by the token's difficulty and by its position."""
     for low, high in itertools.pairwise(BINS):
         inside = (entropy >= low) & (entropy < high)
         seen = inside.any(1)
         if seen.sum() > 1:
             means = np.where(inside, alpha, 0).sum(1)[seen] / inside.sum(1)[seen]
-            rows.append(("by_entropy", label, (low + high) / 2, *estimate(means), inside.mean()))
+            table.add("by_entropy", label, (low + high) / 2, inside.mean(), seed=seed, values=means)
     for position in range(alpha.shape[1]):
-        rows.append(("by_position", label, position + 1, *estimate(alpha[:, position]), 0.0))
+        table.add("by_position", label, position + 1.0, 0.0, seed=seed, values=alpha[:, position])
     each = [scipy.stats.spearmanr(a, e).statistic for a, e in zip(alpha, entropy, strict=True)]
-    return [*rows, ("correlation", label, 0, *estimate(np.nan_to_num(each)), 0.0)]
+    table.add("correlation", label, 0.0, 0.0, seed=seed, values=np.nan_to_num(each))
+
+
+def add_texts(table: Table, models: Pair, sizes: Sizes) -> None:
+    """Texts that the target generates with its draft: accepted proposals by difficulty, and one of them to draw."""
+    length = models.documents.shape[1] // 8
+    new = models.target.config.model.context - length
+    target, draft = as_reader(models.target.model), as_reader(models.draft.model)
+    run = assisted_generate(target, draft, models.documents[: sizes.texts, :length], new, num_draft=sizes.gamma,
+                            temperature=1.0, key=jax.random.key(SAMPLING_SEED))  # fmt: skip
+    entropy = entropies(np.asarray(bayes.next_token_log_probs(models.hmm, np.asarray(run.tokens))))
+    name, seed = models.draft.name, models.target.seed
+    table.add("run_correlation", name, 0.0, 0.0, seed=seed, values=round_correlations(run, entropy))
+    tokens, turns, drafted = (np.asarray(array)[0] for array in (run.tokens, run.round, run.drafted))
+    for place in range(min(sizes.shown, new)):
+        at = length + place
+        uncertain = np.nan_to_num(entropy[0, at], nan=-1.0)
+        for quantity, value, extra in (
+            ("token", tokens[at], float(drafted[at])),
+            ("round", turns[at], 0.0),
+            ("entropy", uncertain, 0.0),
+        ):
+            table.add(quantity, name, float(place), extra, seed=seed, values=np.array([value]))
+
+
+def round_correlations(run: Assisted, entropy: Float[np.ndarray, "B M"]) -> Float[np.ndarray, " N"]:
+    """Spearman's of accepted proposals and the entropy before the first, over the rounds of each text that has one.
+
+    A text of few rounds, or of rounds that are all alike, has none; zero if none has.
+    """
+    turns, drafted, each = np.asarray(run.round), np.asarray(run.drafted), []
+    for turn, kept, uncertain in zip(turns, drafted, entropy, strict=True):
+        rounds = range(1, turn.max() + 1)
+        starts = np.array([np.argmax(turn == number) for number in rounds])
+        accepted = np.array([(kept & (turn == number)).sum() for number in rounds])
+        known = np.isfinite(uncertain[starts])
+        if known.sum() > 2:
+            each.append(scipy.stats.spearmanr(uncertain[starts][known], accepted[known]).statistic)
+    defined = np.array(each)[np.isfinite(each)]
+    return defined if len(defined) else np.zeros(1)
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    rows = over_seeds(rows)
     figure = plt.figure(figsize=(12, 7.6))
     grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
     draw_text(figure.add_subplot(grid[0, :]), rows)
     by_entropy, by_position = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
-    for quantity, panel in (("by_entropy", by_entropy), ("by_position", by_position)):
-        for (name, line), colour in zip(
-            rows[rows.quantity == quantity].groupby("draft", sort=False), COLOURS, strict=False
-        ):
-            panel.plot(line.place, line.value, "o-" if quantity == "by_entropy" else "-", color=colour, label=name)
-            low, high = line.value - line.half_width, line.value + line.half_width
-            panel.fill_between(line.place, low, high, color=colour, alpha=0.2, lw=0)
+    for quantity, marker, panel in (("by_entropy", "o", by_entropy), ("by_position", "", by_position)):
+        lines = pick(rows, quantity=quantity).groupby("draft", sort=False)
+        for (name, line), colour in zip(lines, CYCLE, strict=False):
+            draw_band(panel, line.place, line, color=colour, marker=marker, label=name)
         panel.set(ylabel="acceptance", ylim=(0, 1))
-    share = rows[(rows.quantity == "by_entropy") & (rows.draft == rows.draft.iloc[0])]
+    share = pick(rows, quantity="by_entropy", draft=rows.draft.iloc[0])
     by_entropy.bar(share.place, share.extra, 0.22, color="#dddddd", zorder=0, label="share of tokens")
     by_entropy.set_xlabel("entropy of exact Bayes before the token, nats")
     by_position.set(xlabel="tokens read", xscale="log")
@@ -134,46 +163,47 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
     """Tokens in reading order: blue ones were drafted, orange ones are the target's own; bars are the entropy."""
-    text = rows[rows.quantity == "token"]
-    entropy = rows[rows.quantity == "entropy"].set_index("place").value
-    turn = rows[rows.quantity == "round"].set_index("place").value
+    text = pick(rows, quantity="token")
+    entropy, turn = (pick(rows, quantity=quantity).set_index("place").value for quantity in ("entropy", "round"))
     for line in text.to_dict("records"):
         place = int(line["place"])
         x, y = place % columns, -(place // columns)
-        colour = COLOURS[0] if line["extra"] else COLOURS[4]
+        colour = DRAFTED if line["extra"] else OWN
         panel.add_patch(plt.Rectangle((x, y), 0.96, 0.52, color=colour, alpha=0.35, lw=0))
         panel.text(x + 0.48, y + 0.26, "/" if line["value"] == 0 else str(int(line["value"])), ha="center", va="center")
         if entropy[place] > 0:
             height = min(0.44, 0.176 * entropy[place])
-            panel.add_patch(plt.Rectangle((x + 0.3, y + 0.54), 0.36, height, color="#444444", lw=0))
+            panel.add_patch(plt.Rectangle((x + 0.3, y + 0.54), 0.36, height, color=ENTROPY, lw=0))
         if place and turn[place] != turn[place - 1]:
             panel.plot([x - 0.02] * 2, [y, y + 0.52], color="black", lw=1.4)
-    handles: list[Artist] = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[c], alpha=0.35) for c in (0, 4)]
-    handles += [plt.Rectangle((0, 0), 1, 1, color="#444444"), plt.Line2D([], [], color="black", lw=1.4)]
-    labels = [
-        "drafted and accepted",
-        "the target's own",
-        "entropy of exact Bayes (to the next row: 2.5 nats)",
-        "a new round",
-    ]
-    rows_shown = -(-len(text) // columns)
-    panel.set(xlim=(0, columns), ylim=(1 - rows_shown, 1))
+    panel.set(xlim=(0, columns), ylim=(1 - -(-len(text) // columns), 1))
     panel.axis("off")
-    panel.set_title("a text that the target generated at temperature 1, five tokens drafted a round")
-    panel.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False)
+    panel.set_title("a text that the target generated at temperature 1, five tokens drafted in a round")
+    legend: dict[str, Artist] = {
+        "drafted and accepted": plt.Rectangle((0, 0), 1, 1, color=DRAFTED, alpha=0.35),
+        "the target's own": plt.Rectangle((0, 0), 1, 1, color=OWN, alpha=0.35),
+        "entropy of exact Bayes (to the next row: 2.5 nats)": plt.Rectangle((0, 0), 1, 1, color=ENTROPY),
+        "a new round": plt.Line2D([], [], color="black", lw=1.4),
+    }
+    panel.legend(legend.values(), legend.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Correlations of acceptance with difficulty."""
-    table = []
-    for quantity, what in (("correlation", "tokens of documents"), ("run_correlation", "rounds of generated texts")):
-        for line in rows[rows.quantity == quantity].to_dict("records"):
-            table.append(
-                Claim(
-                    f"easy tokens are fast: acceptance falls with the entropy of exact Bayes ({what}, {line['draft']})",
-                    "a guess of the post, without a number",
-                    f"rank correlation {line['value']:.2f} ± {line['half_width']:.2f}",
-                    judged(line["value"] + line["half_width"] <= -0.3, line["value"] + line["half_width"] < 0),
-                )
-            )
-    return table
+    rows = over_seeds(rows)
+    measured = {"correlation": "tokens of documents", "run_correlation": "rounds of generated texts"}
+    return [
+        correlation_claim(f"{what}, {draft}", only(rows, quantity=quantity, draft=draft))
+        for quantity, what in measured.items()
+        for draft in pick(rows, quantity=quantity).draft
+    ]
+
+
+def correlation_claim(where: str, correlation: Estimate) -> Claim:
+    highest = correlation.mean + correlation.half_width
+    return Claim(
+        f"easy tokens are fast: acceptance falls with the entropy of exact Bayes ({where})",
+        "a guess of the post, without a number",
+        f"rank correlation {show(correlation, 2)}",
+        judged(highest <= -0.3, highest < 0),
+    )

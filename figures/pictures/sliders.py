@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def play(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
-    """Sliders and the picture that `draw` makes of their values, drawn anew whenever one moves."""
+    """Sliders and the picture that `draw` makes of their values; it is drawn again whenever one moves."""
     picture = ipywidgets.Image(format="png")
 
     def show(_: object = None) -> None:

@@ -29,20 +29,22 @@ def sample_path(hmm: ConceptHMM, concept: int, length: int, seed: int = 0) -> Hi
     property_rows = np.asarray(hmm.property_transitions[concept], np.float64)
     start = np.asarray(hmm.start[concept], np.float64).ravel()
 
-    def draw(weights):
-        return rng.choice(len(weights), p=weights / weights.sum())
-
-    entity, property_ = divmod(draw(start), hmm.num_properties)
+    entity, property_ = divmod(draw(rng, start), hmm.num_properties)
     states = []
     for _ in range(length):
         states.append((entity, property_))
-        entity, property_ = draw(entity_rows[entity]), draw(property_rows[property_])
+        entity, property_ = draw(rng, entity_rows[entity]), draw(rng, property_rows[property_])
     entities, properties = np.array(states).T
     return HiddenPath(entities, properties, np.asarray(hmm.memory)[entities, properties])
 
 
+def draw(rng: np.random.Generator, weights: Float[ndarray, " N"]) -> int:
+    """An index in proportion to its weight."""
+    return int(rng.choice(len(weights), p=weights / weights.sum()))
+
+
 def draw_transitions(hmm: ConceptHMM) -> Figure:
-    """A shared entity matrix, then each of five concepts' property matrices, one colour scale: the official worlds."""
+    """A shared entity matrix and the property matrix of each of five concepts, on one colour scale: official worlds."""
     matrices = [np.asarray(hmm.entity_transitions), *np.asarray(hmm.property_transitions)]
     titles = ["entities (shared)", *(f"properties, concept {c}" for c in range(hmm.num_concepts))]
     figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), sharex=True, sharey=True)
@@ -57,7 +59,7 @@ def draw_transitions(hmm: ConceptHMM) -> Figure:
 
 
 def draw_memory(hmm: ConceptHMM) -> Figure:
-    """The table of tokens: which one an entity emits in each property."""
+    """The table of tokens: the token that an entity emits in each property."""
     figure, panel = plt.subplots(figsize=(6, 4.4))
     panel.imshow(np.asarray(hmm.memory) > 0, cmap="Blues", vmin=0, vmax=4)
     for (entity, property_), token in np.ndenumerate(np.asarray(hmm.memory)):

@@ -1,33 +1,43 @@
 """What only this world can show: does pruning hurt answers to prompts before it hurts the loss?"""
 
+from typing import NamedTuple
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures import pruning
-from figures.claims import Claim, above
-from figures.pruning import draw_line, excess, held_back, only, pick, pruned, show
-from figures.recipes import Recipe, Wanted, trained
-from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, estimate, examples_that_fit, ratio_of_means
-from icl_synth.prompts import sample_prompts
+from figures.lab.claims import Claim, above, show
+from figures.lab.measure import Documents, excess, held_back
+from figures.lab.presets import KINDS, presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, draw_line, legend_below
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.pruning import common
+from figures.pruning.common import pruned
+from icl_synth import checkpoints
+from icl_synth.evaluate import EXAMPLE_LENGTHS, Estimate, answers, examples_that_fit, ratio_of_means
+from icl_synth.prompts import Prompts, sample_prompts
 
 TITLE = "In-context accuracy and loss over Bayes after pruning"
 DIFFERS = (
-    "No claim of the paper's: it knows neither the best loss nor the best answer. The share kept of the loss is how "
-    "much is left of what the dense model gained on a uniform guess (3.91 nats a token; exact Bayes is at 1.32); the "
-    "share kept of accuracy is accuracy over the dense model's, averaged over all k at their largest n. Both are 1 for "
-    "the dense model, and intervals are paired with it. *Holds* where less is kept of accuracy than of the loss, "
-    "intervals apart, *partly* where only the means say so. Much of that accuracy is there without any example; what "
-    "examples add, from none to the most that fit, is given beside it. The two scales are a choice: a model that knows "
-    "only how often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt still "
-    "answers some."
+    "The paper makes no such claim, since it knows neither the best loss nor the best answer. The share kept of the "
+    "loss is how much is left of what the dense model gained on a uniform guess (the logarithm of the number of "
+    "tokens). The share kept of accuracy is the accuracy over the dense model's, averaged over all k at their largest "
+    "n. Both are 1 for the dense model; both are ratios of means over the same documents or prompts, whose intervals "
+    "count the dense model as measured too. The claim *holds* where less is kept of accuracy than of the loss and the "
+    "intervals do not overlap, *partly* where only the means say so. Much of that accuracy needs no example; the gain "
+    "from examples, from none to the most that fit, is given beside it. The two scales are a choice: a model that "
+    "knows only how often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt "
+    "still answers some prompts."
 )
-PUBLISHED = pruning.PUBLISHED
-PRUNINGS = {
+PUBLISHED = common.PUBLISHED
+PRUNINGS: dict[str, Pruning | None] = {
     "dense": None,
     "SparseGPT 30 %": Pruning(sparsity=0.3),
     "SparseGPT 50 %": Pruning(sparsity=0.5),
@@ -37,117 +47,147 @@ PRUNINGS = {
     "magnitude 50 %": Pruning("magnitude", 0.5),
 }
 STYLES = {
-    "dense": ("black", "o"),
-    "SparseGPT 30 %": ("#56B4E9", "v"),
-    "SparseGPT 50 %": ("#0072B2", "o"),
-    "SparseGPT 60 %": ("#009E73", "P"),
-    "SparseGPT 70 %": ("#E69F00", "D"),
-    "SparseGPT 2:4": ("#CC79A7", "^"),
-    "magnitude 50 %": ("#D55E00", "s"),
+    "dense": (BLACK, "o"),
+    "SparseGPT 30 %": (SKY, "v"),
+    "SparseGPT 50 %": (BLUE, "o"),
+    "SparseGPT 60 %": (GREEN, "P"),
+    "SparseGPT 70 %": (YELLOW, "D"),
+    "SparseGPT 2:4": (PINK, "^"),
+    "magnitude 50 %": (ORANGE, "s"),
 }
+JUDGED = ("SparseGPT 30 %", "SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %")
 PROMPT_SEED = 2301
-SHARE_OF_PROMPTS = 0.16  # of the recipe's: there are seven prunings to ask
+Asked = dict[tuple[int, int], Prompts]  # by length and number of examples
 
 
-def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+class Sizes(NamedTuple):
+    documents: int  # that losses are measured on
+    prompts: int  # at each number and length of examples
+    lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
-def compute(recipe: Recipe) -> pd.DataFrame:
-    """Rows: model, pruning, quantity, example_length, num_examples, value, half_width (95 % over seeds and prompts).
+PRESETS = presets(KINDS, quick=Sizes(128, 80), small=Sizes(512, 400), paper=Sizes(100, 400))
 
-    Quantities: excess (nats a token over exact Bayes), accuracy, gain (of accuracy from no example to the most that
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: model, pruning, quantity, example_length, num_examples; value in nats per token or a share.
+
+    Quantities: excess (nats per token over exact Bayes), accuracy, gain (of accuracy from no example to the most that
     fit, mean over k), and kept_loss, kept_accuracy (see DIFFERS; paired with the dense model).
     """
-    models = trained(wanted(recipe))
-    hmm, _ = models[0].config.data.build()
-    documents = held_back(models[0], recipe)
-    cells = [(k, n) for k in EXAMPLE_LENGTHS for n in examples_that_fit(models[0].config.model.context, k)]
-    most = {k: max(n for length, n in cells if length == k) for k, _ in cells}
-    number = max(2, round(SHARE_OF_PROMPTS * recipe.prompts))
-    asked = {
-        (k, n): sample_prompts(hmm, jax.random.fold_in(jax.random.key(PROMPT_SEED), 100 * k + n), number, n, k)
-        for k, n in cells
-    }
-    worst = np.log(hmm.vocab_size) - documents.bayes_loss.mean()
-    rows = []
-    bar = tqdm(total=len(models) * len(PRUNINGS), desc="pruned models", unit="model")
-    for name in wanted(recipe).presets:
-        seeds = [one for one in models if one.name == name]
-        dense_losses: list[np.ndarray] = []
-        dense_right: list[np.ndarray] = []
-        for label, how in PRUNINGS.items():
-            losses: list[np.ndarray] = []
-            right: dict[tuple[int, int], list[np.ndarray]] = {cell: [] for cell in cells}
-            for one in seeds:
-                model = one.model if how is None else pruned(one, how)
-                losses.append(excess(model, documents))
-                for cell, prompts in asked.items():
-                    right[cell].append(answers(model, prompts) == np.asarray(prompts.labels))
-                bar.update()
-            rows.append((name, label, "excess", 0, 0, *estimate(np.stack(losses))))
-            dense_losses = dense_losses or losses
-            lost = [(now - before) / (worst - before.mean()) for now, before in zip(losses, dense_losses, strict=True)]
-            rows.append((name, label, "kept_loss", 0, 0, *estimate(1 - np.stack(lost))))
-            rows += [(name, label, "accuracy", *cell, *estimate(np.stack(right[cell]))) for cell in cells]
-            at_most = [np.mean([right[k, n][seed] for k, n in most.items()], axis=0) for seed in range(len(seeds))]
-            at_none = [np.mean([right[k, 0][seed] for k in most], axis=0) for seed in range(len(seeds))]
-            rows.append((name, label, "gain", 0, 0, *estimate(np.stack(at_most) - np.stack(at_none))))
-            dense_right = dense_right or at_most
-            ratio = np.stack([ratio_of_means(*pair) for pair in zip(at_most, dense_right, strict=True)])
-            rows.append((name, label, "kept_accuracy", 0, 0, *estimate(ratio)))
-    columns = ["model", "pruning", "quantity", "example_length", "num_examples", "value", "half_width"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.attrs["models"] = [one.record() for one in models]
-    return table
+    table = Table("model", "pruning", "quantity", "example_length", "num_examples")
+    first = next(iter(models.values()))[0]
+    documents, asked = held_back(first, sizes.documents), ask(first, sizes)
+    bar = tqdm(total=sum(map(len, models.values())), desc="models", unit="model")
+    for name, runs in models.items():
+        for run in runs:
+            add_prunings(table, name, run, documents, asked)
+            bar.update()
+    return table.rows()
+
+
+def ask(run: Run, sizes: Sizes) -> Asked:
+    """Prompts of every length and number of examples that fit."""
+    hmm, _ = run.config.data.build()
+    cells = [(k, n) for k in sizes.lengths for n in examples_that_fit(run.config.model.context, k)]
+    keys = {(k, n): jax.random.fold_in(jax.random.key(PROMPT_SEED), 100 * k + n) for k, n in cells}
+    return {(k, n): sample_prompts(hmm, key, sizes.prompts, n, k) for (k, n), key in keys.items()}
+
+
+class Measured(NamedTuple):
+    """A model's loss and answers."""
+
+    excess: Float[np.ndarray, " B"]  # over exact Bayes by document, nats per token
+    right: dict[tuple[int, int], np.ndarray]  # whether each prompt was answered rightly
+
+    def mean_over_lengths(self, cells: list[tuple[int, int]]) -> Float[np.ndarray, " N"]:
+        return np.mean([self.right[cell] for cell in cells], axis=0)
+
+
+def measured(model: checkpoints.Model, documents: Documents, asked: Asked) -> Measured:
+    right = {cell: answers(model, prompts) == np.asarray(prompts.labels) for cell, prompts in asked.items()}
+    return Measured(excess(model, documents), right)
+
+
+def add_prunings(table: Table, name: str, run: Run, documents: Documents, asked: Asked) -> None:
+    """Loss and accuracy of one model after each pruning, and what they keep of the dense model's."""
+    hmm, _ = run.config.data.build()
+    none = [(k, n) for k, n in asked if n == 0]
+    most = [(k, max(n for length, n in asked if length == k)) for k, _ in none]
+    dense = measured(run.model, documents, asked)
+    for label, how in PRUNINGS.items():
+        now = measured(pruned(run, how), documents, asked) if how else dense
+        uniform = np.log(hmm.vocab_size) - documents.bayes_loss  # excess of a uniform guess
+        quantities = {
+            "excess": now.excess,
+            "kept_loss": ratio_of_means(uniform - now.excess, uniform - dense.excess),
+            "gain": now.mean_over_lengths(most) - now.mean_over_lengths(none),
+            "kept_accuracy": ratio_of_means(now.mean_over_lengths(most), dense.mean_over_lengths(most)),
+        }
+        for quantity, values in quantities.items():
+            table.add(name, label, quantity, 0, 0, seed=run.seed, values=values)
+        for cell, right in now.right.items():
+            table.add(name, label, "accuracy", *cell, seed=run.seed, values=right)
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    names, lengths = list(rows.model.unique()), [k for k in EXAMPLE_LENGTHS if (rows.example_length == k).any()]
-    figure, grid = plt.subplots(
-        len(names), len(lengths) + 1, figsize=(3.1 * (len(lengths) + 1), 3.1 * len(names)), squeeze=False
-    )
+    rows = over_seeds(rows)
+    names, lengths = list(rows.model.unique()), sorted(set(rows.example_length) - {0})
+    size = (3.1 * (len(lengths) + 1), 3.1 * len(names))
+    figure, grid = plt.subplots(len(names), len(lengths) + 1, figsize=size, squeeze=False)
     for panels, name in zip(grid, names, strict=True):
         for panel, k in zip(panels, lengths, strict=False):
-            shown = sorted(pick(rows, model=name, quantity="accuracy", example_length=k).num_examples.unique())
-            for label, (colour, marker) in STYLES.items():
-                line = pick(rows, model=name, pruning=label, quantity="accuracy", example_length=k)
-                place = line.assign(place=line.num_examples.map(shown.index), value=100 * line.value,
-                                    half_width=100 * line.half_width)  # fmt: skip
-                draw_line(panel, place, "place", color=colour, marker=marker, ms=4, lw=1.3, label=label)
-            panel.set(title=f"{name}, k = {k}", xticks=range(len(shown)), xticklabels=shown, ylim=(0, 102))
-            panel.set_xlabel("examples in the prompt, n")
+            draw_length(panel, pick(rows, model=name, quantity="accuracy", example_length=k))
+            panel.set(title=f"{name}, k = {k}", xlabel="examples in the prompt, n")
         panels[0].set_ylabel("accuracy, %")
-        for label, (colour, marker) in STYLES.items():
-            loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
-            panels[-1].errorbar(loss.mean, accuracy.mean, accuracy.half_width, loss.half_width, color=colour,
-                                marker=marker, capsize=2)  # fmt: skip
-        ends = np.array([min(panels[-1].get_xlim()[0], panels[-1].get_ylim()[0]), 1.02])
-        panels[-1].plot(ends, ends, color="black", lw=0.8, ls=":")
-        panels[-1].set(xlabel="share kept of the loss", ylabel="share kept of accuracy", title=f"{name}: which first?")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(STYLES))
+        draw_kept(panels[-1], rows, name)
+    legend_below(figure, grid[0, 0], len(STYLES))
     return figure
 
 
+def draw_length(panel: Axes, rows: pd.DataFrame) -> None:
+    """Accuracy by number of examples at one length, a line for each pruning."""
+    shown = sorted(rows.num_examples.unique())
+    for label, (colour, marker) in STYLES.items():
+        line = pick(rows, pruning=label)
+        line = line.assign(place=line.num_examples.map(shown.index), value=100 * line.value,
+                           half_width=100 * line.half_width)  # fmt: skip
+        draw_line(panel, line, "place", color=colour, marker=marker, ms=4, lw=1.3, label=label)
+    panel.set(xticks=range(len(shown)), xticklabels=shown, ylim=(0, 102))
+
+
+def draw_kept(panel: Axes, rows: pd.DataFrame, name: str) -> None:
+    """What each pruning keeps of accuracy against what it keeps of the loss."""
+    for label, (colour, marker) in STYLES.items():
+        loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
+        panel.errorbar(loss.mean, accuracy.mean, accuracy.half_width, loss.half_width, color=colour, marker=marker,
+                       capsize=2)  # fmt: skip
+    ends = np.array([min(panel.get_xlim()[0], panel.get_ylim()[0]), 1.02])
+    panel.plot(ends, ends, color="black", lw=0.8, ls=":")
+    panel.set(xlabel="share kept of the loss", ylabel="share kept of accuracy", title=f"{name}: which first?")
+
+
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Excess and accuracy at 50 % and 2:4; which goes first."""
-    table = []
-    for name in rows.model.unique():
-        for label in ("SparseGPT 30 %", "SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %"):
-            loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
-            pruned_excess = only(rows, model=name, pruning=label, quantity="excess")
-            dense = only(rows, model=name, pruning="dense", quantity="excess")
-            gain, dense_gain = (only(rows, model=name, pruning=p, quantity="gain") for p in (label, "dense"))
-            table.append(
-                Claim(
-                    f"{name}, {label}: pruning hurts answers to prompts before it hurts the loss",
-                    "no claim of the paper's",
-                    f"keeps {100 * accuracy.mean:.1f} ± {100 * accuracy.half_width:.1f} % of the accuracy, "
-                    f"{100 * loss.mean:.1f} ± {100 * loss.half_width:.1f} % of the loss gained on a uniform guess "
-                    f"(excess {dense.mean:.3f} → {show(pruned_excess)} nats); examples add "
-                    f"{100 * dense_gain.mean:.1f} ± {100 * dense_gain.half_width:.1f} → "
-                    f"{100 * gain.mean:.1f} ± {100 * gain.half_width:.1f} points",
-                    above(loss, accuracy),
-                )
-            )
-    return table
+    """Which goes first, and what is left of the gain from examples."""
+    rows = over_seeds(rows)
+    return [order_claim(rows, name, label) for name in rows.model.unique() for label in JUDGED]
+
+
+def order_claim(rows: pd.DataFrame, name: str, label: str) -> Claim:
+    def at(pruning: str, quantity: str) -> Estimate:
+        return only(rows, model=name, pruning=pruning, quantity=quantity)
+
+    loss, accuracy = at(label, "kept_loss"), at(label, "kept_accuracy")
+    gain, dense_gain = percent(at(label, "gain")), percent(at("dense", "gain"))
+    return Claim(
+        f"{name}, {label}: pruning hurts answers to prompts before it hurts the loss",
+        "no claim of the paper's",
+        f"keeps {percent(accuracy)} % of the accuracy, {percent(loss)} % of the loss gained on a uniform guess "
+        f"(excess {at('dense', 'excess').mean:.3f} → {show(at(label, 'excess'), 3)} nats); examples add "
+        f"{dense_gain} → {gain} points",
+        above(loss, accuracy),
+    )
+
+
+def percent(share: Estimate) -> str:
+    return show(Estimate(100 * share.mean, 100 * share.half_width))
