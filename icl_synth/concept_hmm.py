@@ -45,6 +45,8 @@ class ConceptHMM:
     vocab_size: int = None  # type: ignore[assignment]  # an int once constructed
 
     def __post_init__(self):
+        if not jnp.issubdtype(self.memory.dtype, jnp.integer):
+            raise ValueError(f"memory must hold integers, got {self.memory.dtype}")
         for name in ARRAYS:  # under jax_enable_x64 64-bit arrays would change every result
             dtype = jnp.int32 if name == "memory" else jnp.float32
             object.__setattr__(self, name, jnp.asarray(getattr(self, name), dtype))

@@ -68,7 +68,7 @@ def stream_documents(
     sample = _sampler(tuple(devices), length)
     step = chunk * len(devices)
     starts = range(0, num_documents, step)
-    pieces = _one_ahead(sample(hmm, key, np.arange(first, first + step, dtype=np.int32)) for first in starts)
+    pieces = _one_ahead(sample(hmm, key, (first + np.arange(step)).astype(np.int32)) for first in starts)
     return (
         (np.asarray(tokens)[: num_documents - first], np.asarray(concepts)[: num_documents - first])
         for first, (tokens, concepts) in zip(starts, pieces, strict=True)

@@ -171,11 +171,12 @@ def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
 def ratio_of_means(now: Shaped[np.ndarray, " N"], before: Shaped[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """N values whose mean is now.mean() / before.mean() and whose spread gives its interval (delta method).
 
-    A `before` that is all zeros counts as one case in N.
+    A `before` whose mean is below 1 / N, as where it is all zeros, counts as one case in N.
     """
-    mean_before = max(before.mean(), 1 / len(before))
-    ratio = now.mean() / mean_before
-    return ratio + (now - ratio * before) / mean_before
+    if before.mean() < 1 / len(before):
+        before = np.full(len(before), 1 / len(before))
+    ratio = now.mean() / before.mean()
+    return ratio + (now - ratio * before) / before.mean()
 
 
 def examples_that_fit(context: int, example_length: int, numbers: tuple[int, ...] = EXAMPLES) -> list[int]:

@@ -48,6 +48,15 @@ def test_labels_are_from_where_they_should_be():
     assert 0 < (random == EXAMPLES[:, :, -1]).mean() < 0.1
 
 
+def test_gold_labels_compile_once():
+    alter(HMM, PROMPTS, K, "gold labels", jax.random.key(0))
+    programs = gold_labels._cache_size()
+    for seed in range(3):
+        other = sample_prompts(HMM, jax.random.key(seed), 200, N, K)
+        alter(HMM, other, K, "gold labels", jax.random.key(seed))
+    assert gold_labels._cache_size() == programs
+
+
 def test_gold_labels_are_those_that_prompts_are_scored_by():
     np.testing.assert_array_equal(gold_labels(HMM, PROMPTS, jnp.asarray(TEST)[:, None])[:, 0], PROMPTS.labels)
     gold = parts(ALTERED["gold labels"], K)[0][:, :, -1]

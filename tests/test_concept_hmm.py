@@ -118,6 +118,19 @@ def test_wrong_shapes_are_refused(changed, monkeypatch):
         ConceptHMM(**(fields | changed))
 
 
+def test_a_memory_of_numbers_that_are_no_tokens_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match="memory must hold integers, got float32"):
+        dataclasses.replace(tiny_world(), memory=jnp.full((2, 3), 0.5))
+
+
+def test_arrays_are_of_32_bits_whatever_they_were_made_from():
+    fields = {name: np.asarray(getattr(tiny_world(), name)) for name in ("memory", "start")}
+    wide = dataclasses.replace(tiny_world(), memory=jnp.asarray(fields["memory"], jnp.int16), start=tiny_world().start)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(wide)} == {"int32", "float32"}
+    np.testing.assert_array_equal(wide.memory, fields["memory"])
+
+
 def test_tokens_outside_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="outside a vocabulary of 3"):
         dataclasses.replace(tiny_world(), vocab_size=3)

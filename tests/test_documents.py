@@ -59,6 +59,20 @@ def test_successive_moves_are_independent_given_the_state():
     assert stats.chisquare(counts[possible], expected).pvalue > SMALLEST_P
 
 
+@pytest.mark.parametrize("own_entities", [False, True])
+@pytest.mark.parametrize(("concepts", "entities", "properties"), [(2, 1, 3), (1, 2, 1), (1, 1, 1)])
+def test_worlds_of_one_entity_property_or_concept(concepts, entities, properties, own_entities):
+    C, E, P = concepts, entities, properties
+    cycle = jnp.broadcast_to(jnp.roll(jnp.eye(P), 1, axis=1), (C, P, P))  # property p moves to p + 1
+    stay = jnp.broadcast_to(jnp.eye(E), (C, E, E)) if own_entities else jnp.eye(E)
+    hmm = ConceptHMM(jnp.arange(E * P).reshape(E, P), cycle, stay, jnp.full((C, E, P), 1 / (E * P)))
+    tokens, numbers = sample_documents(hmm, jax.random.key(0), 30, 5)
+    entity, property_ = np.divmod(np.asarray(tokens), P)
+    assert set(entity[:, 0]) == set(range(E)) and (entity == entity[:, :1]).all()
+    np.testing.assert_array_equal(property_, (property_[:, :1] + np.arange(5)) % P)
+    assert set(numbers.tolist()) == set(range(C))
+
+
 @pytest.mark.parametrize("position", [0, 3, 9])
 def test_no_outcome_without_weight_is_ever_chosen(position):
     weights = jnp.zeros(10).at[position].set(0.3).at[5].set(0.7)
@@ -181,6 +195,24 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, extension, e
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_killed_overwrite_never_leaves_a_wrong_description(tmp_path, monkeypatch, killed_at):
+    main(arguments(tmp_path / "d.npz"))
+    replaced, real = [], os.replace
+
+    def replace(source, target):
+        replaced.append(target)
+        if len(replaced) == killed_at:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments(tmp_path / "d.npz", "--overwrite", "--split", "held_out"))
+    assert os.listdir(tmp_path) == ["d.npz"]
+    np.testing.assert_array_equal(np.load(tmp_path / "d.npz")["tokens"], expected_tokens(split=killed_at - 1))
+
+
 @pytest.mark.parametrize(
     "name, more, words",
     [
@@ -189,6 +221,8 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, extension, e
         ("d.npz", ["--length", "0"], "length must be at least 1"),
         ("d.npz", ["--vocab-size", "1"], "vocab_size"),
         ("d.npz", ["--entity-persistence", "2"], "entity_persistence"),
+        ("d.npz", ["--seed", str(2**64)], r"seed must lie in 0\.\.4294967295, got 18446744073709551616"),
+        ("d.npz", ["--seed", "-1"], "seed must lie in"),
     ],
 )
 def test_mistakes_end_early_in_one_plain_line(tmp_path, name, more, words):

@@ -8,7 +8,16 @@ import pytest
 from icl_synth import bayes, checkpoints, devices
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.documents import sample_documents
-from icl_synth.evaluate import answers, compare_with_bayes, estimate, examples_that_fit, token_losses
+from icl_synth.evaluate import (
+    answers,
+    compare_with_bayes,
+    estimate,
+    examples_that_fit,
+    kl_to_bayes,
+    ratio_of_means,
+    token_losses,
+)
+from icl_synth.prompt_layout import most_examples, num_examples, prompt_length
 from icl_synth.prompts import sample_prompts
 from icl_synth.transformer import TransformerConfig
 
@@ -35,6 +44,15 @@ def test_comparison_with_bayes():
     # in expectation over documents, the excess of any model is its divergence from the exact predictor
     gap = (compared.excess - compared.kl).mean(-1)
     assert abs(gap.mean()) < 3 * gap.std() / len(gap) ** 0.5
+
+
+def test_divergence_by_hand():
+    """0.5 ln(0.5 / 0.25) + 0.5 ln(0.5 / 0.5); the model's share for an impossible token, 0.25, does not count."""
+    exact = np.log(np.array([[[0.5, 0.5, 1e-300]]])).astype(np.float32)
+    exact[..., 2] = -np.inf
+    learned = np.log(np.array([[[0.25, 0.5, 0.25]]], np.float32))
+    np.testing.assert_allclose(kl_to_bayes(exact, learned), [[0.5 * np.log(2)]], rtol=1e-6)
+    assert kl_to_bayes(np.full((1, 1, 3), -np.inf, np.float32), learned) == 0  # an impossible document
 
 
 def test_answers_are_greedy_over_the_whole_vocabulary():
@@ -68,3 +86,28 @@ def test_prompts_that_fit():
     assert examples_that_fit(258, 3) == [0, 1, 2, 4, 8, 16, 32, 64]
     assert examples_that_fit(256, 10) == [0, 1, 2, 4, 8, 16]
     assert jnp.shape(sample_prompts(WORLD, jax.random.key(0), 1, 64, 3).tokens)[1] == 258
+
+
+@pytest.mark.parametrize("example_length", [2, 3, 10])
+def test_the_layout_of_prompts_is_that_of_the_prompts(example_length):
+    lengths = {}
+    for count in range(40):
+        # example by example: k tokens and a delimiter each, then the test input
+        lengths[sum([example_length + 1] * count) + example_length - 1] = count
+        assert prompt_length(count, example_length) == max(lengths)
+    for length in range(max(lengths)):
+        fitting = [count for own, count in lengths.items() if own <= length]
+        assert most_examples(length, example_length) == max(fitting, default=-1)
+        if length in lengths:
+            assert num_examples(length, example_length) == lengths[length]
+        else:
+            with pytest.raises(ValueError, match=f"{length} tokens are no prompt of examples of {example_length}"):
+                num_examples(length, example_length)
+
+
+def test_a_ratio_of_means_has_the_spread_of_the_delta_method():
+    now, before = np.array([1, 0, 1, 0]), np.array([1, 1, 0, 1])
+    values = ratio_of_means(now, before)
+    assert values.mean() == pytest.approx((2 / 4) / (3 / 4))
+    np.testing.assert_allclose(values, 2 / 3 + (now - 2 / 3 * before) / 0.75)
+    assert ratio_of_means(now, 0 * before).mean() == pytest.approx(0.5 / 0.25)  # none counts as one of four
