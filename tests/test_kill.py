@@ -1,4 +1,4 @@
-"""`python -m figures` killed at ten random moments and started again: `make test-kill`, some minutes."""
+"""`python -m figures` killed at ten random moments and made again comes out the same: `make test-kill`, some minutes."""
 
 import random
 import shutil
@@ -12,24 +12,27 @@ import pytest
 pytestmark = pytest.mark.kill
 ROOT = Path(__file__).parents[1]
 KILLS = 10
-# two figures of the quick preset in the folder where it runs, with models that take seconds
+# two experiments of the quick preset in the folder where it runs, with models that take seconds
 REPRODUCE = f"""
 import dataclasses, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from figures import __main__, record
+from figures import __main__
+from figures.lab import catalogue, record
 from icl_synth import config
 for name in ("quick", "quick-lstm"):
-    one = config.PRESETS[name]
-    data = dataclasses.replace(one.data, length=65)
-    model = dataclasses.replace(one.model, width=32, depth=2)
+    quick = config.PRESETS[name]
+    data = dataclasses.replace(quick.data, length=65)
+    model = dataclasses.replace(quick.model, width=32, depth=2)
     config.PRESETS[name] = dataclasses.replace(
-        one, steps=80, evaluate_every=10, evaluation_documents=16, precision="float32", data=data, model=model
+        quick, steps=80, evaluate_every=10, evaluation_documents=16, data=data, model=model
     )
+names = ("learning/posterior", "learning/calibration")
+for experiment in catalogue.choose(names):
+    quick = experiment.presets["quick"]
+    experiment.presets["quick"] = quick._replace(sizes=quick.sizes._replace(documents=32))
 record.OUT = Path("out")
-__main__.RECIPES["quick"] = dataclasses.replace(__main__.RECIPES["quick"], prompts=40, documents=32)
-sys.argv = ["figures", "fig_concept_posterior", "fig_icl_calibration", "--preset", "quick"]
-__main__.main()
+__main__.main([*names, "--preset", "quick", "--precision", "float32"])
 """
 
 
