@@ -1,4 +1,4 @@
-"""`python -m figures` killed at ten random moments and made again comes out the same: `make test-kill`, some minutes."""
+"""`python -m figures` killed ten times at random and made again comes out the same: `make test-kill`, some minutes."""
 
 import random
 import shutil
