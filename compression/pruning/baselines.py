@@ -1,4 +1,6 @@
-"""What SparseGPT is held against: magnitude, Wanda, RIA, and the best weights for a mask that is already chosen."""
+"""The baselines for SparseGPT: magnitude, Wanda, RIA, and the best weights for a given mask."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,15 @@ from compression.pruning.problem import (
     Matrix,
     check,
     check_damping,
+    check_definite,
     check_mask,
     check_solved,
     check_weight,
     damped,
+    num_dropped,
     without_dead,
 )
-from compression.pruning.selection import in_groups, smallest, up_to_threshold
+from compression.pruning.selection import in_groups, smallest
 
 ROWS_AT_ONCE = 8
 
@@ -22,12 +26,11 @@ ROWS_AT_ONCE = 8
 def magnitude(
     weight: Float[Matrix, "O I"], *, sparsity: float = 0.5, pattern: tuple[int, int] | None = None
 ) -> Float[Array, "O I"]:
-    """Drop the smallest weights of the whole layer, or keep the n largest of every m along the inputs.
+    """Drop the smallest weights of the whole layer, or keep the n largest of every m inputs (pattern (n, m)).
 
-    As in the public code of SparseGPT, everything up to and including the int(sparsity * O * I)-th in order of size
-    (from 0) goes, and all that are as large as that one: a weight more than asked for, or many where sizes are equal.
-    A sparsity of 0 leaves the weight as it is.
-    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide.
+    Exactly round(sparsity * O * I) weights are dropped. Among equal ones the first input goes first, then the first
+    output. (The public code of SparseGPT drops one weight more, and all that equal it.)
+    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide the inputs.
     """
     weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
     return _drop(weight, jnp.abs(weight), sparsity, pattern)
@@ -40,15 +43,17 @@ def wanda(
     sparsity: float = 0.5,
     pattern: tuple[int, int] | None = None,
 ) -> Float[Array, "O I"]:
-    """Drop by |w| times the norm of its input (Sun et al. 2023, arXiv 2306.11695), in each row int(sparsity * I).
+    """Drop by |w| times the norm of its input (Sun et al. 2023, arXiv 2306.11695).
 
-    Errors as for `magnitude`, and for a Hessian that is not symmetric.
+    Each row loses floor(sparsity * I) weights, as in the public code; among equal scores the first input goes first.
+    hessian: only its diagonal is read. Raises ValueError as `magnitude` does, and for a Hessian that is not symmetric.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     scores = jnp.abs(weight) * jnp.sqrt(jnp.diagonal(hessian))
     if pattern:
         return _drop(weight, scores, sparsity, pattern)
-    drop_row = jax.vmap(lambda row: smallest(row[:, None], int(sparsity * weight.shape[1]))[:, 0])
+    count = math.floor(round(float(sparsity) * weight.shape[1], 6))  # 0.29 * 100 is a little below 29
+    drop_row = jax.vmap(lambda row: smallest(row[:, None], count)[:, 0])
     return jnp.where(drop_row(scores), 0.0, weight)
 
 
@@ -61,8 +66,8 @@ def ria(
 ) -> Float[Array, "O I"]:
     """Drop by relative importance and activations (Zhang et al. 2024, "Plug-and-Play"), over the whole layer.
 
-    The score is (|w| / row sum + |w| / column sum) * sqrt(norm of the input); without the paper's permutation of
-    channels for n:m. Counts as for `magnitude`, errors as for `wanda`.
+    The score is (|w| / row sum + |w| / column sum) * sqrt(norm of the input). The paper's permutation of channels for
+    n:m patterns is left out. As many weights are dropped as by `magnitude`. Raises ValueError as `wanda` does.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
     size = jnp.abs(weight)
@@ -71,13 +76,14 @@ def ria(
     return _drop(weight, relative * jnp.diagonal(hessian) ** 0.25, sparsity, pattern)
 
 
-def _drop(weight, scores, sparsity, pattern):
+def _drop(
+    weight: Float[Array, "O I"], scores: Float[Array, "O I"], sparsity: float, pattern: tuple[int, int] | None
+) -> Float[Array, "O I"]:
+    """Set the weights of the smallest scores to 0."""
     if pattern:
         dropped = in_groups(scores.T, pattern).T
-    elif sparsity == 0:
-        return jnp.asarray(weight)
     else:
-        dropped = up_to_threshold(scores, int(sparsity * weight.size))
+        dropped = smallest(scores.T, num_dropped(sparsity, weight.size)).T
     return jnp.where(dropped, 0.0, weight)
 
 
@@ -88,32 +94,37 @@ def least_squares(
     *,
     damping: float = 0.01,
 ) -> Float[Array, "O I"]:
-    """The best kept weights for a given mask, exactly: for each row its own system of its kept inputs.
+    """Return the best kept weights for a given mask, exactly: each row solves the system of its kept inputs.
 
-    No choice of values for this mask has a smaller tr(dW (H + damping) dW^T); O systems of I unknowns, so only for
-    reference. With a mask of `magnitude` this is what AdaPrune (Hubara et al. 2021) approaches by gradient descent.
+    No other values for this mask have a smaller tr(dW (H + damping) dW^T). The O systems have I unknowns each, so this
+    is a reference and not a fast method. With the mask of `magnitude` it is what AdaPrune (Hubara et al. 2021)
+    approaches by gradient descent.
     Raises ValueError for wrong shapes, NaN or Inf, a mask that is not bool, damping that is negative or not finite, and
-    a Hessian that is not symmetric or not positive definite with it.
+    a Hessian that is not symmetric or, with the damping, not positive definite. A singular one that is positive
+    semidefinite but for rounding to float32 passes where the systems of the kept inputs can be solved.
     """
     weight, hessian = check(weight, hessian)
     check_mask(mask, weight)
     check_damping(damping)
-    return check_solved(_least_squares(weight, hessian, mask, damping), damping)
+    check_definite(hessian, damping, rounding=float(jnp.finfo(jnp.float32).eps))
+    return check_solved(_least_squares(weight, hessian, jnp.asarray(mask), damping), damping)
 
 
 @jax.jit
 @jax.default_matmul_precision("highest")
-def _least_squares(weight, hessian, mask, damping):
+def _least_squares(
+    weight: Float[Array, "O I"], hessian: Float[Array, "I I"], mask: Bool[Array, "O I"], damping: Float[Array, ""]
+) -> Float[Array, "O I"]:
     weight, hessian = without_dead(weight, hessian)
     hessian = damped(hessian, damping)
-    identity = jnp.eye(len(hessian))
+    identity = jnp.eye(len(hessian), dtype=jnp.float32)
 
-    def solve(row):
+    def solve(row: tuple[Array, Array]) -> Array:
         kept, target = row
         both = kept[:, None] & kept
         system = jnp.where(both, hessian, identity)  # a dropped input gets the equation x = 0
         factor = jax.scipy.linalg.cho_factor(system, lower=True)
         return jax.scipy.linalg.cho_solve(factor, jnp.where(kept, target, 0.0))
 
-    solved = jax.lax.map(solve, (jnp.asarray(mask), weight @ hessian), batch_size=ROWS_AT_ONCE)
+    solved = jax.lax.map(solve, (mask, weight @ hessian), batch_size=ROWS_AT_ONCE)
     return jnp.where(mask, solved, 0.0)

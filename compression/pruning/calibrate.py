@@ -1,6 +1,6 @@
-"""Documents to one Hessian for each linear layer, block after block of a model.
+"""Compute the Hessian of each linear layer from documents, block after block of a model.
 
-Within a block documents stream through a few at a time; between blocks their hidden states [B T D] are kept.
+Within a block, documents stream through a few at a time; between blocks their hidden states [B T D] are kept.
 """
 
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from icl_synth import checkpoints
+from icl_synth import checkpoints, checks
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
 
@@ -23,17 +23,20 @@ BLOCKS = ("blocks.", "layers.")  # how the names of a block's weights begin, in 
 def calibration_documents(
     hmm: ConceptHMM, model: checkpoints.Model, num_documents: int, seed: int = 0
 ) -> Int[np.ndarray, "B T"]:
-    """Fresh documents of a world, as long as the model's context but at most 1,024 tokens.
+    """Sample documents of a world, as long as the model's context but at most 1,024 tokens.
 
-    Raises ValueError for fewer than one document.
+    Raises ValueError for fewer than one document, and for a seed outside 32 bits.
     """
+    checks.seed(seed=seed)
     key = jax.random.fold_in(jax.random.key(seed), 3)
     return np.asarray(sample_documents(hmm, key, num_documents, min(model.config.context, LONGEST))[0])
 
 
 def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-    """What the first block reads. Raises ValueError for documents longer than the model's context, and for what are
-    not tokens of its vocabulary."""
+    """Return the inputs of the first block.
+
+    Raises ValueError for documents longer than the model's context, and for tokens outside its vocabulary.
+    """
     tokens = np.asarray(tokens)
     if tokens.ndim != 2 or not tokens.size:
         raise ValueError(f"calibration documents must be a [documents length] array, got shape {tokens.shape}")
@@ -43,25 +46,25 @@ def embed(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"]) -> F
 
 
 def calibrate(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> dict[str, Float[Array, "I I"]]:
-    """The Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by the layer's name.
+    """Return the Hessian of each linear layer of block `index`, (2 / B) sum of x x^T over all tokens, by layer name.
 
     hidden: what the blocks before it made of B documents. The scale is that of the public SparseGPT code.
-    Raises ValueError for a block that the model lacks, and for no documents or such of another width; TypeError for a
-    model whose layers were replaced.
+    Raises ValueError for a block that the model lacks, for no documents, and for hidden states of another width;
+    TypeError for a model whose layers were replaced.
     """
     _check(model, index, hidden)
-    found = _calibrate(*_as_first(model, index), hidden)
-    return {name.replace(".0.", f".{index}.", 1): hessian for name, hessian in found.items()}
+    hessians = _calibrate(*_as_first(model, index), jnp.asarray(hidden, jnp.float32))
+    return {name.replace(".0.", f".{index}.", 1): hessian for name, hessian in hessians.items()}
 
 
 def run(model: checkpoints.Model, index: int, hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    """What block `index` makes of its inputs. Errors as for `calibrate`."""
+    """Return the outputs of block `index`. Raises as `calibrate` does."""
     _check(model, index, hidden)
-    return _run(*_as_first(model, index), hidden)
+    return _run(*_as_first(model, index), jnp.asarray(hidden, jnp.float32))
 
 
 def _as_first(model: checkpoints.Model, index: int) -> tuple[nnx.GraphDef, checkpoints.Weights]:
-    """The model with block `index` in the first one's place: they are alike, and one compiled program serves all."""
+    """Put block `index` in the first one's place: blocks have one shape, so that one compiled program serves all."""
     graph, weights = checkpoints.split(model)
     parts = {name: name.split(".", 2) for name in weights if name.startswith(BLOCKS)}
     own = {f"{kind}.0.{rest}": weights[name] for name, (kind, number, rest) in parts.items() if number == str(index)}
@@ -91,9 +94,9 @@ def _calibrate(graph: nnx.GraphDef, weights: checkpoints.Weights, hidden: Array)
     def add(total, part):
         return jax.tree.map(jnp.add, total, products(part)), None
 
-    whole = len(hidden) - len(hidden) % DOCUMENTS_AT_ONCE
-    total = products(hidden[whole:]) if whole < len(hidden) else jax.tree.map(jnp.zeros_like, products(hidden[:1]))
-    total, _ = jax.lax.scan(add, total, hidden[:whole].reshape(-1, DOCUMENTS_AT_ONCE, *hidden.shape[1:]))
+    even = len(hidden) - len(hidden) % DOCUMENTS_AT_ONCE
+    total = products(hidden[even:]) if even < len(hidden) else jax.tree.map(jnp.zeros_like, products(hidden[:1]))
+    total, _ = jax.lax.scan(add, total, hidden[:even].reshape(-1, DOCUMENTS_AT_ONCE, *hidden.shape[1:]))
     return {name: h * (2 / len(hidden)) for name, h in total.items()}
 
 

@@ -17,26 +17,27 @@ class Grid(NamedTuple):
     levels: int
 
     def nearest(self, x: Float[Array, "*B O"]) -> Float[Array, "*B O"]:
-        """The closest grid value of each entry, halves to even; the matrix's rows lie on the last axis here."""
+        """Return the closest grid value of each entry, halves to even. The last axis of x runs over the rows."""
         level = jnp.clip(jnp.round(x / self.scale) + self.zero, 0, self.levels - 1)
         return self.scale * (level - self.zero)
 
 
 def row_grid(weight: Float[Array | np.ndarray, "O I"], bits: int) -> Grid:
-    """The asymmetric min-max grid of 2**bits levels of each row, as in the public SparseGPT and GPTQ code.
+    """Fit the asymmetric min-max grid of 2**bits levels to each row, as the public SparseGPT and GPTQ code does.
 
     Raises ValueError for bits outside 2..8, NaN or Inf, and a weight that is empty or no matrix.
     """
     check_bits(bits)
-    check_weight(weight)
+    weight = check_weight(weight)
     low, high = jnp.minimum(weight.min(1), 0.0), jnp.maximum(weight.max(1), 0.0)
-    empty = low == high
+    empty = high - low < jnp.finfo(jnp.float32).tiny * 2**bits  # the step would not be a normal number
     low, high = jnp.where(empty, -1.0, low), jnp.where(empty, 1.0, high)
-    scale = (high - low) / (2**bits - 1)
-    return Grid(scale, jnp.round(-low / scale), 2**bits)
+    steps, span = 2**bits - 1, high - low
+    # where -low = high this is a tie, which low / scale would break by chance: the division by the step is inexact
+    return Grid(span / steps, jnp.round(-low / span * steps), 2**bits)
 
 
 def check_bits(bits: int) -> None:
-    """Raise ValueError for bits that no grid here has."""
+    """Raise ValueError for bits outside 2..8."""
     if bits not in range(2, 9):
         raise ValueError(f"bits must be 2 to 8, or None for no quantisation, got {bits}")

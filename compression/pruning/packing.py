@@ -1,26 +1,28 @@
-"""2:4 weights as they are stored for sparse matrix units: of every four inputs two values and two 2-bit positions."""
+"""2:4 weights as sparse matrix units store them: of every four inputs, two values and two 2-bit positions."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from compression.pruning.problem import check_mask
-from icl_synth.checkpoints import write_atomically
+from icl_synth import files
 
 
 class Packed(NamedTuple):
-    """Kept values of a row in order, two for every four inputs, and their positions, four to a byte, first lowest."""
+    """The kept values of each row in order, and their positions.
+
+    Every four inputs keep two values (J = I / 2). A byte holds four positions, the first in the lowest bits
+    (K = J / 4, rounded up).
+    """
 
     values: Float[np.ndarray, "O J"]
     positions: UInt8[np.ndarray, "O K"]
 
 
 def pack(weight: Float[np.ndarray, "O I"], mask: Bool[np.ndarray, "O I"]) -> Packed:
-    """Pack a weight [O I] whose mask keeps exactly two of every four inputs (I divisible by 4; padded to whole bytes).
+    """Pack a weight whose mask keeps exactly two of every four inputs; I is divisible by 4.
 
     Raises ValueError where the mask is not bool or not 2:4, or drops a weight that is not 0, and for an empty weight.
     """
@@ -40,10 +42,10 @@ def pack(weight: Float[np.ndarray, "O I"], mask: Bool[np.ndarray, "O I"]) -> Pac
 
 
 def unpack(packed: Packed) -> tuple[Float[np.ndarray, "O I"], Bool[np.ndarray, "O I"]]:
-    """The weight and its mask, exactly as they were.
+    """Return the weight and its mask, exactly as they were packed.
 
-    Raises ValueError for values that are not two of every four inputs, and for positions of another shape or type, or
-    that name an input twice.
+    Raises ValueError for values that are not two of every four inputs, and for positions that have another shape or
+    type or name an input twice.
     """
     values, positions = packed
     if values.ndim != 2 or not values.size or values.shape[1] % 2:
@@ -65,25 +67,20 @@ def unpack(packed: Packed) -> tuple[Float[np.ndarray, "O I"], Bool[np.ndarray, "
 
 
 def save(path: Path, layers: dict[str, Packed]) -> int:
-    """Write packed layers to a safetensors file and return its size in bytes."""
+    """Write packed layers to a safetensors file, and return its size in bytes."""
     arrays = {f"{name}.{part}": array for name, packed in layers.items() for part, array in packed._asdict().items()}
-    write_atomically(path, lambda temporary: save_file(arrays, temporary))
+    files.write_safetensors(path, arrays)
     return path.stat().st_size
 
 
 def load(path: Path) -> dict[str, Packed]:
-    """The layers that `save` wrote. Raises ValueError for a file that it did not write."""
-    arrays, _ = read(path)
+    """Return the layers that `save` wrote. Raises ValueError for a file that it did not write."""
+    arrays, _ = files.read_safetensors(path, "a file that packing.save wrote")
     names = sorted({name.rsplit(".", 1)[0] for name in arrays})
     if arrays.keys() != {f"{name}.{part}" for name in names for part in Packed._fields}:
         raise ValueError(f"{path} was not written by packing.save: it holds {', '.join(sorted(arrays))}")
     return {name: Packed(*(arrays[f"{name}.{part}"] for part in Packed._fields)) for name in names}
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file, and what is said of them. Raises ValueError for any other file."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+def read(path: Path) -> tuple[dict, dict[str, str]]:  # until block_packing reads with icl_synth.files
+    return files.read_safetensors(path, "a file that block_packing.save wrote")

@@ -1,8 +1,8 @@
 """Which weights to drop: the smallest scores of a block, or all but n of every m.
 
-Arrays here have inputs first, [I O], so that n of m neighbouring inputs are rows. Scores are at least 0; +inf means
-never. The k-th smallest is found digit by digit in the bits of the floats, whose order as integers is their order as
-numbers: three histograms instead of a sort.
+Arrays here have inputs first, [I O], so that n of m neighbouring inputs are rows. Scores are float32 and at least 0; a
+score of +inf is dropped last. The k-th smallest score is found digit by digit in the bits of the floats, which sort as
+integers in the order of the numbers: three histograms replace a sort.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ DIGITS = ((20, 11), (10, 10), (0, 10))  # (shift, width) of the three parts of a
 
 
 class Kth(NamedTuple):
-    """The k-th smallest of some integers, how many are equal to it, and how many of those are among the first k."""
+    """The k-th smallest of some integers; how many equal it; how many of those belong to the k smallest."""
 
     value: Int[Array, ""]
     equal: Int[Array, ""]
@@ -23,15 +23,15 @@ class Kth(NamedTuple):
 
 
 def kth_smallest(bits: Int[Array, "I O"], k: int | Int[Array, ""]) -> Kth:
-    """Radix selection; for k = 0 the value is 0 and none are needed."""
+    """Find the k-th smallest, counted from 1, by radix selection; for k = 0 the value is 0 and none are needed."""
     value, needed = jnp.int32(0), jnp.int32(k)
     for shift, width in DIGITS:
         size = 1 << width
         digit = (bits >> shift) & (size - 1)
-        digit = jnp.where(bits >> shift >> width == value, digit, size)  # others have another beginning
+        digit = jnp.where(bits >> shift >> width == value, digit, size)  # `size` where an earlier digit differs
         histogram = jnp.zeros(size + 1, jnp.int32).at[digit.ravel()].add(1)[:-1]
         up_to = jnp.cumsum(histogram)
-        here = (up_to < needed).sum()
+        here = (up_to < needed).sum(dtype=jnp.int32)
         equal = histogram[here]
         needed -= up_to[here] - equal
         value = (value << width) + here
@@ -39,7 +39,7 @@ def kth_smallest(bits: Int[Array, "I O"], k: int | Int[Array, ""]) -> Kth:
 
 
 def smallest(scores: Float[Array, "I O"], count: int | Int[Array, ""]) -> Bool[Array, "I O"]:
-    """True for exactly `count` of the smallest scores; among equal ones the first in row-major order."""
+    """Return True for exactly `count` of the smallest scores; of equal scores the first in row-major order go."""
     bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
     last = kth_smallest(bits, count)
     ties = bits == last.value
@@ -51,16 +51,16 @@ def smallest(scores: Float[Array, "I O"], count: int | Int[Array, ""]) -> Bool[A
 
 
 def up_to_threshold(scores: Float[Array, "I O"], count: int | Int[Array, ""]) -> Bool[Array, "I O"]:
-    """True for scores <= sorted(scores)[count], the rule of public code: one weight more than `count`, and all ties."""
+    """Return True for scores <= sorted(scores)[count], the public code's rule: one more than `count`, and all ties."""
     bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
     return bits <= kth_smallest(bits, count + 1).value
 
 
 def in_groups(scores: Float[Array, "I O"], pattern: tuple[int, int]) -> Bool[Array, "I O"]:
-    """True for all but the n largest scores of every m along the first axis; among equal ones the first go."""
+    """Return True for all but the n largest scores of every m along the first axis; of equal scores the first go."""
     keep, group = pattern
     grouped = scores.reshape(-1, group, scores.shape[-1])
     first, second = grouped[:, :, None], grouped[:, None]
     before = (jnp.arange(group)[:, None] < jnp.arange(group))[..., None]
-    rank = ((first < second) | ((first == second) & before)).sum(1)  # how many of its group go before each
+    rank = ((first < second) | ((first == second) & before)).sum(1)  # how many of its group are dropped before it
     return (rank < group - keep).reshape(scores.shape)

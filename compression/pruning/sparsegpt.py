@@ -1,23 +1,24 @@
-"""SparseGPT (Frantar & Alistarh 2023, arXiv 2301.00774): one-shot pruning of a linear layer by its inputs' Hessian.
+"""SparseGPT (Frantar & Alistarh 2023, arXiv 2301.00774): one-shot pruning of a linear layer, given its inputs' Hessian.
 
-Columns are pruned from left to right; the error of each is made good, as far as its inputs are correlated with
-theirs, by the columns still to come. With U the upper Cholesky factor of the inverse Hessian (H^-1 = U^T U),
+Columns are pruned from left to right. The columns still to come compensate the error of each, as far as their inputs
+are correlated with its input. With U the upper Cholesky factor of the inverse Hessian (H^-1 = U^T U),
 
     error_i = (w_i - pruned_i) / U_ii,        w_j -= error_i U_ij  for all j > i.
 
-The public code computes U by a Cholesky factorisation, an inversion and a second factorisation. But with H = L^T L,
-L lower triangular, U is the transpose of L^-1, and all that a block S of columns receives from those before it adds
-up to
+`plain.plain_sparsegpt` is this algorithm as the paper writes it. The public code computes U by a Cholesky
+factorisation, an inversion and a second factorisation. But with H = L^T L, L lower triangular, U is the transpose of
+L^-1, and a block S of columns receives from all columns before it the sum
 
-    sum over i before S of (w_i - pruned_i) L_Si,  times U_SS, where U_SS^T = L_SS^-1
+    sum over i before S of (w_i - pruned_i) L_Si,  times U_SS, where U_SS^T = L_SS^-1.
 
-so one factorisation and the inverses of its diagonal blocks are enough (a sibling of the equality of these updates
-with LDLQ: Chee et al. 2023, QuIP, arXiv 2307.13304).
+So one factorisation and the inverses of its diagonal blocks suffice. (Chee et al. 2023, QuIP, arXiv 2307.13304, prove a
+related result: these updates equal LDLQ.)
+
+Functions below `prune` have inputs first, [I O]: a column of the paper is a row in memory.
 """
 
 import functools
 import itertools
-import warnings
 from typing import NamedTuple
 
 import jax
@@ -26,33 +27,72 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from compression.pruning import selection, triangular
+from compression.pruning.factor import Factor, factorise, with_whole_blocks
 from compression.pruning.grids import Grid, row_grid
-from compression.pruning.problem import Matrix, check_damping, check_fits, check_hessian, check_weight
-from icl_synth import checks
+from compression.pruning.problem import (
+    Matrix,
+    check_fits,
+    check_size,
+    check_weight,
+    num_dropped,
+)
 
-LARGER_DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # tried in turn where H is not positive definite with the one asked for
-COLUMNS = 16  # pruned one by one before the others of their block hear of them, in one product
-TILE = 384  # columns of a tile of the factor: large enough for fast products, small enough to stay in cache
-MOST_TILES = 12  # in a row of them; a larger factor has larger tiles, so that the compiled program stays short
+COLUMNS = 16  # pruned one by one before one product brings their errors to the rest of the block
 
 
 class PruneResult(NamedTuple):
-    """The pruned weight; where a weight was kept; half of tr(dW (H + damping) dW^T), as the public code prints it."""
+    """The pruned weight, which weights were kept, and half of tr(dW (H + damping) dW^T), the public code's error."""
 
-    weight: Float[Array, "O I"]
-    mask: Bool[Array, "O I"]
-    error: Float[Array, ""]
+    weight: Float[Matrix, "O I"]
+    mask: Bool[Matrix, "O I"]
+    error: Float[Matrix, ""]
 
 
-class Factor(NamedTuple):
-    """L, lower triangular with H + damping * mean(diag H) * identity = L^T L; the inputs that were ever active.
+class Plan(NamedTuple):
+    """The static part of a pruning: it decides which program is compiled.
 
-    L is kept in the tiles it is made of, rows from top to bottom: tiles[i][j], j <= i, all square but for the last row.
+    widths: nested blocks of columns, widest first; each divides the one before.
+    mask_width: the one of them whose mask is chosen at once.
+    pattern: (n, m) to keep n of every m inputs, or None to drop a given number of weights in each mask block.
+    compatible: drop by the public code's threshold.
     """
 
-    tiles: tuple[tuple[Float[Array, "R C"], ...], ...]
-    alive: Bool[Array, " I"]
-    damping: float
+    widths: tuple[int, ...]
+    mask_width: int
+    pattern: tuple[int, int] | None
+    compatible: bool
+
+
+class Layer(NamedTuple):
+    """What every step reads of a layer.
+
+    scale: 1 / U_ii of each input, then 1 for the columns that fill up the last block.
+    counts: how many weights to drop in each mask block.
+    grid: the values that kept weights may take; None for any.
+    num_inputs: the number of inputs.
+    """
+
+    scale: Float[Array, " J"]
+    counts: Int[Array, " M"]
+    grid: Grid | None
+    num_inputs: int
+
+
+class Block(NamedTuple):
+    """Some columns after pruning: the weights, which of them were dropped, and the errors (w - pruned) / U_ii."""
+
+    pruned: Float[Array, "I O"]
+    dropped: Bool[Array, "I O"]
+    errors: Float[Array, "I O"]
+
+
+class Tile(NamedTuple):
+    """A tile's columns while its blocks are pruned in turn; rows still to come are 0. `loss` sums over all tiles."""
+
+    pruned: Float[Array, "I O"]
+    dropped: Bool[Array, "I O"]
+    changed: Float[Array, "I O"]
+    loss: Float[Array, ""]
 
 
 def sparsegpt(
@@ -67,28 +107,30 @@ def sparsegpt(
     bits: int | None = None,
     compatible: bool = False,
 ) -> PruneResult:
-    """Prune a linear layer, and quantise what stays if `bits` (2..8) is given.
+    """Prune a linear layer, and quantise the weights that stay if `bits` is given; the result is float32.
 
-    weight: outputs by inputs. hessian: proportional to X X^T for inputs X [I N]; the scale does not matter as long as
-        every input was active (one that was not adds 1 to the mean of the diagonal, as in the public code).
-    sparsity: share of weights dropped, exactly round(sparsity * O * I) of them, spread evenly over mask blocks.
-    pattern: (n, m) keeps n of every m inputs instead, and sparsity is not read.
-    block_size: columns between two products with all columns before them; a matter of speed alone where
-        mask_block_size or a pattern is given.
-    mask_block_size: columns whose mask is chosen at once (the paper's Bs), block_size if not given; with a pattern,
-        its m.
-    damping: added to the diagonal of H, in units of its mean. Where H is still not positive definite, the larger
-        ones of LARGER_DAMPINGS are tried, with a warning that names the one taken.
-    bits: integer grid of each row (`grids.row_grid`), fitted before pruning.
-    compatible: choose the mask by the public code's threshold: in each mask block everything up to and including
-        the int(sparsity * size)-th score (from 0) is dropped, so one weight more than asked for, and all its ties.
+    weight: outputs by inputs.
+    hessian: proportional to X X^T for inputs X [I N]. The scale does not matter as long as every input was active; an
+        input that never was adds 1 to the mean of the diagonal, as in the public code.
+    sparsity: share of weights to drop: exactly round(sparsity * O * I), spread evenly over mask blocks.
+    pattern: (n, m) keeps n of every m inputs instead; `sparsity` is not read.
+    block_size: columns between two products with all columns before them. It affects only speed where
+        `mask_block_size` or `pattern` is given.
+    mask_block_size: columns whose mask is chosen at once, the paper's Bs; by default `block_size`. With a pattern it
+        is m.
+    damping: added to the diagonal of H, in units of its mean. Where H is still not positive definite, larger values
+        are tried (`factor.LARGER_DAMPINGS`), with a warning that names the one used.
+    bits: 2 to 8; each row gets an integer grid (`grids.row_grid`), fitted before pruning.
+    compatible: choose the mask by the public code's threshold: in each mask block drop all scores up to and including
+        number int(sparsity * size), counted from 0. That is one weight more than asked for, and all its ties.
 
-    Weights of inputs that were never active become 0; they are the first to be dropped, and use up the sparsity.
-    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide, block
-    sizes below 1, bits outside 2..8, damping that is negative or not finite, and a Hessian that is not symmetric or
-    that no damping makes positive definite.
+    Weights of inputs that were never active become 0; they are dropped first and use up the sparsity. Among equal
+    scores the first input is dropped first, then the first output.
+    Raises ValueError for wrong shapes, NaN or Inf, sparsity outside [0, 1), a pattern that does not divide the inputs,
+    block sizes that are not whole or below 1, bits outside 2..8, damping that is negative or not finite, and a Hessian
+    that is not symmetric or that no damping makes positive definite.
     """
-    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)  # before the long work below
+    weight = check_weight(weight, sparsity=sparsity, pattern=pattern)  # before the costly factorisation
     check_fits(weight, hessian)
     factor = factorise(hessian, damping)
     return prune(
@@ -103,54 +145,6 @@ def sparsegpt(
     )
 
 
-def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
-    """The one factorisation that pruning needs; it serves any number of weights and patterns. Of the Hessian, which is
-    symmetric but for rounding, only the lower triangle is factorised.
-
-    Raises ValueError for NaN or Inf, a matrix that is not square and symmetric, damping that is negative or not
-    finite, and a Hessian that is not positive definite with the largest of LARGER_DAMPINGS; warns when one of them
-    was needed.
-    """
-    check_damping(damping)
-    hessian = check_hessian(hessian)
-    for tried in (damping, *(larger for larger in LARGER_DAMPINGS if larger > damping)):
-        tiles, alive = _factorise(hessian, tried)
-        # what is no number in one tile is none in the first, which is made last
-        if bool(jnp.isfinite(tiles[0][0]).all()):
-            if tried != damping:
-                warnings.warn(
-                    f"the Hessian is not positive definite with damping {damping}: pruned with {tried}", stacklevel=2
-                )
-            return Factor(tiles, alive, tried)
-    raise ValueError(
-        f"the Hessian is not positive definite even with damping {tried}: is it a sum of x x^T over inputs?"
-    )
-
-
-@jax.jit
-@jax.default_matmul_precision("highest")
-def _factorise(hessian: Float[Array, "I I"], damping: Float[Array, ""]) -> tuple[tuple[tuple[Array, ...], ...], Array]:
-    """The rows of tiles from the last to the first, each cleared of what those below it account for."""
-    inputs = len(hessian)
-    alive = jnp.diagonal(hessian) != 0
-    added = jnp.where(alive, 0.0, 1.0)
-    added += damping * (jnp.diagonal(hessian) + added).mean()
-    cuts = _cuts(inputs, max(TILE, -(-inputs // MOST_TILES)))
-    tiles: list[tuple[Array, ...]] = [()] * len(cuts)
-    for i, rows in reversed(list(enumerate(cuts))):
-        row = []
-        for j, columns in enumerate(cuts[: i + 1]):
-            tile = hessian[rows, columns] + (jnp.diag(added[rows]) if i == j else 0.0)
-            row.append(tile - sum(below[i].T @ below[j] for below in tiles[i + 1 :]))
-        corner, solve = triangular.factor(row[i])
-        tiles[i] = (*(solve.T @ tile for tile in row[:i]), corner)
-    return tuple(tiles), alive
-
-
-def _cuts(inputs: int, width: int) -> list[slice]:
-    return [slice(start, min(start + width, inputs)) for start in range(0, inputs, width)]
-
-
 def prune(
     weight: Float[Matrix, "O I"],
     factor: Factor,
@@ -162,159 +156,204 @@ def prune(
     bits: int | None = None,
     compatible: bool = False,
 ) -> PruneResult:
-    """`sparsegpt` with the factorisation done. Rows are independent: a weight sharded by rows stays so."""
+    """Prune as `sparsegpt` does, given the factor. Rows are independent: a weight sharded by rows stays sharded.
+
+    Raises ValueError as `sparsegpt` does, and for a factor of another number of inputs.
+    """
     weight = check_weight(weight, sparsity=sparsity, pattern=pattern)
     if weight.shape[1] != len(factor.alive):
         raise ValueError(f"a weight with {weight.shape[1]} inputs needs the factor of as many, got {len(factor.alive)}")
-    checks.at_least(1, block_size=block_size)
+    check_size(block_size=block_size)
     if mask_block_size is not None:
-        checks.at_least(1, mask_block_size=mask_block_size)
+        check_size(mask_block_size=mask_block_size)
     outputs, inputs = weight.shape
     mask_width = pattern[1] if pattern else min(mask_block_size or block_size, inputs)
+    plan = Plan(block_widths(min(block_size, inputs), mask_width), mask_width, pattern, compatible)
+    counts = mask_counts(outputs, inputs, mask_width, sparsity, compatible)
+    grid = None if bits is None else row_grid(weight, bits)
+    # transpose here: inside the compiled program XLA would fuse it into slow strided loops
+    pruned, kept, loss = _prune(weight.T, factor, counts, grid, plan)
+    return PruneResult(pruned.T, kept.T, loss)
+
+
+def mask_counts(
+    outputs: int, inputs: int, mask_width: int, sparsity: float, compatible: bool = False
+) -> Int[np.ndarray, " M"]:
+    """Return how many weights to drop in each mask block, so that their sum is round(sparsity * O * I).
+
+    With `compatible`, int(sparsity * size) of each block, as in the public code.
+    """
     edges = [min(start, inputs) for start in range(0, inputs + mask_width, mask_width)]
     if compatible:
         counts = [int(outputs * (end - start) * sparsity) for start, end in itertools.pairwise(edges)]
     else:
-        ends = [round(sparsity * outputs * edge) for edge in edges]
-        counts = [end - start for start, end in itertools.pairwise(ends)]
-    grid = None if bits is None else row_grid(weight, bits)
-    blocks = _block_widths(min(block_size, inputs), mask_width)
-    # inputs first from here on; turned outside the compiled program, where it would be fused into slow strided loops
-    pruned, kept, loss = _prune(
-        jnp.asarray(weight).T, factor, np.array(counts, np.int32), grid, blocks, mask_width, pattern, compatible
-    )
-    return PruneResult(pruned.T, kept.T, loss)
+        totals = [num_dropped(sparsity, outputs * edge) for edge in edges]
+        counts = [after - before for before, after in itertools.pairwise(totals)]
+    return np.array(counts, np.int32)
 
 
-def _block_widths(block_size: int, mask_width: int) -> tuple[int, ...]:
-    """Nested blocks of columns, widest first; each divides the one before, mask_width is among them."""
+def block_widths(block_size: int, mask_width: int) -> tuple[int, ...]:
+    """Return nested widths of blocks, widest first; each divides the one before, and mask_width is among them."""
     if block_size > mask_width:
         block_size -= block_size % mask_width
     elif mask_width % block_size:
         block_size = mask_width
-    # few columns: whole mask blocks where these are smaller still
+    # the innermost blocks hold about COLUMNS columns, and whole mask blocks where these are smaller
     step = mask_width if mask_width < COLUMNS else 1
     few = max(
-        d
-        for d in range(step, max(COLUMNS, step) + 1, step)
-        if all(width % d == 0 or d % width == 0 for width in (block_size, mask_width))
-        and max(block_size, mask_width) % d == 0
+        width
+        for width in range(step, max(COLUMNS, step) + 1, step)
+        if all(other % width == 0 or width % other == 0 for other in (block_size, mask_width))
+        and max(block_size, mask_width) % width == 0
     )
     return tuple(sorted({block_size, mask_width, few}, reverse=True))
 
 
-@functools.partial(jax.jit, static_argnames=("widths", "mask_width", "pattern", "compatible"))
+@functools.partial(jax.jit, static_argnames="plan")
 @jax.default_matmul_precision("highest")
 def _prune(
-    weight: Float[Array, "I O"],
-    factor: Factor,
-    counts: Int[Array, " M"],
-    grid: Grid | None,
-    widths: tuple[int, ...],
-    mask_width: int,
-    pattern: tuple[int, int] | None,
-    compatible: bool,
+    weight: Float[Array, "I O"], factor: Factor, counts: Int[Array, " M"], grid: Grid | None, plan: Plan
 ) -> tuple[Float[Array, "I O"], Bool[Array, "I O"], Float[Array, ""]]:
-    """Everything here has inputs first: a column of the paper is a row in memory."""
-    inputs = len(weight)
-    outer = widths[0]
-    tiles = _with_whole_blocks(factor.tiles, outer)
+    """Prune the columns of one tile of the factor after the other: (pruned, kept, loss)."""
+    block = plan.widths[0]
+    tiles = with_whole_blocks(factor.tiles, block)
     original = jnp.where(factor.alive[:, None], weight, 0.0)
-    scale = jnp.concatenate([jnp.diagonal(row[-1]) for row in tiles] + [jnp.ones(outer)])  # 1 / U_ii
-
-    def choose(start: Array, current: Array) -> Array:
-        """The weights to drop among those of a mask block, by |w| / U_ii."""
-        numbers = start + jnp.arange(len(current))
-        scores = jnp.abs(current) * scale[numbers, None]
-        if pattern:
-            return selection.in_groups(scores, pattern)
-        scores = jnp.where(numbers[:, None] < inputs, scores, jnp.inf)
-        select = selection.up_to_threshold if compatible else selection.smallest
-        return select(scores, counts[start // mask_width])
-
-    def columns(start: Array, current: Array, solve: Array, dropped: Array) -> tuple[Array, Array, Array]:
-        """Prune one by one, each error made good at once by the columns still to come."""
-        later = jnp.tril(solve, -1)
-
-        def value(x, drop):
-            x = jnp.where(drop, 0.0, x)
-            return x if grid is None else grid.nearest(x)
-
-        def column(i, now):
-            error = (now[i] - value(now[i], dropped[i])) * scale[start + i]
-            return now - later[:, i, None] * error
-
-        final = jax.lax.fori_loop(0, len(current), column, current)
-        pruned = value(final, dropped)
-        errors = (final - pruned) * jax.lax.dynamic_slice_in_dim(scale, start, len(current))[:, None]
-        return pruned, dropped, errors
-
-    def sweep(depth: int, start: Array, current: Array, solve: Array, dropped: Array) -> tuple[Array, Array, Array]:
-        """Prune a block given its weights as they stand after all columns before it: (pruned, dropped, errors).
-
-        `solve` is U_SS^T. Within the block, part by part, errors of the parts before reach the next in one product.
-        """
-        if widths[depth] == mask_width:
-            dropped = choose(start, current)
-        if depth == len(widths) - 1:
-            return columns(start, current, solve, dropped)
-        width = widths[depth + 1]
-
-        def part(i, done):
-            _, dropped, errors = done
-            rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * width, slice_size=width)
-            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * width, axis=0)
-            now = rows(current) - rows(solve) @ errors
-            corner = jax.lax.dynamic_slice(solve, (i * width, i * width), (width, width))
-            new = sweep(depth + 1, start + i * width, now, corner, rows(dropped))
-            return tuple(map(put, done, new))
-
-        none = jnp.zeros_like(current)
-        return jax.lax.fori_loop(0, widths[depth] // width, part, (none, dropped, none))
-
-    def block(own, corner, before, start, number, done):
-        """Prune one block of a tile's columns, `own`, given its corner of L and what earlier tiles add to them."""
-        pruned, dropped, changed, loss = done
-        at = number * outer
-        rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at, slice_size=outer)
-        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
-        square = jax.lax.dynamic_slice(corner, (at, at), (outer, outer))
-        solve = triangular.inverse(square)
-        # `changed` is 0 for rows still to come, so that the product may read all of the tile
-        now = rows(own) + solve @ (rows(before) + rows(corner) @ changed)
-        new_pruned, new_dropped, errors = sweep(0, start + at, now, solve, rows(dropped))
-        return (
-            put(pruned, new_pruned),
-            put(dropped, new_dropped),
-            put(changed, rows(own) - new_pruned),
-            loss + jnp.square(errors).sum() / 2,
-        )
-
-    finished: list[tuple[Array, Array, Array]] = []
-    start, loss = 0, jnp.zeros(())
+    diagonals = [jnp.diagonal(row[-1]) for row in tiles]
+    layer = Layer(jnp.concatenate([*diagonals, jnp.ones(block, jnp.float32)]), counts, grid, len(weight))
+    finished: list[Tile] = []
+    loss = jnp.zeros((), jnp.float32)
     for *left, corner in tiles:
-        width = len(corner)
-        fill = ((0, -width % outer), (0, 0))  # further inputs with weight 0 and L = 1 change nothing
-        own = jnp.pad(original[start : start + width], fill)
-        corner = jax.scipy.linalg.block_diag(corner, jnp.eye(-width % outer))
-        before = sum((tile @ changed for tile, (_, _, changed) in zip(left, finished, strict=True)), jnp.zeros(()))
-        before = jnp.pad(jnp.broadcast_to(before, (width, own.shape[1])), fill)
-        none = jnp.zeros_like(own)
-        done = (none, jnp.zeros(own.shape, bool), none, loss)
-        body = functools.partial(block, own, corner, before, start)
-        *parts, loss = jax.lax.fori_loop(0, len(own) // outer, body, done)
-        finished.append(tuple(part[:width] for part in parts))
-        start += width
-    pruned, dropped, _ = (jnp.concatenate(parts) for parts in zip(*finished, strict=True))
+        start, width = sum(len(tile.pruned) for tile in finished), len(corner)
+        received = sum((part @ tile.changed for part, tile in zip(left, finished, strict=True)), jnp.float32(0))
+        received = jnp.broadcast_to(received, (width, weight.shape[1]))
+        finished.append(prune_tile(plan, layer, start, original[start : start + width], received, corner, loss))
+        loss = finished[-1].loss
+    pruned = jnp.concatenate([tile.pruned for tile in finished])
+    dropped = jnp.concatenate([tile.dropped for tile in finished])
     return pruned, ~dropped, loss
 
 
-def _with_whole_blocks(tiles: tuple[tuple[Array, ...], ...], block: int) -> tuple[tuple[Array, ...], ...]:
-    """The same factor in tiles that no block lies across."""
-    width, inputs = len(tiles[0][0]), sum(len(row[0]) for row in tiles)
-    if len(tiles) == 1 or width % block == 0:
-        return tiles
-    rows = [jnp.concatenate(row, axis=1) for row in tiles]
-    lower = jnp.concatenate([jnp.pad(row, ((0, 0), (0, inputs - row.shape[1]))) for row in rows])
-    cuts = _cuts(inputs, -(-width // block) * block)
-    return tuple(tuple(lower[rows, columns] for columns in cuts[: i + 1]) for i, rows in enumerate(cuts))
+def prune_tile(
+    plan: Plan,
+    layer: Layer,
+    start: int,
+    original: Float[Array, "I O"],
+    received: Float[Array, "I O"],
+    corner: Float[Array, "I I"],
+    loss: Float[Array, ""],
+) -> Tile:
+    """Prune a tile's columns, block after block.
+
+    start: index of the tile's first column. received: the sum over earlier tiles of (w_i - pruned_i) L_Si.
+    corner: the tile of L on the diagonal. loss: that of the tiles before.
+    """
+    width, block = len(corner), plan.widths[0]
+    fill = -width % block  # columns of weight 0 and L = identity fill up the last block and change nothing
+    original, received = (jnp.pad(x, ((0, fill), (0, 0))) for x in (original, received))
+    corner = jax.scipy.linalg.block_diag(corner, jnp.eye(fill, dtype=jnp.float32))
+    zeros = jnp.zeros_like(original)
+
+    def step(number: Array, tile: Tile) -> Tile:
+        return prune_block(plan, layer, start, number * block, original, received, corner, tile)
+
+    tile = Tile(zeros, jnp.zeros(original.shape, bool), zeros, loss)
+    tile = jax.lax.fori_loop(0, len(original) // block, step, tile)
+    return Tile(tile.pruned[:width], tile.dropped[:width], tile.changed[:width], tile.loss)
+
+
+def prune_block(
+    plan: Plan,
+    layer: Layer,
+    start: int,
+    at: Int[Array, ""],
+    original: Float[Array, "I O"],
+    received: Float[Array, "I O"],
+    corner: Float[Array, "I I"],
+    tile: Tile,
+) -> Tile:
+    """Prune the block of columns at row `at` of its tile; the other arguments are those of `prune_tile`."""
+    size = plan.widths[0]
+    rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=at, slice_size=size)
+    put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
+    solve = triangular.inverse(jax.lax.dynamic_slice(corner, (at, at), (size, size)))
+    # `changed` is 0 for rows still to come, so that the product may read the whole tile
+    current = rows(original) + solve @ (rows(received) + rows(corner) @ tile.changed)
+    block = sweep(plan, layer, 0, start + at, current, solve, rows(tile.dropped))
+    return Tile(
+        put(tile.pruned, block.pruned),
+        put(tile.dropped, block.dropped),
+        put(tile.changed, rows(original) - block.pruned),
+        tile.loss + jnp.square(block.errors).sum() / 2,
+    )
+
+
+def sweep(
+    plan: Plan,
+    layer: Layer,
+    depth: int,
+    start: Int[Array, ""],
+    current: Float[Array, "I O"],
+    solve: Float[Array, "I I"],
+    dropped: Bool[Array, "I O"],
+) -> Block:
+    """Prune a block of width plan.widths[depth] by pruning the narrower blocks in it from left to right.
+
+    One product takes the errors of a block's earlier parts to the next part.
+    start: index of its first column. current: its weights after the updates from all columns before it.
+    solve: U_SS^T. dropped: its mask, where that is already chosen.
+    """
+    if plan.widths[depth] == plan.mask_width:
+        dropped = choose_dropped(plan, layer, start, current)
+    if depth == len(plan.widths) - 1:
+        return prune_columns(layer, start, current, solve, dropped)
+    width = plan.widths[depth + 1]
+
+    def step(i: Array, block: Block) -> Block:
+        rows = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * width, slice_size=width)
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * width, axis=0)
+        now = rows(current) - rows(solve) @ block.errors
+        corner = jax.lax.dynamic_slice(solve, (i * width, i * width), (width, width))
+        part = sweep(plan, layer, depth + 1, start + i * width, now, corner, rows(block.dropped))
+        return Block(*map(put, block, part))
+
+    zeros = jnp.zeros_like(current)
+    return jax.lax.fori_loop(0, plan.widths[depth] // width, step, Block(zeros, dropped, zeros))
+
+
+def choose_dropped(plan: Plan, layer: Layer, start: Int[Array, ""], current: Float[Array, "I O"]) -> Bool[Array, "I O"]:
+    """Choose which weights of a mask block to drop, by |w| / U_ii."""
+    inputs = start + jnp.arange(len(current))
+    scores = jnp.abs(current) * layer.scale[inputs, None]
+    if plan.pattern:
+        return selection.in_groups(scores, plan.pattern)
+    scores = jnp.where(inputs[:, None] < layer.num_inputs, scores, jnp.inf)
+    select = selection.up_to_threshold if plan.compatible else selection.smallest
+    return select(scores, layer.counts[start // plan.mask_width])
+
+
+def prune_columns(
+    layer: Layer,
+    start: Int[Array, ""],
+    current: Float[Array, "I O"],
+    solve: Float[Array, "I I"],
+    dropped: Bool[Array, "I O"],
+) -> Block:
+    """Prune columns one by one; the columns still to come compensate each error at once. Arguments as for `sweep`."""
+    later = jnp.tril(solve, -1)
+
+    def step(i: Array, now: Float[Array, "I O"]) -> Float[Array, "I O"]:
+        error = (now[i] - pruned_value(layer.grid, now[i], dropped[i])) * layer.scale[start + i]
+        return now - later[:, i, None] * error
+
+    final = jax.lax.fori_loop(0, len(current), step, current)
+    pruned = pruned_value(layer.grid, final, dropped)
+    scale = jax.lax.dynamic_slice_in_dim(layer.scale, start, len(current))
+    return Block(pruned, dropped, (final - pruned) * scale[:, None])
+
+
+def pruned_value(
+    grid: Grid | None, weight: Float[Array, "*B O"], dropped: Bool[Array, "*B O"]
+) -> Float[Array, "*B O"]:
+    """Return 0 for what is dropped, and of the rest the weight or its nearest grid value."""
+    weight = jnp.where(dropped, 0.0, weight)
+    return weight if grid is None else grid.nearest(weight)
