@@ -1,4 +1,4 @@
-"""What a training run is, and the named presets: the lab record of what was tried and what it gave."""
+"""What a training run is, and the named presets."""
 
 import dataclasses
 import math
@@ -46,6 +46,7 @@ class DataConfig:
                             ("documents", 0), ("document_length", 1)):  # fmt: skip
             checks.at_least(least, **{f"data.{name}": getattr(self, name)})
         checks.within(0, 1, **{"data.entity_persistence": self.entity_persistence})
+        checks.seed(**{"data.world_seed": self.world_seed})
         if self.documents and self.document_length % self.length:
             raise ValueError(f"data.document_length {self.document_length} is not a multiple of length {self.length}")
         drawn, sizes = self.world in ("random", "cold"), (self.concepts, self.entities, self.properties)
@@ -142,6 +143,7 @@ class TrainConfig:
 
     def __post_init__(self):
         checks.choices(self, "")
+        checks.seed(seed=self.seed)
         for name in ("steps", "batch", "evaluate_every", "evaluation_documents"):
             checks.at_least(1, **{name: getattr(self, name)})
         if self.micro_batch < 0:
@@ -204,14 +206,9 @@ PAPER = {f"paper-{depth}l": _paper(depth) for depth in (4, 12, 16)} | {
 
 
 def _tiny(steps: int, batch: int, model: TransformerConfig | LSTMConfig) -> TrainConfig:
-    """A few minutes on two cores: fresh documents, Muon; what else was tried is in README.
+    """A few minutes on two cores: fresh documents, Muon.
 
-    Two cores of an Intel Xeon with AVX-512, without AMX, float32; excess over Bayes and minutes. By `python -m
-    icl_synth.pretrained`, seed 0, alone on the machine: quick 0.025 in 3.9, quick-draft 0.537 in 0.4; beside other
-    work: quick-lstm 0.035 in 4.2. By `python -m figures --preset small`, three seeds: small 0.019 to 0.020, small-lstm
-    0.027 to 0.029, the rest of the family, seed 0 on two cores of an AMD EPYC, 0.089, 0.025, 0.016, 0.015 and 0.015
-    from width 32 to 256, small-lstm-w64 0.121; minutes, with other runs beside them, are in the provenance of
-    figures/out/small, and so is what the sweeps below gave.
+    benchmarks/LEARNING.md tells what else was tried; the provenance in figures/out tells what each preset reached.
     """
     return TrainConfig(steps=steps, batch=batch, evaluate_every=250, model=model)
 

@@ -13,6 +13,8 @@ from jaxtyping import Array
 from icl_synth import checks
 
 SHARDED_FROM = 1 << 20  # weights of at least this many numbers are split over the model axis
+BY_HAND = "--coordinator HOST:PORT, --num-processes and --process-id"
+SLURM_NUMBERS = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Devices:
     model_parallel: int = 1
     """Devices that large weights are split over; the others share the batch."""
     distributed: bool = False
-    """Join several processes. With none of the three below, the cluster's environment (SLURM, ...) tells them."""
+    """Join several processes. Without the three below, the cluster's environment (SLURM, ...) describes them."""
     coordinator: str | None = None
-    """host:port of process 0."""
+    """HOST:PORT of process 0."""
     num_processes: int | None = None
     """Number of processes."""
     process_id: int | None = None
@@ -40,25 +42,66 @@ def start(choice: Devices, sequences: int) -> Mesh:
     """Join the other processes if asked, and lay a (data, model) mesh over all devices.
 
     A CPU counts as one device for each core, as far as `sequences`, the batch of all processes together, divides
-    among them, so that each core runs a program of its own; `train` gives it the number of micro-batches. Call before
-    JAX is used for anything else. Raises ValueError where the processes are only half described, and for numbers of
-    devices or processes below one.
+    among them, so that each core runs a program of its own; `train` passes the number of micro-batches. Call before
+    JAX is used for anything else. Raises ValueError where the processes are described wrongly or only in part, where
+    they cannot join, and for numbers of devices or processes below one.
     """
     checks.at_least(1, model_parallel=choice.model_parallel)
-    if choice.num_processes is not None:
-        checks.at_least(1, num_processes=choice.num_processes)
-    described = (choice.coordinator, choice.num_processes, choice.process_id)
-    if any(x is not None for x in described) and None in described:
-        raise ValueError("--coordinator, --num-processes and --process-id belong together; give all three or none")
-    processes = choice.num_processes or int(os.environ.get("SLURM_NTASKS", "1") if choice.distributed else "1")
-    here = (choice.coordinator or "").split(":")[0] in ("localhost", "127.0.0.1")
-    here_alone = max(1, cores() // processes if here else cores())
+    processes = count_processes(choice)
+    on_this_machine = (choice.coordinator or "").rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
+    available = max(1, cores() // processes if on_this_machine else cores())
     sequences = max(1, sequences // processes)
-    share = max(n for n in range(1, here_alone + 1) if sequences % n == 0)
+    share = max(n for n in range(1, available + 1) if sequences % n == 0)
     jax.config.update("jax_num_cpu_devices", share * choice.model_parallel)
     if choice.distributed or choice.coordinator:
-        jax.distributed.initialize(choice.coordinator, choice.num_processes, choice.process_id)
+        join(choice)
     return mesh(choice.model_parallel)
+
+
+def count_processes(choice: Devices) -> int:
+    """The number of processes that a choice describes, itself or through SLURM's environment.
+
+    Raises ValueError that says what is expected where the description is wrong or incomplete.
+    """
+    described = (choice.coordinator, choice.num_processes, choice.process_id)
+    if choice.coordinator is None or choice.num_processes is None or choice.process_id is None:
+        if any(part is not None for part in described):
+            raise ValueError(f"{BY_HAND} belong together; give all three or none")
+        return count_slurm_tasks() if choice.distributed else 1
+    checks.at_least(1, num_processes=choice.num_processes)
+    if not 0 <= choice.process_id < choice.num_processes:
+        raise ValueError(
+            f"--process-id must lie in 0..{choice.num_processes - 1} for {choice.num_processes} processes, "
+            f"got {choice.process_id}"
+        )
+    host, _, port = choice.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(
+            f"--coordinator must be HOST:PORT with a port from 1 to 65535, as in node1:1234, got {choice.coordinator!r}"
+        )
+    return choice.num_processes
+
+
+def count_slurm_tasks() -> int:
+    """The number of tasks of this SLURM step, 1 outside SLURM. Raises ValueError for a variable that is no number."""
+    for name in SLURM_NUMBERS:
+        if not (given := os.environ.get(name, "0")).isdecimal():
+            raise ValueError(
+                f"{name} must be a whole number such as 8, got {given!r}: "
+                f"start the processes with srun, or give {BY_HAND}"
+            )
+    return max(1, int(os.environ.get("SLURM_NTASKS", "1")))
+
+
+def join(choice: Devices) -> None:
+    """Join the other processes. Raises ValueError where no cluster is found or its processes do not meet."""
+    try:
+        jax.distributed.initialize(choice.coordinator, choice.num_processes, choice.process_id)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the processes cannot join ({error}). Expected {BY_HAND}, or --distributed inside a cluster that JAX "
+            f"knows: a SLURM step sets {', '.join(SLURM_NUMBERS)} and SLURM_STEP_NODELIST"
+        ) from error
 
 
 def mesh(model_parallel: int = 1, over: Sequence[jax.Device] | None = None) -> Mesh:

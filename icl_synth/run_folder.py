@@ -1,8 +1,11 @@
-"""A run's folder: which configuration it holds, what it begins with, its metrics and its checkpoints."""
+"""A run's folder: which configuration and code it holds, what it begins with, its metrics and its checkpoints."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,14 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from icl_synth import checkpoints, layers
+from icl_synth import checkpoints, layers, resume, sources
 from icl_synth.config import TrainConfig
+from icl_synth.files import write_text
 from icl_synth.provenance import commit, device
-from icl_synth.step import TrainState
 from icl_synth.transformer import TransformerConfig
+
+Line = dict[str, Any]  # of metrics.jsonl, by name
+SETTLED = {"asked": dict, "precision": str, "micro_batch": int, "why": str, "devices": int}
 
 
 class TrainingError(RuntimeError):
@@ -32,16 +38,26 @@ class Start:
     """Weights that start/masks.safetensors drops stay zero."""
 
 
+@functools.cache
+def training_code() -> str:
+    """Digest of the code that decides the weights of a run, without its prose."""
+    return sources.digest_of("icl_synth.train")
+
+
 def run_directory(config: TrainConfig, name: str) -> Path:
-    """runs/NAME-SEED-DIGEST: a folder for each configuration, so that a changed preset never meets an old run."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{name}-{config.seed}-{digest}"
+    """runs/NAME-SEED-DIGEST: a folder for each configuration and training code, so that no change meets an old run."""
+    asked = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    digest = sources.digest(asked.encode(), training_code().encode())
+    return Path("runs") / f"{name}-{config.seed}-{digest[:8]}"
 
 
 def read_start(
     config: TrainConfig, begin: Start
 ) -> tuple[checkpoints.Weights | None, checkpoints.Masks, dict[str, Any]]:
-    """The weights and masks to begin with, and the hashes of their files, by which a run knows them again."""
+    """The weights and masks to begin with, and the hashes of their files, by which a run knows them again.
+
+    Raises TrainingError where they are missing or do not fit the configured model.
+    """
     if begin.start is None:
         if begin.keep_masks:
             raise TrainingError("--keep-masks needs --start, the folder of a pruned model")
@@ -63,81 +79,126 @@ def read_start(
 
 
 def settle(config: TrainConfig, out: Path, mesh: Mesh, beginning: dict[str, Any]) -> tuple[TrainConfig, str]:
-    """Decide what the configuration leaves open, once for the run's whole life; check `out` against it.
+    """The configuration with its open choices decided, once for the run's whole life, and a line that tells them.
 
-    Process 0 decides and writes; the others wait and read, so that all agree.
+    Process 0 decides and writes out/config.json; the others wait and read, so that all agree. Raises ValueError where
+    `out` holds another configuration, a run of other code, or no run at all.
     """
     path, asked = out / "config.json", dataclasses.asdict(config) | beginning
-    if jax.process_index() == 0 and not path.exists():
-        if out.exists() and (
-            not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())
-        ):
-            raise TrainingError(f"{out} is not empty and holds no run of ours: choose another --out")
-        precision, why = layers.choose_precision(config.precision)
-        in_cache = jax.default_backend() == "cpu" and isinstance(config.model, TransformerConfig)
-        choice = {
-            "asked": asked,
-            "precision": precision,
-            "micro_batch": config.micro_batch or (1 if in_cache else 0),
-            "why": why,
-            "devices": mesh.shape["data"],
-            "device": device(),
-            "commit": commit(),
-        }
-        checkpoints.write_text(path, json.dumps(choice, indent=2) + "\n")
+    if jax.process_index() == 0:
+        resume.claim(path, "run", lambda: _decide(config, asked, mesh))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the configuration is written")
-    stored = json.loads(path.read_text())
-    if "asked" not in stored:
-        raise TrainingError(f"{out} holds a model, not a run of ours: choose another --out")
-    there, here = dict(_flat(stored["asked"])), dict(_flat(asked))
-    if here["precision"] in ("auto", stored["precision"]):  # whoever leaves it open goes on with what was decided
-        there["precision"] = here["precision"]
-    different = [
-        f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} asked for"
-        for name in there | here
-        if there.get(name) != here.get(name)
-    ]
-    if different:
-        raise TrainingError(
-            f"{out} holds a run of another configuration ({'; '.join(different)}). "
-            "Nothing was changed: choose another --out, or repeat the command that made it"
+    stored = read_settled(path)
+    if asked["precision"] in ("auto", stored["precision"]):  # "auto" goes on with what was decided
+        asked["precision"] = stored["asked"]["precision"]
+    resume.check_same(out, "run", stored["asked"], asked)
+    if stored.get("code") != training_code():
+        raise ValueError(
+            f"{out} was begun by other code, of commit {stored.get('commit', 'unknown')}; this is {commit()}. The two "
+            "together would end with weights that neither gives. Nothing was changed: choose another folder, or check "
+            "out that commit"
         )
     resolved = dataclasses.replace(config, precision=stored["precision"], micro_batch=stored["micro_batch"])
-    how = f"{stored['precision']} products ({stored['why']})"
-    if stored["devices"] != mesh.shape["data"]:
-        how += f"; begun on {stored['devices']} devices, so weights will equal an uninterrupted run's to rounding only"
-    return resolved, how
+    return resolved, f"{stored['precision']} products ({stored['why']}){_moved(stored, mesh)}"
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+def _decide(config: TrainConfig, asked: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    precision, why = layers.choose_precision(config.precision)
+    in_cache = jax.default_backend() == "cpu" and isinstance(config.model, TransformerConfig)
+    return {
+        "asked": asked,
+        "precision": precision,
+        "micro_batch": config.micro_batch or (1 if in_cache else 0),
+        "why": why,
+        **_place(mesh),
+        "commit": commit(),
+        "code": training_code(),
+    }
 
 
-def save(saved: checkpoints.Checkpoints, step: int, state: TrainState, loss: float) -> None:
-    """Save a checkpoint; a full disk becomes a plain TrainingError."""
+def _place(mesh: Mesh) -> dict[str, Any]:
+    """Where a run is computed, as far as it decides how sums are rounded."""
+    return {"devices": mesh.shape["data"], "device": device(), "jax": jax.__version__}
+
+
+def _moved(stored: dict[str, Any], mesh: Mesh) -> str:
+    """A warning where a run goes on in another place than it was begun in."""
+    begun = [f"{name} {stored.get(name)}" for name, here in _place(mesh).items() if stored.get(name) != here]
+    if not begun:
+        return ""
+    return f"; begun with {', '.join(begun)}, so weights will equal an uninterrupted run's to rounding only"
+
+
+def read_settled(path: Path) -> dict[str, Any]:
+    """What a run's config.json holds. Raises ValueError, by the file's name, where that is not what a run writes."""
+    stored = resume.claim(path, "run", dict)
+    if "asked" not in stored and "icl_synth" in stored:
+        raise ValueError(f"{path.parent} holds a model, not a run of ours: choose another folder")
+    for name, kind in SETTLED.items():
+        if type(stored.get(name)) is not kind:
+            raise ValueError(
+                f"{path} has no {kind.__name__} {name!r}: expected the settings of a run; restore the file"
+            )
+    return stored
+
+
+def read_metrics(path: Path, step: int) -> list[Line]:
+    """The lines of a metrics.jsonl up to a checkpoint's step; a killed run evaluates again what it wrote after that.
+
+    Raises ValueError, by the file's name, for a whole line that is no JSON object with a step, a loss and seconds, and
+    where the line of `step` is missing; at step 0 none is needed.
+    """
+    lines = []
+    text = path.read_bytes().decode("utf-8-sig", errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        if line.endswith("\n"):  # a killed or full process leaves a last line without its end
+            lines.append(_read_line(line, f"{path}, line {number},"))
+    lines = [line for line in lines if line["step"] <= step]
+    if step and (not lines or lines[-1]["step"] != step):
+        raise ValueError(
+            f"{path} has no line for step {step}, which was saved: restore the file, "
+            f"or remove {path.parent} to start anew"
+        )
+    return lines
+
+
+def _read_line(text: str, where: str) -> Line:
     try:
-        saved.save(step, state, loss)
+        line = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is not valid JSON ({error}): restore the file") from error
+    numbers = [line.get(name) for name in ("step", "loss", "seconds")] if isinstance(line, dict) else [None]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"{where} is no JSON object with numbers step, loss and seconds: restore the file")
+    return line
+
+
+def rewrite_metrics(path: Path, lines: list[Line]) -> None:
+    """Replace a metrics.jsonl by these lines."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+@contextlib.contextmanager
+def saving(what: str, out: Path, size: int, last: int) -> Iterator[None]:
+    """Turn an error that a full disk causes while `what`, `size` bytes, is saved in `out` into a TrainingError.
+
+    `last` is the step of the last whole checkpoint.
+    """
+    try:
+        yield
     except Exception as error:
-        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+        # orbax may report a full disk as a closed event loop, so the free space decides too
+        if not (_says_full(error) or shutil.disk_usage(out).free < size):
             raise
         raise TrainingError(
-            f"the disk is full: step {step} was not saved, the last whole checkpoint is step {saved.latest()}. "
+            f"the disk of {out} is full: {what} was not saved, the last whole checkpoint is step {last}. "
             "Make room and repeat the command"
         ) from error
 
 
-def read_metrics(path: Path, step: int) -> list[dict[str, Any]]:
-    """The lines up to a step; what a killed run wrote after its last checkpoint is done again."""
-    if not path.exists():
-        return []
-    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in map(json.loads, whole) if line["step"] <= step]
-
-
-def rewrite_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
-    checkpoints.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+def _says_full(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    words = ("No space left", "Disk quota exceeded")
+    return any(word in str(error) for word in words) or _says_full(error.__cause__ or error.__context__)

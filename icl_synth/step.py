@@ -6,7 +6,7 @@ its own share of the batch, and averaged once.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,20 @@ from icl_synth import checkpoints, devices
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.config import OptimizerConfig, TrainConfig
 from icl_synth.documents import sample_documents
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def in_32_bits(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Run a function without 64-bit types, which optax would otherwise take under jax_enable_x64."""
+
+    @functools.wraps(function)
+    def narrow(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with jax.enable_x64(False):
+            return function(*arguments, **named)
+
+    return narrow
 
 
 class TrainState(NamedTuple):
@@ -67,7 +81,7 @@ def _muon_matrices(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
-    """A jittable function from a step's number to its sequences: fresh documents, or epochs over a finite set."""
+    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of them."""
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     if not config.data.documents:
         return lambda step: sample_documents(hmm, jax.random.fold_in(key, step), config.batch, config.data.length)[0]
@@ -84,7 +98,7 @@ def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]]
 
 
 def split_batch(config: TrainConfig, mesh: Mesh) -> tuple[int, int]:
-    """Sequences of a micro-batch, and how many of those a device takes a step. Raises ValueError where none fit."""
+    """Sequences in a micro-batch, and micro-batches that a device takes a step. Raises ValueError where none fit."""
     shares = mesh.shape["data"]
     micro = config.micro_batch or config.batch // shares
     if not micro or config.batch % (shares * micro):
@@ -124,8 +138,8 @@ def make_steps(
 
         def add(total, numbered):
             index, part = numbered
-            one = jax.value_and_grad(loss)(weights, part, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, total, one), None
+            share = jax.value_and_grad(loss)(weights, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, total, share), None
 
         zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), weights))
         total, _ = jax.lax.scan(add, zero, (jnp.arange(count), tokens.reshape(count, micro, -1)))
@@ -134,12 +148,13 @@ def make_steps(
     def step(_, carry: tuple[TrainState, Float[Array, ""]]) -> tuple[TrainState, Float[Array, ""]]:
         state, total = carry
         tokens = jax.lax.with_sharding_constraint(data(state.step), NamedSharding(mesh, P("data")))
-        one, gradient = loss_and_gradient(state.weights, tokens, jax.random.fold_in(dropout_key, state.step))
+        mean_loss, gradient = loss_and_gradient(state.weights, tokens, jax.random.fold_in(dropout_key, state.step))
         updates, moved = optimizer.update(gradient, state.optimizer, state.weights)
         weights = jax.tree.map(lambda w, u: w + state.scale * u, state.weights, updates)
         weights |= {name: jnp.where(mask, weights[name], 0.0) for name, mask in (masks or {}).items()}
-        return TrainState(weights, moved, state.step + 1, state.scale), total + one
+        return TrainState(weights, moved, state.step + 1, state.scale), total + mean_loss
 
+    @in_32_bits
     @functools.partial(jax.jit, donate_argnums=0)
     def steps(state: TrainState, number: int | Int[Array, ""]) -> tuple[TrainState, Float[Array, ""]]:
         state, total = jax.lax.fori_loop(0, number, step, (state, jnp.zeros(())))
@@ -148,13 +163,14 @@ def make_steps(
     return steps
 
 
+@in_32_bits
 def initial_state(
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     weights: checkpoints.Weights | None = None,
 ) -> TrainState:
-    """The weights, fresh ones if none are given, and optimizer moments, laid over the mesh: large ones split."""
+    """The weights, fresh ones unless given, and the optimizer's state, laid over the mesh with large arrays split."""
 
     def make(weights):
         if weights is None:

@@ -1,36 +1,46 @@
 """Train a model on documents of a concept-HMM: python -m icl_synth.train --preset quick --out runs/quick
 
-Started again with the same command, a run goes on from its last checkpoint and ends with bit-equal weights.
+The same command goes on with a stopped run from its last checkpoint and ends with bit-equal weights.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import json
-import signal
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.experimental import multihost_utils
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from icl_synth import bayes, checkpoints, devices
 from icl_synth.config import TrainConfig, preset
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
+from icl_synth.interruption import Interruption
 from icl_synth.lock import alone
-from icl_synth.run_folder import Start, TrainingError, read_metrics, read_start, rewrite_metrics, save, settle
-from icl_synth.step import TrainState, initial_state, make_data, make_optimizer, make_steps, split_batch
+from icl_synth.recovery import restore_newest
+from icl_synth.run_checkpoints import Checkpoints
+from icl_synth.run_folder import Line, Start, TrainingError, read_metrics, read_start, rewrite_metrics, saving, settle
+from icl_synth.step import (
+    TrainState,
+    in_32_bits,
+    initial_state,
+    make_data,
+    make_optimizer,
+    make_steps,
+    split_batch,
+)
 
 STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
 VALIDATION_SEED = 2022
@@ -39,135 +49,75 @@ FRESH = Start()
 PATIENCE = 2  # evaluations without a better loss before the plateau schedule quarters the rate
 
 
-class Interruption:
-    """Remembers Ctrl-C (and SIGTERM) so that the loop can save first; a second Ctrl-C acts at once."""
+class Run(NamedTuple):
+    """What stays the same while a process trains."""
 
-    def __enter__(self):
-        self.seen = False
-        in_main = threading.current_thread() is threading.main_thread()  # elsewhere Python lets nobody listen
-        signals = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-        self._before = {number: signal.signal(number, self._remember) for number in signals}
-        return self
-
-    def _remember(self, number, frame):
-        if self.seen:
-            raise KeyboardInterrupt
-        self.seen = True
-
-    def anywhere(self) -> bool:
-        """Whether any process was interrupted: all must stop between the same steps."""
-        if jax.process_count() == 1:
-            return self.seen
-        return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    config: TrainConfig
+    """With its open choices decided."""
+    out: Path
+    mesh: Mesh
+    graph: nnx.GraphDef
+    advance: Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]
+    """Several steps: see `make_steps`."""
+    validation: Int[np.ndarray, "B L"]
+    bayes_loss: float
+    """Exact loss on the validation documents, nats a token."""
+    masks: checkpoints.Masks
+    saved: Checkpoints
+    began: float
+    """time.perf_counter() at which the run began, or would have, had it never been stopped."""
 
 
+@in_32_bits
 def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin: Start = FRESH) -> checkpoints.Model:
     """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
-    tokens_per_second, seconds; losses in nats a token on held-back documents; the first line after a start counts
-    compilation in), out/checkpoints and out/model (with the masks that were kept).
-    Raises TrainingError with advice when `out` holds another configuration, when the loss is no longer a number and
-    when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
+    tokens_per_second, seconds; losses in nats a token on held-back documents; the first line after a start includes
+    compilation), out/checkpoints and out/model (with the masks that were kept).
+    Raises TrainingError with advice when `out` holds another configuration or a run of other code, when its files are
+    damaged, when the loss is not finite and when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
     """
-    out, mesh = Path(out), mesh or devices.mesh()
-    chief = jax.process_index() == 0
-    weights, masks, beginning = read_start(config, begin)
-    try:  # before the folder is claimed
-        hmm, _ = config.data.build()
-        split_batch(config, mesh)
+    try:
+        run, state, history = open_run(config, Path(out), mesh or devices.mesh(), begin)
     except ValueError as error:
         raise TrainingError(str(error)) from error
-    resolved, how = settle(config, out, mesh, beginning)
+    state = run_steps(run, state, history)
+    return finish(run, state, history)
+
+
+def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[Run, TrainState, list[Line]]:
+    """The run that `out` holds, new or stopped; the state to go on with; the metrics so far.
+
+    Raises ValueError or TrainingError for a configuration that cannot be trained here, and where `out` holds something
+    else or is damaged.
+    """
+    weights, masks, beginning = read_start(config, begin)
+    hmm, _ = config.data.build()  # before the folder is claimed, so that an error leaves no folder
+    split_batch(config, mesh)
+    config, how = settle(config, out, mesh, beginning)
     started = time.perf_counter()
 
-    optimizer = make_optimizer(resolved.optimizer, resolved.steps)
-    graph, _ = checkpoints.split(checkpoints.create(resolved.model, resolved.seed, resolved.precision))
-    advance = make_steps(resolved, graph, optimizer, make_data(resolved, hmm), mesh, masks)
-    state = initial_state(resolved, optimizer, mesh, weights)
-    validation, bayes_loss = validation_documents(resolved)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    graph, _ = checkpoints.split(checkpoints.create(config.model, config.seed, config.precision))
+    advance = make_steps(config, graph, optimizer, make_data(config, hmm), mesh, masks)
+    fresh = initial_state(config, optimizer, mesh, weights)
+    validation, bayes_loss = validation_documents(config)
 
-    saved = checkpoints.Checkpoints(out / "checkpoints")
-    done = saved.latest() or 0
-    if done:
-        state = saved.restore(done, state)
+    restored = restore_newest(out / "checkpoints", fresh)
+    state = fresh if restored is None else restored
+    done = int(state.step)
     history = read_metrics(out / "metrics.jsonl", done)
-    before = history[-1]["seconds"] if history else 0.0
-    if chief:
-        rewrite_metrics(out / "metrics.jsonl", history)
-        tqdm.write(
+    if jax.process_index() == 0:
+        with saving("metrics.jsonl", out, 0, done):
+            rewrite_metrics(out / "metrics.jsonl", history)
+        tell(
             f"{how}; {mesh.shape['data']} x {mesh.shape['model']} devices; "
-            f"exact Bayes {bayes_loss:.4f} nats/token{f'; going on from step {done}' if done else ''}",
-            file=sys.stderr,
+            f"exact Bayes {bayes_loss:.4f} nats/token{f'; going on from step {done}' if done else ''}"
         )
-
-    def per_second(steps: int, seconds: float) -> float:
-        return steps * resolved.batch * (resolved.data.length - 1) / seconds
-
-    evaluated, busy = done, 0.0  # steps and seconds of training alone since the last evaluation
-
-    def check_finite(loss: float, where: str) -> None:
-        if not np.isfinite(loss):
-            good = f"step {saved.latest()} in {out}/checkpoints" if saved.latest() else "none yet"
-            raise TrainingError(
-                f"the loss is {loss} {where}; the last good checkpoint is {good}. Lower optimizer.learning_rate "
-                "(or muon_learning_rate), or lengthen optimizer.warmup_steps, in a new --out"
-            )
-
-    def evaluate_and_save() -> None:
-        nonlocal state, evaluated, busy
-        loss = float(token_losses(graph, state.weights, validation, mesh).mean())
-        check_finite(loss, f"on held-back documents after step {done}")
-        line = {
-            "step": done,
-            "tokens": done * resolved.batch * (resolved.data.length - 1),
-            "loss": loss,
-            "bayes_loss": bayes_loss,
-            "excess_nats": loss - bayes_loss,
-            "tokens_per_second": per_second(done - evaluated, busy),
-            "seconds": before + time.perf_counter() - started,
-        }
-        history.append(line)
-        if done % resolved.evaluate_every == 0:  # not at an interruption: the schedule must not depend on those
-            state = slow_down(resolved, state, history)
-        if chief:
-            with open(out / "metrics.jsonl", "a") as file:
-                file.write(json.dumps(line) + "\n")
-        evaluated, busy = done, 0.0
-        save(saved, done, state, loss)  # last: a line without its checkpoint is done again, never the reverse
-
-    bar = tqdm(total=resolved.steps, initial=done, unit="step", desc=out.name, disable=not chief, smoothing=0.1)
-    with bar, Interruption() as interruption:
-        while done < resolved.steps:
-            due = min(resolved.steps, (done // resolved.evaluate_every + 1) * resolved.evaluate_every)
-            number = min(STEPS_A_CALL, due - done)
-            tick = time.perf_counter()
-            state, mean_loss = advance(state, number)
-            loss = float(mean_loss)
-            check_finite(loss, f"within steps {done + 1} to {done + number}")
-            done += number
-            seconds = time.perf_counter() - tick
-            busy += seconds
-            stop = interruption.anywhere()
-            if done == due or stop:
-                evaluate_and_save()
-            bar.update(number)
-            excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
-            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{per_second(number, seconds):,.0f}")
-            if stop and done < resolved.steps:
-                raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
-    saved.close()
-    whole = jax.jit(lambda weights: weights, out_shardings=NamedSharding(mesh, P()))(state.weights)
-    model = checkpoints.merge(graph, {name: jnp.asarray(jax.device_get(w)) for name, w in whole.items()})
-    if chief:
-        if masks:
-            checkpoints.save_masks(masks, out / "model")
-        checkpoints.export(model, out / "model", **history[-1] if history else {})
-    return model
+    began = started - (history[-1]["seconds"] if history else 0.0)
+    saved = Checkpoints(out / "checkpoints")
+    return Run(config, out, mesh, graph, advance, validation, bayes_loss, masks, saved, began), state, history
 
 
 def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float]:
@@ -178,38 +128,161 @@ def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], f
     return np.asarray(tokens), -float(bayes.token_log_likelihoods(hmm, tokens)[:, 1:].mean())
 
 
-def slow_down(config: TrainConfig, state: TrainState, history: list[dict[str, Any]]) -> TrainState:
+def run_steps(run: Run, state: TrainState, history: list[Line]) -> TrainState:
+    """Train from `state` to the last step; evaluate, save and extend `history` on the way.
+
+    Raises KeyboardInterrupt, after saving, on Ctrl-C.
+    """
+    config, done = run.config, int(state.step)
+    evaluated, busy = done, 0.0  # steps, and seconds of training alone since then
+    with progress_bar(run, done) as bar, Interruption() as interruption:
+        while done < config.steps:
+            due = next_evaluation(config, done)
+            number = min(STEPS_A_CALL, due - done)
+            tick = time.perf_counter()
+            state, mean_loss = run.advance(state, number)
+            loss = float(mean_loss)
+            seconds = time.perf_counter() - tick
+            check_finite(run, loss, f"within steps {done + 1} to {done + number}")
+            done, busy = done + number, busy + seconds
+            stop = interruption.anywhere()
+            if done == due or stop:
+                speed = tokens_per_second(config, done - evaluated, busy)
+                state = evaluate_and_save(run, state, done, speed, history)
+                evaluated, busy = done, 0.0
+            excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
+            speed = tokens_per_second(config, number, seconds)
+            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{speed:,.0f}", refresh=False)
+            bar.update(number)
+            if stop and done < config.steps:
+                raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
+    return state
+
+
+def next_evaluation(config: TrainConfig, done: int) -> int:
+    """The step after which the next evaluation is due."""
+    return min(config.steps, (done // config.evaluate_every + 1) * config.evaluate_every)
+
+
+def tokens_per_second(config: TrainConfig, steps: int, seconds: float) -> float:
+    """Predicted tokens of so many steps, by their seconds."""
+    return steps * config.batch * (config.data.length - 1) / seconds
+
+
+def check_finite(run: Run, loss: float, where: str) -> None:
+    """Raise TrainingError with advice for a loss that is infinite or NaN."""
+    if not np.isfinite(loss):
+        last = run.saved.latest()
+        good = f"step {last} in {run.out}/checkpoints" if last else "none yet"
+        raise TrainingError(
+            f"the loss is {loss} {where}; the last good checkpoint is {good}. Lower optimizer.learning_rate "
+            "(or muon_learning_rate), or lengthen optimizer.warmup_steps, in a new --out"
+        )
+
+
+def evaluate_and_save(run: Run, state: TrainState, done: int, speed: float, history: list[Line]) -> TrainState:
+    """Measure the loss on held-back documents, add its line to `history` and metrics.jsonl, and save a checkpoint.
+
+    Returns the state with the learning rate that the schedule takes from here on. `speed` is in tokens a second.
+    """
+    config = run.config
+    loss = float(token_losses(run.graph, state.weights, run.validation, run.mesh).mean())
+    check_finite(run, loss, f"on held-back documents after step {done}")
+    line = {
+        "step": done,
+        "tokens": done * config.batch * (config.data.length - 1),
+        "loss": loss,
+        "bayes_loss": run.bayes_loss,
+        "excess_nats": loss - run.bayes_loss,
+        "tokens_per_second": speed,
+        "seconds": time.perf_counter() - run.began,
+    }
+    history.append(line)
+    if done % config.evaluate_every == 0:  # not at an interruption: the schedule must not depend on those
+        state = slow_down(config, state, history)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    with saving(f"step {done}", run.out, size, run.saved.latest() or 0):
+        if jax.process_index() == 0:
+            with open(run.out / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        # last: the line of a checkpoint that is missing is written again, but a missing line would be lost
+        run.saved.save(done, state, loss)
+    return state
+
+
+def slow_down(config: TrainConfig, state: TrainState, history: list[Line]) -> TrainState:
     """Quarter the learning rate when the validation loss has stalled (plateau schedule only)."""
     losses = [line["loss"] for line in history if line["step"] % config.evaluate_every == 0]
-    # a stall is PATIENCE lines without a new minimum; counting from the minimum makes every further PATIENCE one more
+    # a stall is PATIENCE lines without a new minimum; counting from the minimum makes every further PATIENCE another
     stalled = len(losses) - 1 - losses.index(min(losses))
     if config.optimizer.schedule != "plateau" or not stalled or stalled % PATIENCE:
         return state
     return state._replace(scale=state.scale * 0.25)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line; errors that a user can mend end it with one plain line."""
+def finish(run: Run, state: TrainState, history: list[Line]) -> checkpoints.Model:
+    """The trained model, gathered from all devices; process 0 writes it, with its masks, to out/model."""
+    run.saved.close()
+    gathered = jax.jit(lambda weights: weights, out_shardings=NamedSharding(run.mesh, P()))(state.weights)
+    weights: checkpoints.Weights = {name: jnp.asarray(jax.device_get(weight)) for name, weight in gathered.items()}
+    model = checkpoints.merge(run.graph, weights)
+    if jax.process_index() == 0:
+        size = sum(weight.nbytes for weight in gathered.values())
+        with saving("the model", run.out, size, run.config.steps):
+            if run.masks:
+                checkpoints.save_masks(run.masks, run.out / "model")
+            checkpoints.export(model, run.out / "model", **history[-1] if history else {})
+    return model
+
+
+def progress_bar(run: Run, done: int) -> tqdm:
+    """A bar of steps on standard error: alive on a terminal, a line a minute in a file or a pipe."""
+    pause = 0.1 if sys.stderr.isatty() else 60.0
+    return tqdm(
+        desc=run.out.name,
+        total=run.config.steps,
+        initial=done,
+        unit="step",
+        smoothing=0.1,
+        mininterval=pause,
+        maxinterval=max(10.0, pause),
+        disable=jax.process_index() != 0,
+    )
+
+
+def tell(words: str) -> None:
+    """Write a line to standard error without breaking a progress bar."""
+    tqdm.write(words, file=sys.stderr)
+
+
+def read_preset(arguments: list[str] | None) -> tuple[str, TrainConfig]:
+    """The preset that a command line names and its configuration, with the model's shape from --start if given.
+
+    Raises ValueError for an unknown preset, ValueError and OSError for a --start without a model.
+    """
     chooser = argparse.ArgumentParser(add_help=False)
     chooser.add_argument("--preset", default="quick")
     chooser.add_argument("--start")
     chosen, _ = chooser.parse_known_args(arguments)
+    config = preset(chosen.preset)
+    if chosen.start:
+        model = checkpoints.read_config(chosen.start)
+        vocab_size, length = min(config.data.vocab_size, model.vocab_size), min(config.data.length, model.context + 1)
+        data = dataclasses.replace(config.data, vocab_size=vocab_size, length=length)
+        config = dataclasses.replace(config, model=model, data=data)
+    return chosen.preset, config
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; an error that a user can mend ends it with one plain line."""
     try:
-        default = preset(chosen.preset)
-        if chosen.start:
-            model = checkpoints.read_config(chosen.start)
-            vocab_size, length = (
-                min(default.data.vocab_size, model.vocab_size),
-                min(default.data.length, model.context + 1),
-            )
-            data = dataclasses.replace(default.data, vocab_size=vocab_size, length=length)
-            default = dataclasses.replace(default, model=model, data=data)
+        chosen, default = read_preset(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
     def run(
         out: Path,
-        preset: str = chosen.preset,
+        preset: str = chosen,
         config: Annotated[TrainConfig, tyro.conf.arg(name="")] = default,
         begin: Annotated[Start, tyro.conf.arg(name="")] = FRESH,
         where: Annotated[devices.Devices, tyro.conf.arg(name="")] = THIS_MACHINE,
@@ -224,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
             where: What runs it.
         """
         mesh = devices.start(where, config.batch // max(1, config.micro_batch))
-        # of several processes of one run the first stands for all
+        # of several processes of one run, the first holds the lock for all
         with alone(Path(f"{out}.lock")) if jax.process_index() == 0 else contextlib.nullcontext():
             train(config, out, mesh, begin)
 

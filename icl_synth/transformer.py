@@ -213,7 +213,8 @@ class Transformer(nnx.Module):
         check_room(cache.length, count, room)
         position = cache.length[:, None] + jnp.arange(count, dtype=jnp.int32)
         seen = (jnp.arange(room, dtype=jnp.int32) <= position[..., None])[:, None]
-        write = jax.vmap(lambda old, new, at: jax.lax.dynamic_update_slice(old, new, (0, at, 0)))
+        first = jnp.zeros((), cache.length.dtype)  # a Python 0 would be of 64 bits under jax_enable_x64
+        write = jax.vmap(lambda old, new, at: jax.lax.dynamic_update_slice(old, new, (first, at, first)))
         keys, values = list(cache.keys), list(cache.values)
 
         def attend(index, qkv):
