@@ -1,0 +1,95 @@
+"""Every experiment at toy size, from training to picture; and the worked example of docs/experiments.md."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib.pyplot as plt
+import pytest
+
+from figures import __main__ as command
+from figures.lab import catalogue, record, report, runs
+from figures.lab.claims import VERDICTS
+from icl_synth import config
+from tests.toys import KINDS, TOYS, TRAINING, toy_experiment
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """Toy presets, and a folder that all workers of a test run share, so that a toy is trained once."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if base.name.startswith("popen-") else base) / "toys"
+    shared.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "PRESETS", TRAINING)
+        patch.setattr(record, "OUT", tmp_path_factory.mktemp("out"))
+        patch.chdir(shared)
+        yield
+
+
+def test_every_experiment_has_a_toy():
+    assert set(TOYS) == set(catalogue.names())
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypatch):
+    experiment = toy_experiment(name)
+    record.make(experiment, "toy", "a command")
+    assert {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")} == {".csv", ".json", ".png", ".pdf"}
+    rows = record.read_rows(name, "toy")
+    assert rows.drop(columns="seed", errors="ignore").select_dtypes("number").notna().all(axis=None)
+    claims = report.recorded_claims(experiment, "toy")
+    assert claims and all(claim.verdict in VERDICTS for claim in claims)
+    suite, sizes = experiment.presets["toy"]
+    if suite.training and "seed" in rows:  # tidy: one row for each seed
+        assert set(rows.seed.dropna()) == {job.config.seed for job in runs.jobs(suite)}
+    known = json.loads(record.file_of(name, "toy", ".json").read_text())
+    assert known["sizes"].keys() == sizes._asdict().keys() and len(known["models"]) == len(suite.runs)
+    assert record.state(experiment, "toy") == "fresh"
+    monkeypatch.setattr(runs, "train", None)  # a second time nothing is trained or computed
+    monkeypatch.setattr(experiment.module, "compute", None)
+    command.bring_up_to_date(experiment, "toy", "auto")
+
+
+def test_the_worked_example_is_an_experiment():
+    text = (ROOT / "docs" / "experiments.md").read_text()
+    module = ModuleType("example")
+    exec(text.split("```python\n")[1].split("```")[0], module.__dict__)
+    assert all(hasattr(module, part) for part in catalogue.INTERFACE)
+    rows = module.compute(runs.load(KINDS), module.Sizes(documents=16))
+    assert len(rows) == 2 * 2 * 3 and rows.notna().all(axis=None)
+    assert module.plot(rows).axes[0].get_ylabel() == "nats per token"
+    assert [claim.verdict in VERDICTS for claim in module.claims(rows)] == [True, True]
+
+
+def test_one_that_fails_does_not_stop_the_others(monkeypatch):
+    monkeypatch.setattr(command.devices, "start", lambda *_: None)
+    failing, other = toy_experiment("block_float/formats"), toy_experiment("block_float/noise")
+    failing, other = (one._replace(name=f"afresh/{one.module.__name__}") for one in (failing, other))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="formats: ZeroDivisionError"):
+        patch.setattr(failing.module, "compute", lambda models, sizes: 1 / 0)
+        command.make([failing, other], "toy", 1, "auto")
+    assert record.state(other, "toy") == "fresh" and record.read_provenance(failing.name, "toy") is None
+
+
+def test_the_command_line_lists_experiments_and_tells_mistakes_in_a_line(monkeypatch, capsys):
+    command.main(["block_float", "--list"])
+    said = capsys.readouterr().out
+    assert "block_float/noise" in said and "learning/accuracy" not in said
+    with pytest.raises(SystemExit, match="error: --jobs must be at least 1, got 0"):
+        command.main(["block_float", "--jobs", "0"])
+
+    def refuse():
+        raise OSError(30, "Read-only file system", "RESULTS.md")
+
+    monkeypatch.setattr(command.generated, "write_all", refuse)
+    with pytest.raises(SystemExit, match=r"^error: .*Read-only file system: 'RESULTS.md'$"):
+        command.main(["--results"])
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
