@@ -141,7 +141,7 @@ def robust_log_probs(
     against that of the inputs. Raises ValueError where no prompt has L tokens, and for noise outside [0, 1/2]; without
     noise a prompt that the world cannot emit has no defined answer.
     """
-    pairs, share = with_known_starts(hmm), jnp.asarray(noise, jnp.float32)
+    pairs, share = with_known_starts(hmm), bayes.in_float32(noise)
     uniform = -jnp.log(jnp.float32(hmm.vocab_size))
 
     def answer(prompt: Int[Array, "L"]) -> Float[Array, "V"]:

@@ -43,6 +43,11 @@ def checked(function: Callable) -> Callable:
     return validated
 
 
+def in_float32(share: Smoothing) -> Smoothing:
+    """An array in float32, which under jax_enable_x64 may have come in float64; a Python number takes any precision."""
+    return share if isinstance(share, float) else jnp.asarray(share, jnp.float32)
+
+
 class Belief(NamedTuple):
     """Beliefs about the state at t given x_<t: p(state | concept), log p(concept), and whether x_<t can occur."""
 
@@ -82,7 +87,7 @@ def advance(hmm: ConceptHMM, belief: Belief, smoothing: Smoothing = 0.0) -> Beli
 
 
 def _smooth(moved: Float[Array, "*S"], uniform: Float[Array, "*#S"], smoothing: Smoothing) -> Float[Array, "*S"]:
-    smoothing = jnp.asarray(smoothing, jnp.float32)
+    smoothing = in_float32(smoothing)
     return (1 - smoothing) * moved + smoothing * uniform
 
 
