@@ -1,6 +1,6 @@
 """In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3), beside two exact Bayes readers."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
@@ -16,9 +16,10 @@ from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
 from figures.lab.style import MODELS, PUBLISHED_MODELS, draw_band, legend_below, places
 from figures.lab.tables import Table, only, over_seeds, pick, published
+from figures.learning.common import any_run, cells_that_fit, learned, published_beside, published_model, quoted
 from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM
-from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, Estimate, answers, examples_that_fit, pad_to_bucket
+from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, Estimate, answers, pad_to_bucket
 from icl_synth.prompts import sample_prompts
 
 TITLE = "In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3 and 6)"
@@ -39,7 +40,7 @@ DIFFERS = (
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1114
 TOLD, SMOOTHED = "exact Bayes, told the format", "exact Bayes for documents, smoothed 1e-6"
-READERS = {TOLD: {"color": "black", "ls": "--"}, SMOOTHED: {"color": "#777777", "ls": ":"}}
+READERS: dict[str, dict[str, Any]] = {TOLD: {"color": "black", "ls": "--"}, SMOOTHED: {"color": "#777777", "ls": ":"}}
 
 
 class Sizes(NamedTuple):
@@ -54,9 +55,9 @@ PRESETS = presets(KINDS, quick=Sizes(500), small=Sizes(2500), paper=Sizes(2500))
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, example_length, num_examples; value: the share of prompts answered rightly."""
     table = Table("model", "example_length", "num_examples")
-    first = next(iter(models.values()))[0].config
+    first = any_run(models).config
     hmm, _ = first.data.build()
-    cells = [(k, n) for k in sizes.lengths for n in examples_that_fit(first.model.context, k, sizes.numbers)]
+    cells = cells_that_fit(first.model.context, sizes.lengths, sizes.numbers)
     for k, n in tqdm(cells, desc="prompts", unit="point"):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), n)
         prompts = sample_prompts(hmm, key, sizes.prompts, n, k)
@@ -87,16 +88,6 @@ def _likeliest(hmm, tokens):
     return jax.lax.map(likeliest, tokens, batch_size=64)
 
 
-def learned(rows: pd.DataFrame) -> list[str]:
-    """The trained models of the rows, in order."""
-    return [name for name in rows.model.unique() if name not in READERS]
-
-
-def published_model(name: str, otherwise: str) -> str:
-    """The paper's model of this name, or the one that stands beside ours."""
-    return name if name in set(published("xie2022_accuracy").model) else otherwise
-
-
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
     lengths = sorted(rows.example_length.unique())
@@ -118,9 +109,8 @@ def draw_length(panel: Axes, rows: pd.DataFrame, k: int) -> None:
 
     for name, style in READERS.items():
         panel.plot(line(name).num_examples.map(place), line(name).value, label=name, lw=1.4, **style)
-    shown = learned(rows)
-    theirs = PUBLISHED_MODELS if set(shown) <= set(PUBLISHED_MODELS) else ("transformer, 12 layers", "LSTM")
-    for name in theirs:
+    shown = learned(rows, *READERS)
+    for name in published_beside(shown):
         values = published("xie2022_accuracy", vocab_size=50, model=name, example_length=k)
         panel.plot(values.num_examples.map(place), values.accuracy_percent, "s--", color=PUBLISHED_MODELS[name], lw=0.9,
                    mfc="white", label=f"Xie et al. 2022: {name}")  # fmt: skip
@@ -136,16 +126,10 @@ def at(rows: pd.DataFrame, model: str, k: int, n: int) -> Estimate:
     return Estimate(100 * mean, 100 * half_width)
 
 
-def quoted(model: str, k: int, n: int) -> float:
-    """The paper's accuracy in percent."""
-    row = published("xie2022_accuracy", vocab_size=50, model=model, example_length=k, num_examples=n)
-    return float(row.accuracy_percent.iloc[0])
-
-
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Growth by n for each model at k = 5 and 10, growth by k, and LSTM against transformer."""
     rows = over_seeds(rows)
-    models = learned(rows)
+    models = learned(rows, *READERS)
     most = pick(rows, model=models[0]).groupby("example_length").num_examples.max()
     table = [claim for name in models for claim in growth_claims(rows, name, most)]
     transformers = [name for name in models if name != "LSTM"]
@@ -167,7 +151,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def growth_claims(rows: pd.DataFrame, name: str, most: pd.Series) -> list[Claim]:
     """Accuracy of one model by number and by length of examples."""
-    theirs = published_model(name, "transformer, 12 layers")
+    theirs = published_model(name)
     table = []
     for k in (5, 10):
         first, best = at(rows, name, k, 0), at(rows, name, k, most[k])

@@ -1,89 +1,107 @@
 """Is the exact posterior over concepts in the residual stream? Linear probes, layer by layer. Beyond Xie et al."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
-from figures.claims import Claim, above, judged
-from figures.colours import MODELS
-from figures.pruning import draw_line, only, pick, show
-from figures.recipes import Recipe, Wanted, trained
+from figures.lab.claims import Claim, above, difference, no_more, show
+from figures.lab.presets import KINDS, presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, GREY, MODELS, draw_line, legend_below
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.learning.common import any_run
 from icl_synth import bayes, checkpoints, probe
 from icl_synth.documents import sample_documents
-from icl_synth.evaluate import Estimate, estimate, map_rows
+from icl_synth.evaluate import Estimate, map_rows, ratio_of_means
 from icl_synth.lstm import LSTMConfig
 
 TITLE = "Reading the posterior over concepts off the activations, layer by layer (beyond Xie et al. 2022)"
 DIFFERS = (
-    "The paper's theory says that a model infers the concept; it does not look for it inside. Here a linear probe "
-    "(softmax regression, convex) predicts the exact posterior over the five concepts from the residual stream after "
-    "each layer, divided by its root mean square as those that read it see it (of an LSTM: its hidden states as they "
-    "are), fitted on documents that no model was trained on and read on others. Shown is the share of the divergence "
-    "that is left by the best constant guess for each place which the probe explains: 1 is the exact posterior; a "
-    "probe, which is not told the place, can fall below 0. Positions are early ones for the most part, since the "
-    "concept is all but known after a dozen tokens. The ridge and the best layer are chosen on a third set of "
-    "documents. Controls: each model with the numbers inside every matrix in a random order (a fresh transformer "
-    "would be none: its layers begin by adding zero to the stream); the last pair of neighbours; and the counts of "
-    "all pairs so far. Which concept a document has shows in pairs alone, all concepts having nearly the same "
-    "frequencies of single tokens, so an embedding tells nothing. The counts are nearly sufficient, linear and not "
-    "learnt: a mark for how much can be read off, more than a control. A probe shows that the posterior can be read "
-    "off, not that the model uses it. *Holds* where intervals are apart, *partly* where only means are."
+    "The paper's theory says that a model infers the concept; the paper does not look for it inside. Here a linear "
+    "probe (softmax regression, convex) predicts the exact posterior over the five concepts from the residual stream "
+    "after each layer, divided by its root mean square as the layers that read it see it (of an LSTM: its hidden "
+    "states as they are). The probe is fitted on documents that no model was trained on and read on others. The "
+    "figure shows the share that the probe explains of the divergence left by the best constant guess for each place: "
+    "1 is the exact posterior, and a probe, which is not told the place, can fall below 0. Most positions are early "
+    "ones, since the concept is all but known after a dozen tokens. The ridge and the best layer are chosen on a third "
+    "set of documents. There are three controls: each model with the numbers inside every matrix in a random order (a "
+    "fresh transformer would be none, since its layers begin by adding zero to the stream); the last pair of "
+    "neighbours; and the counts of all pairs so far. Only pairs show which concept a document has, since all concepts "
+    "have nearly the same frequencies of single tokens; an embedding therefore tells nothing. The counts are nearly "
+    "sufficient, linear and not learned: they mark how much can be read off rather than serve as a control. A probe "
+    "shows that the posterior can be read off, not that the model uses it. Intervals are those of a ratio of means "
+    "over documents, and include what other documents would do to the constant guess. A claim *holds* where the 95 % "
+    "intervals do not overlap and holds *partly* where only the means have the claimed order; that the probe tells at "
+    "least as much as the counts *holds* where the interval of the difference lies on that side of zero, and *partly* "
+    "where only the mean does."
 )
 PUBLISHED = ()
 THEORY = "no claim of a paper's (its theory says that the concept is inferred)"
-DOCUMENT_SEED, SHARE = 1123, 2  # documents to fit on, as many as the recipe's times this
+DOCUMENT_SEED = 1123
 POSITIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 255)
 EARLY = 16  # positions before this are early
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
 CHOICE = "documents the layer is chosen on"
-KINDS = {"trained": "trained", "shuffled": "weights shuffled"}
+KINDS_OF_WEIGHTS = {"trained": "trained", "shuffled": "weights shuffled"}
 PAIR, PAIRS = "last pair", "counts of all pairs"
+TITLES = {"all": "all positions", "early": f"the first {EARLY} tokens", "late": "later tokens"}
 
 
-def wanted(recipe: Recipe) -> Wanted:
-    return recipe.kinds
+class Sizes(NamedTuple):
+    documents: int  # to choose the ridge on, and to read; twice as many to fit on
+    ridges: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
-def compute(recipe: Recipe) -> pd.DataFrame:
+PRESETS = presets(KINDS, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+
+
+class Documents(NamedTuple):
+    """Documents in three parts, to fit, to choose the ridge and to read, with the posterior at P places of each."""
+
+    tokens: Int[np.ndarray, "B L"]
+    places: Int[np.ndarray, " P"]
+    ends: list[int]  # of the first two parts
+    posterior: list[Float[np.ndarray, "_ P C"]]
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: reader, kind (trained, shuffled, tokens), layer, of (all, early, late positions; all of the documents that
-    layers are chosen on), value, half_width.
+    layers are chosen on).
 
-    Value: the fraction of the constant guess's divergence that the probe explains, at most 1; 95 % over training seeds
-    and documents.
+    Value: the fraction of the constant guess's divergence that the probe explains, at most 1.
     """
-    models = trained(wanted(recipe))
-    hmm, _ = models[0].config.data.build()
-    length = models[0].config.data.length - 1
+    table = Table("reader", "kind", "layer", "of")
+    documents = draw_documents(any_run(models), sizes.documents)
+    runs = [(name, run) for name, several in models.items() for run in several]
+    for name, run in tqdm(runs, desc="probes", unit="model"):
+        for kind, model in (("trained", run.model), ("shuffled", shuffled(run.model, run.seed))):
+            for layer, features in enumerate(activations(model, documents.tokens, documents.places)):
+                for of, values in explained(features, documents, sizes.ridges).items():
+                    table.add(name, kind, layer, of, seed=run.seed, values=values)
+    for reader in (PAIR, PAIRS):
+        features = pairs(documents, any_run(models).config.data.vocab_size, all_so_far=reader == PAIRS)
+        for of, values in explained(features, documents, sizes.ridges).items():
+            table.add(reader, "tokens", 0, of, values=values)
+    return table.rows()
+
+
+def draw_documents(run: Run, number: int) -> Documents:
+    hmm, _ = run.config.data.build()
+    length = run.config.data.length - 1
     places = np.array([place for place in POSITIONS if place < length])
-    sizes = SHARE * recipe.documents, recipe.documents, recipe.documents  # to fit, to choose the ridge, to read
-    tokens, _ = sample_documents(hmm, jax.random.key(DOCUMENT_SEED), sum(sizes), length)
+    parts = 2 * number, number, number
+    tokens, _ = sample_documents(hmm, jax.random.key(DOCUMENT_SEED), sum(parts), length)
     posterior = np.asarray(bayes.concept_posterior(hmm, tokens))[:, places]
-    ends = np.cumsum(sizes)[:-1]
-    tokens, parts = np.asarray(tokens), np.split(posterior, ends)
-
-    def explained(features: np.ndarray) -> dict[str, np.ndarray]:
-        return read(np.split(features, ends), parts, places)
-
-    found: dict[tuple, list[np.ndarray]] = {}
-
-    def add(who: tuple, features: np.ndarray) -> None:
-        for of, values in explained(features).items():
-            found.setdefault((*who, of), []).append(values)
-
-    for one in tqdm(models, desc="probes", unit="model"):
-        for kind, model in (("trained", one.model), ("shuffled", shuffled(one.model, one.seed))):
-            for layer, features in enumerate(activations(model, tokens, places)):
-                add((one.name, kind, layer), features)
-    add((PAIR, "tokens", 0), pairs(tokens, places, hmm.vocab_size, all_so_far=False))
-    add((PAIRS, "tokens", 0), pairs(tokens, places, hmm.vocab_size, all_so_far=True))
-    rows = [(*who, *estimate(np.stack(values))) for who, values in found.items()]
-    table = pd.DataFrame(rows, columns=["reader", "kind", "layer", "of", "value", "half_width"])
-    table.attrs["models"] = [one.record() for one in models]
-    return table
+    ends = np.cumsum(parts)[:-1].tolist()
+    return Documents(np.asarray(tokens), places, ends, np.split(posterior, ends))
 
 
 def shuffled(model: checkpoints.Model, seed: int) -> checkpoints.Model:
@@ -99,114 +117,142 @@ def shuffled(model: checkpoints.Model, seed: int) -> checkpoints.Model:
     )
 
 
-def activations(model: checkpoints.Model, tokens: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
-    """[B P D] after the embedding and after every layer, at P places of each document."""
+def activations(
+    model: checkpoints.Model, tokens: Int[np.ndarray, "B L"], places: Int[np.ndarray, " P"]
+) -> list[Float[np.ndarray, "B P D"]]:
+    """The stream after the embedding and after every layer, at P places of each document."""
     graph, weights = checkpoints.split(model)
     return map_rows(_at_places, graph, weights, (tokens, np.tile(places, (len(tokens), 1))))
 
 
 def _at_places(model, rows):
     tokens, places = rows
-    found = [jnp.take_along_axis(x, places[..., None], 1) for x in probe.stages(model, tokens)]
+    stages = [jnp.take_along_axis(x, places[..., None], 1) for x in probe.stages(model, tokens)]
     if isinstance(model.config, LSTMConfig):
-        return found
-    return [x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True)) for x in found]
+        return stages
+    return [x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True)) for x in stages]
 
 
-def pairs(tokens: np.ndarray, places: np.ndarray, vocab_size: int, all_so_far: bool) -> np.ndarray:
-    """How often each pair of neighbours has come by each place, or which one ends there: [B P V²]."""
+def pairs(documents: Documents, vocab_size: int, all_so_far: bool) -> Float[np.ndarray, "B P VV"]:
+    """How often each pair of neighbours has come by each place, or which one ends there."""
+    tokens, places = documents.tokens, documents.places
     coded = tokens[:, :-1] * vocab_size + tokens[:, 1:]
-    found = np.zeros((len(tokens), len(places), vocab_size**2), np.float32)
-    documents = np.arange(len(tokens))[:, None]
+    counts = np.zeros((len(tokens), len(places), vocab_size**2), np.float32)
+    every = np.arange(len(tokens))[:, None]
     for index, place in enumerate(places):
-        np.add.at(found[:, index], (documents, coded[:, 0 if all_so_far else place - 1 : place]), 1)
-    return found
+        np.add.at(counts[:, index], (every, coded[:, 0 if all_so_far else place - 1 : place]), 1)
+    return counts
 
 
-def read(features: list[np.ndarray], posterior: list[np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:
-    """The fraction explained of each document read, [B], over all, early and late places; parts: fit, choose, read."""
-    flat = [x.reshape(-1, x.shape[-1]) for x in features]
-    targets = [x.reshape(-1, x.shape[-1]) for x in posterior]
-    probes = [probe.fit(flat[0], targets[0], ridge) for ridge in RIDGES]
-    best = min(probes, key=lambda one: divergence(targets[1], one.log_probs(flat[1])).mean())
-    left = divergence(targets[2], best.log_probs(flat[2])).reshape(posterior[2].shape[:2])
+def explained(
+    features: Float[np.ndarray, "B P D"], documents: Documents, ridges: tuple[float, ...]
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """The fraction that a probe explains on all, early and late places of the documents read, and where it is chosen:
+    values of documents whose mean it is."""
+    posterior = documents.posterior
+    parts = np.split(features, documents.ends)
+    flat, targets = ([x.reshape(-1, x.shape[-1]) for x in several] for several in (parts, posterior))
+    probes = [probe.fit(flat[0], targets[0], ridge) for ridge in ridges]
+    best = min(probes, key=lambda fitted: divergence(targets[1], fitted.log_probs(flat[1])).mean())
     guess = np.log(posterior[0].mean(0))  # the best constant of each place
-    constant = divergence(posterior[2], np.broadcast_to(guess, posterior[2].shape))
-    early = places < EARLY
-    spans = {"all": places > 0, "early": early, "late": ~early}
-    found = {name: 1 - left[:, here].mean(1) / constant[:, here].mean() for name, here in spans.items() if here.any()}
-    chosen_on = divergence(targets[1], best.log_probs(flat[1])).reshape(posterior[1].shape[:2])
-    base = divergence(posterior[1], np.broadcast_to(guess, posterior[1].shape))
-    return found | {CHOICE: 1 - chosen_on.mean(1) / base.mean()}
+
+    def fraction(part: int, here: np.ndarray) -> np.ndarray:
+        left = divergence(targets[part], best.log_probs(flat[part])).reshape(posterior[part].shape[:2])
+        constant = divergence(posterior[part], np.broadcast_to(guess, posterior[part].shape))
+        return 1 - ratio_of_means(left[:, here].mean(1), constant[:, here].mean(1))
+
+    early = documents.places < EARLY
+    spans = {"all": np.ones_like(early), "early": early, "late": ~early}
+    return {name: fraction(2, here) for name, here in spans.items() if here.any()} | {CHOICE: fraction(1, spans["all"])}
 
 
-def divergence(exact: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
-    """KL(exact || probe), nats."""
+def divergence(exact: Float[np.ndarray, "*B C"], log_probs: Float[np.ndarray, "*B C"]) -> Float[np.ndarray, "*B"]:
+    """KL(exact || probe) of probabilities and log-probabilities, in nats."""
     safe = np.where(exact > 0, exact, 1.0)
     return (exact * (np.log(safe) - log_probs)).sum(-1)
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    rows = over_seeds(rows)
     spans = [of for of in rows.of.unique() if of != CHOICE]
     figure, panels = plt.subplots(1, len(spans), figsize=(4 * len(spans), 4.3), sharey=True, squeeze=False)
-    titles = {"all": "all positions", "early": f"the first {EARLY} tokens", "late": "later tokens"}
     for panel, of in zip(panels[0], spans, strict=True):
-        here = pick(rows, of=of)
-        for name in (name for name in here.reader.unique() if name in MODELS):
-            for kind, style in (("trained", {"ls": "-"}), ("shuffled", {"ls": ":", "mfc": "white"})):
-                line = pick(here, reader=name, kind=kind)
-                draw_line(panel, line, "layer", color=MODELS[name], marker="o", label=f"{name}, {KINDS[kind]}", **style)
-        for name, colour, dashes in ((PAIR, "#777777", "--"), (PAIRS, "black", "-.")):
-            panel.axhline(only(here, reader=name).mean, color=colour, ls=dashes, lw=1.2, label=name)
-        panel.set(title=titles[of], xlabel="layers read (0: embedding)", ylim=(min(-0.1, here.value.min()), 1.1))
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    panels[0][0].set_ylabel("share of the posterior explained (1: exact)")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        draw_span(panel, pick(rows, of=of))
+        panel.set_title(TITLES[of])
+    panels[0, 0].set_ylabel("share of the posterior explained (1: exact)")
+    legend_below(figure, panels[0, 0], 3)
     return figure
+
+
+def draw_span(panel: Axes, rows: pd.DataFrame) -> None:
+    """The share explained by layer, trained and shuffled, beside the probes of tokens."""
+    for name in readers(rows):
+        for kind, style in (("trained", {"ls": "-"}), ("shuffled", {"ls": ":", "mfc": "white"})):
+            line = pick(rows, reader=name, kind=kind)
+            label = f"{name}, {KINDS_OF_WEIGHTS[kind]}"
+            draw_line(panel, line, "layer", color=MODELS[name], marker="o", label=label, **style)
+    for name, colour, dashes in ((PAIR, GREY, "--"), (PAIRS, BLACK, "-.")):
+        panel.axhline(only(rows, reader=name).mean, color=colour, ls=dashes, lw=1.2, label=name)
+    panel.set(xlabel="layers read (0: embedding)", ylim=(min(-0.1, rows.value.min()), 1.1))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def readers(rows: pd.DataFrame) -> list[str]:
+    """The trained models."""
+    return list(pick(rows, kind="trained").reader.unique())
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """The posterior is in the activations, more than chance and the last pair put there, and where."""
+    rows = over_seeds(rows)
     table, here = [], pick(rows, of="all")
-    for name in (name for name in here.reader.unique() if name in MODELS):
-        line = pick(here, reader=name, kind="trained").set_index("layer")
-        choice = pick(rows, of=CHOICE, reader=name, kind="trained").set_index("layer")
-        best, last = int(choice.index.to_numpy()[choice.value.argmax()]), int(line.index[-1])
-        shuffled = pick(here, reader=name, kind="shuffled")
-
-        def at(layer: int, line: pd.DataFrame = line) -> Estimate:
-            return Estimate(line.value[layer], line.half_width[layer])
-
-        controls = {
-            "a network of the same weights, shuffled": shuffled.iloc[int(shuffled.value.argmax())],
-            f"the {PAIR} of tokens": pick(here, reader=PAIR).iloc[0],
-        }
-        for control, row in controls.items():
-            other = Estimate(row.value, row.half_width)
-            table.append(
-                Claim(
-                    f"{name}: a linear probe of one layer tells the posterior better than one of {control}",
-                    THEORY,
-                    f"{show(at(best))} after layer {best} against {show(other)}",
-                    above(at(best), other),
-                )
-            )
-        counted = only(here, reader=PAIRS)
-        table.append(
-            Claim(
-                f"{name}: the probe tells as much as one of the {PAIRS}, which are nearly sufficient",
-                THEORY,
-                f"{show(at(best))} after layer {best} against {show(counted)}",
-                judged(above(counted, at(best)) == "fails", above(counted, at(best)) == "partly"),
-            )
-        )
-        table.append(
-            Claim(
-                f"{name}: the posterior fades towards the output",
-                "no claim of a paper's",
-                f"{', '.join(f'{value:.2f}' for value in line.value)} from the embedding on; {show(at(best))} after "
-                f"layer {best}, {show(at(last))} after the last",
-                above(at(best), at(last)),
-            )
-        )
+    for name in readers(rows):
+        chosen = pick(rows, of=CHOICE, reader=name, kind="trained")
+        layer = int(chosen.layer.iloc[int(chosen.value.argmax())])
+        best = only(here, reader=name, kind="trained", layer=layer)
+        table += [
+            *control_claims(here, name, best, layer),
+            counts_claim(here, name, best, layer),
+            fading_claim(pick(here, reader=name, kind="trained"), name, best, layer),
+        ]
     return table
+
+
+def control_claims(here: pd.DataFrame, name: str, best: Estimate, layer: int) -> list[Claim]:
+    """The best layer beside the shuffled network's best, and beside the last pair."""
+    chance = pick(here, reader=name, kind="shuffled")
+    controls = (
+        ("a network of the same weights, shuffled", only(chance.iloc[[int(chance.value.argmax())]]), True),
+        (f"the {PAIR} of tokens", only(here, reader=PAIR), False),
+    )
+    return [
+        Claim(
+            f"{name}: a linear probe of one layer tells the posterior better than one of {control}",
+            THEORY,
+            f"{show(best, 3)} after layer {layer} against {show(other, 3)}",
+            above(best, other),
+            headline=headline and name == "transformer",
+        )
+        for control, other, headline in controls
+    ]
+
+
+def counts_claim(here: pd.DataFrame, name: str, best: Estimate, layer: int) -> Claim:
+    counted = only(here, reader=PAIRS)
+    return Claim(
+        f"{name}: the probe tells at least as much as one of the {PAIRS}, which are nearly sufficient",
+        THEORY,
+        f"{show(best, 3)} after layer {layer} against {show(counted, 3)}",
+        no_more(difference(counted, best), 0.0),
+    )
+
+
+def fading_claim(line: pd.DataFrame, name: str, best: Estimate, layer: int) -> Claim:
+    last = only(line, layer=line.layer.max())
+    return Claim(
+        f"{name}: the posterior fades towards the output",
+        "no claim of a paper's",
+        f"{', '.join(f'{value:.2f}' for value in line.value)} from the embedding on; {show(best, 3)} after layer "
+        f"{layer}, {show(last, 3)} after the last",
+        above(best, last),
+    )
