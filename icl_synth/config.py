@@ -19,8 +19,8 @@ class DataConfig:
     """The world that documents come from, and how many there are."""
 
     world: Literal["official", "single", "uniform", "random", "cold"] = "official"
-    """official: the public GINC parameters. single: documents of its first concept alone. uniform: independent tokens,
-    all alike. random: drawn from world_seed. cold: the same with every move almost certain (temperature .01)."""
+    """official: the public GINC parameters. single: the first official concept alone. uniform: independent tokens of
+    equal probability. random: drawn from world_seed. cold: as random, with almost certain moves (temperature .01)."""
     vocab_size: int = 50
     """Number of tokens in the world."""
     entity_persistence: float = 0.9
@@ -56,7 +56,7 @@ class DataConfig:
             )
 
     def build(self) -> tuple[ConceptHMM, ConceptHMM]:
-        """The concepts that documents are drawn from, and as many held out."""
+        """The world that documents are drawn from, and one of other concepts that are held out."""
         if self.world == "uniform":
             return uniform_tokens(self.vocab_size), uniform_tokens(self.vocab_size)
         if self.world in ("official", "single"):
@@ -76,7 +76,7 @@ class DataConfig:
 
 
 def uniform_tokens(vocab_size: int) -> ConceptHMM:
-    """Independent uniform tokens as a world: one concept, a property for each token."""
+    """A world of independent, uniform tokens: one concept, a property for each token."""
     V = vocab_size
     memory, alike = jnp.tile(jnp.arange(V), (2, 1)), jnp.full((1, V, V), 1 / V)
     return ConceptHMM(memory, alike, jnp.full((2, 2), 0.5), jnp.full((1, 2, V), 0.5 / V), V)
@@ -84,10 +84,10 @@ def uniform_tokens(vocab_size: int) -> ConceptHMM:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How weights move."""
+    """How weights are updated."""
 
     name: Literal["muon", "adamw"] = "muon"
-    """muon moves the matrices inside layers and leaves the rest to adamw; adamw moves all."""
+    """muon updates the matrices inside layers and leaves the other weights to adamw; adamw updates all."""
     learning_rate: float = 3e-3
     """Peak rate of adamw."""
     muon_learning_rate: float = 2e-2
@@ -128,13 +128,13 @@ class TrainConfig:
     batch: int = 16
     """Sequences a step."""
     micro_batch: int = 0
-    """Sequences at once on a device; 0 takes 1 for a transformer on a CPU, where activations then stay in cache,
-    and everything elsewhere."""
+    """Sequences at once on a device. 0 takes 1 for a transformer on a CPU, whose activations then stay in cache, and
+    the device's share of the batch elsewhere."""
     precision: Precision = "auto"
     """Operands of matrix products; auto takes bfloat16 on an accelerator and on a CPU with AMX matrix units,
     float32 on every other CPU. Weights and sums are always float32."""
     evaluate_every: int = 100
-    """Steps between evaluations; each one also saves a checkpoint."""
+    """Steps between evaluations; each evaluation also saves a checkpoint."""
     evaluation_documents: int = 128
     """Held-back documents for the validation loss."""
     data: DataConfig = DataConfig()
@@ -173,7 +173,7 @@ def preset(name: str) -> TrainConfig:
 
 
 def first_of_its_kind(name: str) -> str:
-    """The first preset with the configuration of this one: where two names mean one run, it is trained once."""
+    """The first preset with the same configuration: where two names mean the same run, it is trained once."""
     return next(other for other, config in PRESETS.items() if config == preset(name))
 
 
@@ -222,7 +222,7 @@ TINY = {
     "small-lstm-w64": _tiny(5000, 16, LSTMConfig(width=64)),
 }
 
-# transformers of one recipe and many sizes, 0.05 to 4.7 M parameters, for what depends on size; `small` is one of them
+# transformers of the same recipe and many sizes, for what depends on size; `small` is one of them
 FAMILY = {
     "small-w32": _tiny(8000, 8, TransformerConfig(depth=4, width=32, heads=1)),
     "small-w48": _tiny(6000, 8, TransformerConfig(depth=6, width=48, heads=2)),
@@ -234,7 +234,7 @@ FAMILY = {
 
 
 def _on(like: TrainConfig, **data) -> TrainConfig:
-    """The same model, trained alike on other documents; a world's seed is the run's too."""
+    """The same model and training on other documents; the seed of a world is also that of the run."""
     spare = like.model.vocab_size - like.data.vocab_size
     vocab_size = data.get("vocab_size", like.data.vocab_size)
     return dataclasses.replace(
@@ -245,7 +245,7 @@ def _on(like: TrainConfig, **data) -> TrainConfig:
     )
 
 
-# one and the same transformer for what depends on the documents, and how many worlds are drawn where worlds are random
+# the same transformer for everything that depends on the documents; SEEDS is the number of random worlds
 SHORT = {
     "quick": TINY["quick-draft"],
     "small": dataclasses.replace(FAMILY["small"], steps=2000),
@@ -254,7 +254,7 @@ SHORT = {
 SHORT_LSTM = {scale: dataclasses.replace(TINY["small-lstm"], steps=n) for scale, n in (("quick", 500), ("small", 2000))}
 SEEDS = {"quick": 1, "small": 3, "paper": 5}
 
-# other worlds; of the cold ones each seed has its own
+# other worlds; each seed has a cold world of its own
 WORLDS = {
     f"{scale}-{name}": config
     for scale, like in SHORT.items()
@@ -269,7 +269,8 @@ WORLDS = {
     )
 }
 
-# random worlds of few to many concepts, each seed its own; of the most, hardly two of `small`'s documents share one
+# random worlds of few to many concepts, another world for each seed; with the most concepts, hardly two documents of
+# `small` share one
 CONCEPTS = {"quick": (1, 16, 256), "small": (1, 4, 16, 64, 256, 1024, 16_384), "paper": (1, 4, 16, 64, 256, 1024)}
 CONCEPT_SWEEP = {
     f"{scale}-concepts-{concepts}-{n}": dataclasses.replace(

@@ -1,17 +1,15 @@
 """The two hot operations, matmul and causal attention, each with its precision.
 
-On a GPU or TPU the plain forms are the fast ones. On a CPU five habits decide the speed (jaxlib 0.10.2;
-those about AMX were timed on another machine than README's), each held against the plain form in the tests:
+On a GPU or TPU the plain forms are the fast ones. On a CPU (seen with jaxlib 0.10.2) five rules decide the speed; the
+tests compare each fast form with the plain one:
 
-- bf16 operands with float32 accumulation run on the matrix units of a CPU that has them (AMX), but only in
-  products that contract the last axis of the left operand; a weight gradient contracts the first axis of both,
-  which is slow in float32 too: a leading axis of one keeps it on the fast path.
-- sums over rows are written as products with a column of ones: XLA's own are split into tasks that wait for each
-  other's core.
-- products batched over heads are the fast form in float32 and the slow one on AMX, so bf16 unrolls the heads.
-- a single row times a matrix of bfloat16 or int8 leaves the fast kernels: with a second row, of zeros, it takes a
-  third and a seventh of the time (512 x 2048, AMD EPYC with AVX-512; a throw-away script).
-- causal attention in blocks of queries, each against the keys it can see, skips the masked half.
+- Products of bf16 operands with float32 sums run on a CPU's matrix units (AMX), but only if they contract the last
+  axis of the left operand. A weight gradient contracts the first axis of both, which is slow in float32 too: a leading
+  axis of size 1 keeps it on the fast path.
+- Sums over rows are products with a column of ones: XLA splits its own sums into tasks that wait for each other's core.
+- Products batched over heads are fast in float32 and slow on AMX, so bf16 unrolls the heads.
+- A single row times a bfloat16 or int8 matrix leaves the fast kernels, so a second row of zeros is added.
+- Causal attention in blocks of queries, each against the keys it can see, skips the masked half.
 """
 
 import functools
@@ -71,12 +69,12 @@ def narrow_product(a: Array, b: Array, sums: DTypeLike) -> Array:
 
 
 def precision_of(dtype: DTypeLike) -> jax.lax.Precision | None:
-    """How a product takes its operands: float32 whole, where a GPU's default would keep ten bits of them."""
+    """The precision of a product's operands: full float32, of which a GPU's default would keep ten bits."""
     return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
 
 
 def unrolls_for_matrix_units(dtype: DTypeLike) -> bool:
-    """Whether to use the forms that keep bf16 on a CPU's matrix units."""
+    """Whether products take the forms that keep bf16 on a CPU's matrix units."""
     return dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
 
 
@@ -139,7 +137,10 @@ def attention(
     dropout: float = 0.0,
     dropout_key: Key[Array, ""] | None = None,
 ) -> Float[Array, "B H T K"]:
-    """softmax(query key^T / sqrt(K)) value over the keys that are seen: the plain form, for any mask."""
+    """softmax(query key^T / sqrt(K)) value over the keys that are seen: the plain form, for any mask.
+
+    `dropout` is the probability of dropping a weight; it acts only if a `dropout_key` is given.
+    """
     scores = product(query * query.shape[-1] ** -0.5, key.swapaxes(-1, -2), dtype)
     weights = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1)
     if dropout_key is not None:
@@ -150,7 +151,7 @@ def attention(
 def causal_attention(
     query: Float[Array, "B H T K"], key: Float[Array, "B H T K"], value: Float[Array, "B H T K"], dtype: DTypeLike
 ) -> Float[Array, "B H T K"]:
-    """Attention in which each position sees itself and what came before: the fast form."""
+    """Attention in which each position sees itself and earlier positions: the fast form."""
     if jax.default_backend() != "cpu":
         heads_last = (x.astype(dtype).swapaxes(1, 2) for x in (query, key, value))
         with jax.default_matmul_precision("highest" if jnp.dtype(dtype) == jnp.float32 else "default"):
@@ -214,7 +215,7 @@ blocked_attention.defvjp(_attention_forward, _attention_backward)
 
 @jax.custom_vjp
 def rms_norm(x: Float[Array, "*B D"], gain: Float[Array, " D"]) -> Float[Array, "*B D"]:
-    """x / rms(x) * gain; the gain's gradient is written as a product, since fused column sums are slow on a CPU."""
+    """x / rms(x) * gain. The gain's gradient is a product, because fused column sums are slow on a CPU."""
     return _rms_norm_forward(x, gain)[0]
 
 

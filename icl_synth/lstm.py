@@ -1,4 +1,4 @@
-"""A stacked LSTM language model that is called as the transformer is: logits out, state in and out.
+"""A stacked LSTM language model with the transformer's interface: tokens in, logits out, a state to continue from.
 
 Gates and biases follow torch.nn.LSTM (order input, forget, cell, output; an input and a recurrent bias), so the
 paper's shape has the paper's 28,426,803 parameters.
@@ -25,7 +25,7 @@ class LSTMConfig:
     vocab_size: int = 50
     """Number of tokens the model knows."""
     context: int = 256
-    """Tokens a training sequence is cut to; the model itself reads any length."""
+    """Inputs in a training sequence at most; the model itself reads any length."""
     depth: int = 2
     """Number of stacked layers."""
     width: int = 128
@@ -43,7 +43,7 @@ class LSTMConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LSTMState:
-    """What each layer carries from token to token, and how many tokens were read."""
+    """What each layer carries from token to token, N layers, and the number of tokens read."""
 
     hidden: Float[Array, "N B D"]
     cell: Float[Array, "N B D"]
@@ -51,7 +51,7 @@ class LSTMState:
 
 
 class Layer(nnx.Module):
-    """One LSTM layer; the input products of all positions are one matmul, only the recurrence is a loop."""
+    """One LSTM layer. The input products of all positions are one matmul; only the recurrence is a loop."""
 
     def __init__(self, name: str, width: int, dtype: str, rngs: nnx.Rngs):
         std = (3 * width) ** -0.5
@@ -86,24 +86,24 @@ class LSTM(nnx.Module):
     ) -> Float[Array, "B T V"]:
         """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer.
 
-        Raises ValueError for what are not tokens.
+        Raises ValueError unless `tokens` holds tokens of the vocabulary.
         """
         return self._run(tokens, self.init_state(tokens.shape[0]), key, record)[0]
 
     def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-        """What the first layer reads. Raises ValueError for what are not tokens."""
+        """The input of the first layer. Raises ValueError unless `tokens` holds tokens of the vocabulary."""
         checks.tokens(tokens, self.config.vocab_size)
         return self.embedding[...][tokens]
 
     def stage(
         self, index: int, x: Float[Array, "B T D"], *, record: dict[str, Array] | None = None
     ) -> Float[Array, "B T D"]:
-        """What layer `index` makes of its inputs, from a state of zeros; `record` as for the whole model."""
+        """The output of layer `index` for its input, from a state of zeros; `record` is that of a call of the model."""
         zeros = jnp.zeros((x.shape[0], self.config.width), jnp.float32)
         return self.layers[index](x.swapaxes(0, 1), zeros, zeros, record)[0].swapaxes(0, 1)
 
     def init_state(self, batch_size: int, length: int | None = None) -> LSTMState:
-        """The state before any token; `length` is taken for the transformer's sake and not needed."""
+        """The state before any token. `length` is ignored: only a transformer needs it."""
         checks.at_least(1, batch_size=batch_size)
         zeros = jnp.zeros((self.config.depth, batch_size, self.config.width), jnp.float32)
         return LSTMState(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
@@ -113,7 +113,8 @@ class LSTM(nnx.Module):
     ) -> tuple[Float[Array, "B T V"], LSTMState]:
         """Logits after each of some further tokens, and the state after them.
 
-        Raises ValueError for another number of rows than the state's, and for what are not tokens.
+        Raises ValueError for another number of rows than the state's, and unless `tokens` holds tokens of the
+        vocabulary.
         """
         checks.rows(tokens, state.length)
         return self._run(tokens, state, None, None)
@@ -146,10 +147,10 @@ def recurrence(
     cell: Float[Array, "B D"],
     dtype: DTypeLike,
 ) -> tuple[Float[Array, "T B D"], Float[Array, "B D"], Float[Array, "B D"]]:
-    """Hidden states of a layer whose G = 4 D gates already hold the input's part; with the last hidden and cell state.
+    """Hidden states of a layer, and its last hidden and cell state; its G = 4 D gates already hold the input's part.
 
-    The gradient is written out so that the weight's is one product over all positions after the backward loop,
-    not a sum of small ones inside it.
+    The gradient is written out, so that the weight's gradient is one product over all positions after the backward
+    loop and not a sum of small products inside it.
     """
     return _recurrence_forward(gates, weight, hidden, cell, dtype)[0]
 

@@ -1,8 +1,8 @@
 """A decoder-only transformer with a key/value cache and named intermediates.
 
-Two styles share one forward pass: "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
-tanh-GELU, biases, tied embedding, dropout); "modern" is what learns fastest at small size (rotary positions,
-RMSNorm, queries and keys normed too, squared ReLU, no biases, untied head).
+Two styles share one forward pass. "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
+tanh-GELU, biases, tied embedding, dropout). "modern" learned fastest at small size (rotary positions, RMSNorm, also of
+queries and keys, squared ReLU, no biases, untied head).
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class Cache:
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias; writes its input into `record` under its name, for calibration."""
+    """x @ kernel + bias. If a `record` is given, the input is stored there under the layer's name, for calibration."""
 
     def __init__(self, name: str, inputs: int, outputs: int, std: float, bias: bool, dtype: str, rngs: nnx.Rngs):
         self.name, self.dtype = name, dtype
@@ -95,11 +95,11 @@ class Norm(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then a two-layer perceptron, each read from and added to the residual stream."""
+    """Attention, then a two-layer perceptron; each reads the residual stream and adds to it."""
 
     def __init__(self, name: str, config: TransformerConfig, dtype: str, rngs: nnx.Rngs):
         width, gpt2 = config.width, config.style == "gpt2"
-        # GPT-2 shrinks what is added to the residual stream by its depth; zero works better with RMSNorm
+        # GPT-2 scales the initial output weights by its depth; zeros work better with RMSNorm
         inward = {"qkv": 0.02, "up": 0.02} if gpt2 else {"qkv": width**-0.5, "up": width**-0.5}
         outward = 0.02 / math.sqrt(2 * config.depth) if gpt2 else 0.0
         linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)
@@ -143,7 +143,8 @@ class Transformer(nnx.Module):
     ) -> Float[Array, "B T V"]:
         """Logits after each token. `key` turns dropout on; `record` is filled with the input of each linear layer.
 
-        Raises ValueError for a sequence longer than the context, an empty one, and what are not tokens.
+        Raises ValueError for a sequence that is empty or longer than the context, and unless `tokens` holds tokens of
+        the vocabulary.
         """
         x = self._drop(self.embed(tokens), key, 3 * self.config.depth)
         for index in range(self.config.depth):
@@ -151,7 +152,7 @@ class Transformer(nnx.Module):
         return self._logits(x, record)
 
     def embed(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
-        """What the first block reads, for tokens from position 0 on; errors as for the whole model."""
+        """The input of the first block, for tokens from position 0 on. Raises the errors of a call of the model."""
         checks.at_least(1, length=tokens.shape[1])
         if tokens.shape[1] > self.config.context:
             raise ValueError(
@@ -167,7 +168,7 @@ class Transformer(nnx.Module):
         key: Key[Array, ""] | None = None,
         record: dict[str, Array] | None = None,
     ) -> Float[Array, "B T D"]:
-        """What block `index` makes of its inputs; `key` and `record` as for the whole model."""
+        """The output of block `index` for its input; `key` and `record` are those of a call of the model."""
         length, rate = x.shape[1], self.config.dropout
         # attention and the two residual sums of block i draw from sites 3i, 3i + 1 and 3i + 2
         sites = iter((3 * index + 1, 3 * index + 2))
@@ -190,7 +191,7 @@ class Transformer(nnx.Module):
     def init_state(self, batch_size: int, length: int, spare: int = 0) -> Cache:
         """An empty cache with room for `length` tokens a row, and for `spare` more that will be taken back.
 
-        Raises ValueError for a length beyond the context, for no rows, and for negative numbers.
+        Raises ValueError for a length beyond the context, a batch_size below 1, and negative numbers.
         """
         checks.at_least(1, batch_size=batch_size)
         checks.at_least(0, length=length, spare=spare)
@@ -204,9 +205,9 @@ class Transformer(nnx.Module):
         """Logits after each of T further tokens, and the cache with these tokens added.
 
         To roll back, replace the cache's length. Rows may differ in length. Raises ValueError where a row would
-        outgrow the cache's room, for another number of rows, and for what are not tokens. Under jit, lengths are not
-        known: there `jax.experimental.checkify.checkify` reports a row that outgrows its room, and without it such a
-        row silently overwrites its last entries.
+        outgrow the cache's room, for another number of rows, and unless `tokens` holds tokens of the vocabulary.
+        Under jit, lengths are unknown: `jax.experimental.checkify.checkify` reports a row that outgrows its room, and
+        without it such a row silently overwrites its last entries.
         """
         checks.rows(tokens, cache.length)
         count, room = tokens.shape[1], cache.keys[0].shape[2]
@@ -266,15 +267,17 @@ def check_room(length: Int[Array, " B"], count: int, room: int) -> None:
 
 
 def gelu(x: Array) -> Array:
+    """GELU in the tanh approximation, as in GPT-2."""
     return jax.nn.gelu(x, approximate=True)
 
 
 def squared_relu(x: Array) -> Array:
+    """max(x, 0)^2 (So et al. 2021)."""
     return jnp.square(jax.nn.relu(x))
 
 
 def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Array, "B T H K"]:
-    """Rotary positions (Su et al. 2021), base 10,000: the two halves of a head are the two axes of each plane."""
+    """Rotary positions (Su et al. 2021, base 10,000). A plane's two axes lie in the two halves of a head."""
     half = x.shape[-1] // 2
     angle = position[:, :, None, None] * 1e4 ** (-jnp.arange(half, dtype=jnp.float32) / half)
     first, second = x[..., :half], x[..., half:]
@@ -283,5 +286,6 @@ def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Ar
 
 
 def merge_heads(x: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+    """Heads side by side, D = H K."""
     batch, _, length, _ = x.shape
     return x.swapaxes(1, 2).reshape(batch, length, -1)

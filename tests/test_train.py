@@ -17,7 +17,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from icl_synth import checkpoints, devices, train
+from icl_synth import checkpoints, devices, files, train
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig, preset
 from icl_synth.lstm import LSTMConfig
 from icl_synth.run_checkpoints import Checkpoints
@@ -306,8 +306,8 @@ def test_a_full_disk_while_a_model_is_written_keeps_the_old_one(tmp_path, monkey
     def full(*_, **__):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match=r"model.safetensors could not be written: I/O error: No space left"):
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(OSError, match=r"could not be written: I/O error: No space left"):
         checkpoints.export(model, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
