@@ -1,15 +1,16 @@
 """Models in a format against a loop over tokens written out, their caches, and training that stays in the format."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compression.block_float.block_model import fine_tune, in_format, recurrent_product, report
-from compression.block_float.formats import find
-from compression.block_float.quantise import matmul, quantize
+from compression.block_float import find, fine_tune, in_format, matmul, out_of_format, quantize, report
+from compression.block_float.block_model import computes_in_format, recurrent_product
+from decoding.variants import in_int8
 from icl_synth import checkpoints
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -85,13 +86,13 @@ def test_the_report_names_every_layer_and_its_noise():
     assert [line.name for line in fine] == [f"blocks.{i}.{p}" for i in (0, 1) for p in ("qkv", "out", "up", "down")] + [
         "head"
     ]
-    for one, other in zip(fine, coarse, strict=True):
-        assert one.weights == pytest.approx(other.weights + 24, abs=2)  # four bits of six decibel each
-        assert one.outputs > other.outputs + 15
-        assert one.outputs < max(one.weights, one.inputs)
+    for low_noise, high_noise in zip(fine, coarse, strict=True):
+        assert low_noise.weights == pytest.approx(high_noise.weights + 24, abs=2)  # four bits of six decibels each
+        assert low_noise.outputs > high_noise.outputs + 15
+        assert low_noise.outputs < max(low_noise.weights, low_noise.inputs)
 
 
-def test_fine_tuning_in_a_format_lowers_its_loss():
+def test_fine_tuning_in_a_format_lowers_its_loss(tmp_path):
     config = TrainConfig(
         seed=1,
         steps=40,
@@ -112,6 +113,10 @@ def test_fine_tuning_in_a_format_lowers_its_loss():
     assert loss(tuned) < loss(model) - 0.5
     weights = checkpoints.split(tuned)[1]["blocks.0.up.kernel"]
     assert bool((weights != quantize(weights, "msfp11", axis=0)).any())  # float32 weights behind the format
+    # saved as in_format's docstring says: the plain model and the format's name
+    folder = checkpoints.export(out_of_format(tuned), tmp_path, format="msfp11")
+    again = in_format(checkpoints.load(folder), json.loads((folder / "config.json").read_text())["card"]["format"])
+    np.testing.assert_array_equal(again(TOKENS), tuned(TOKENS))
 
 
 def test_an_lstm_trains_in_a_format_forwards_and_backwards():
@@ -123,8 +128,8 @@ def test_an_lstm_trains_in_a_format_forwards_and_backwards():
     held = [quantize(weight, "msfp11", axis=0) for weight in (kernel, kernel.T)]
     out, pull = jax.vjp(lambda h, k: recurrent_product(h, k, *held, find("msfp11")), hidden, kernel)
     same, pull_same = jax.vjp(lambda h, k: matmul(h, k, "msfp11"), hidden, kernel)
-    for one, other in zip((out, *pull(gradient)), (same, *pull_same(gradient)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    for got, expected in zip((out, *pull(gradient)), (same, *pull_same(gradient)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_in_no_format_is_not_tuned_in_it_and_a_tied_head_stays():
@@ -137,15 +142,43 @@ def test_what_is_in_no_format_is_not_tuned_in_it_and_a_tied_head_stays():
 
 def test_either_product_of_an_lstm_layer_may_stay():
     model = random_model(CONFIGS[1])
-    exact, whole = (np.asarray(m(TOKENS)) for m in (model, in_format(model, "msfp11", keep=("head", "layers.1"))))
+    exact, both = (np.asarray(m(TOKENS)) for m in (model, in_format(model, "msfp11", keep=("head", "layers.1"))))
     halves = [f"layers.0.{part}" for part in ("input", "recurrent")]
     kept = in_format(model, "msfp11", keep=("head", "layers.1", *halves))
     np.testing.assert_array_equal(kept(TOKENS), exact)
     for half in halves:
         changed = np.asarray(in_format(model, "msfp11", keep=("head", "layers.1", half))(TOKENS))
-        assert not np.allclose(changed, exact) and not np.allclose(changed, whole), half
+        assert not np.allclose(changed, exact) and not np.allclose(changed, both), half
 
 
 def test_layers_that_are_not_there_are_named():
     with pytest.raises(ValueError, match=r"keep names 'blocks.7', which is no layer of this model: blocks.0.down"):
         in_format(random_model(CONFIGS[0]), "msfp12", keep=("blocks.7",))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["transformer", "lstm", "gpt2"])
+def test_out_of_a_format_a_model_is_the_plain_one_again(config):
+    model = random_model(config)
+    plain = out_of_format(in_format(model, "msfp11"))
+    checkpoints.check_plain(plain)
+    np.testing.assert_array_equal(plain(TOKENS), model(TOKENS))
+    if config is CONFIGS[0]:
+        with pytest.raises(TypeError, match="neither plain nor made by in_format"):
+            out_of_format(in_int8(model))
+
+
+def test_what_carries_the_products_is_chosen_once_and_may_be_asked_for():
+    model = random_model(CONFIGS[0])
+    for precision in ("float32", "bfloat16"):
+        blocks = in_format(model, "mx9", precision=precision).blocks
+        assert {getattr(block, part).carrier for block in blocks for part in ("qkv", "out", "up", "down")} == {
+            precision
+        }
+    with pytest.raises(ValueError, match="bfloat16 does not hold every value of int8"):
+        in_format(model, "int8", precision="bfloat16")
+
+
+def test_a_recurrent_product_alone_is_one_to_tune():
+    model, keep = random_model(CONFIGS[1]), ("head", "layers.0.input", "layers.1.input")
+    assert computes_in_format(in_format(model, "msfp12", keep=keep))
+    assert not computes_in_format(model) and not computes_in_format(in_format(model, "msfp12", activations=False))

@@ -32,8 +32,9 @@ def conversions(name: str) -> dict[str, list]:
     if find(name).scale == "none":
         return lines
     encoded = encode(X, name)
-    lines["elements"], lines["exponents"] = numbers(encoded.elements), numbers(encoded.exponents)
-    lines["decoded"] = numbers(decode(unpack(pack(encoded), encoded.format, encoded.shape, encoded.axis)))
+    stored = pack(encoded)
+    lines |= {f"stored {part}": numbers(array) for part, array in stored.items()}
+    lines["decoded"] = numbers(decode(unpack(stored, encoded.format, encoded.shape, encoded.axis)))
     lines["integer product"] = numbers(integer_matmul(encoded, encode(Y, name, axis=0)).values)
     return lines
 

@@ -223,6 +223,11 @@ def _decibels(exact: Array | np.ndarray, quantised: Array | np.ndarray) -> float
     return float(-10 * np.log10(np.square(quantised - exact).sum() / np.square(exact).sum()))
 
 
+def computes_in_format(model: checkpoints.Model) -> bool:
+    """Whether some product of the model is in a format."""
+    return any(isinstance(part, FormatLinear | FormatLayer) for _, part in nnx.iter_modules(model))
+
+
 def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Model:
     """Train a model of `in_format` further; both passes compute in its format, and its weights stay float32.
 
@@ -230,7 +235,7 @@ def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Mode
     documents again. Raises ValueError for a model without products in a format, such as one with quantised weights
     alone.
     """
-    if not any(isinstance(part, FormatLinear | FormatLayer) for _, part in nnx.iter_modules(model)):
+    if not computes_in_format(model):
         raise ValueError("no product of this model is in a format: make it by in_format with activations")
     mesh = devices.mesh()
     graph, weights = checkpoints.split(model)
