@@ -118,13 +118,14 @@ def candidates(models: Pair, sizes: Sizes) -> dict[str, tuple[Reader, float | No
         drafts[f"target in {format.upper()}"] = as_reader(in_format(target, format)), share
     depth = max(1, target.config.depth // 2)
     drafts[f"target's first {depth} blocks"] = as_reader(first_layers(target, depth)), depth / target.config.depth
-    tables = (
+    tables: tuple[Reader, ...] = (
         ngrams(models, 3),
         ngrams(models, 2),
         PromptLookup(target.config.vocab_size),
         BayesReader(hmm, 1e-3, target.config.vocab_size - hmm.vocab_size),
     )
-    return drafts | {name: (reader, None) for name, reader in zip(BY_TABLE, tables, strict=True)}
+    drafts |= {name: (reader, None) for name, reader in zip(BY_TABLE, tables, strict=True)}
+    return drafts
 
 
 class Timing(NamedTuple):

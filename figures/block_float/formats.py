@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from compression.block_float import block_packing
 from compression.block_float.datapath import Operations, count_operations, integer_matmul
-from compression.block_float.formats import FORMATS, Float, Format, Integer
+from compression.block_float.formats import FORMATS, Format, Integer
 from compression.block_float.quantise import encode
 from figures.block_float import common
 from figures.block_float.common import NAMED
@@ -38,7 +38,7 @@ FIELDS = {
     "shared exponent, a block's share": ORANGE,
     "microexponent, a pair's share": PINK,
 }
-FLOAT32 = Format("float32", Float(8, 23, float(np.finfo(np.float32).max)), scale="none")
+FLOAT32 = (1, 8, 23, 0.0, 0.0)  # its bits by FIELDS: no format of blocks
 COUNTED = "msfp12"  # the format of the product
 
 
@@ -59,8 +59,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     rows_of_product, inner, columns = sizes.product
     x = np.random.default_rng(0).normal(size=(sizes.numbers // inner, inner)).astype(np.float32)
     table = [row for name in NAMED for row in bit_rows(name, x)]
-    for format in (FLOAT32, *(FORMATS[name] for name in SINGLE)):
-        table += [(format.name, "field", part, bits) for part, bits in fields(format).items()]
+    table += [("float32", "field", part, bits) for part, bits in zip(FIELDS, FLOAT32, strict=True)]
+    table += [(name, "field", part, bits) for name in SINGLE for part, bits in fields(FORMATS[name]).items()]
     a, b = x[:rows_of_product], x[-columns:].T
     in_blocks = integer_matmul(encode(a, COUNTED), encode(b, COUNTED, axis=0)).operations
     for name, counts in ((COUNTED, in_blocks), ("float32", count_operations(*sizes.product))):
