@@ -1,6 +1,7 @@
 """The integer product against exact fractions, the fast one against the integer one, and both packed to bytes."""
 
 import dataclasses
+import json
 from fractions import Fraction
 
 import jax
@@ -24,6 +25,7 @@ from compression.block_float import (
     plain_matmul,
     quantize,
 )
+from icl_synth import files
 
 INTEGER = [
     "msfp16",
@@ -164,6 +166,17 @@ def test_formats_with_numpy_numbers_can_be_saved(tmp_path, monkeypatch):
     encoded = encode(operands(12)[0], bfp(np.int64(16), np.int64(5)))
     block_packing.save(tmp_path / "x.safetensors", {"x": encoded})
     assert block_packing.load(tmp_path / "x.safetensors")["x"].format == find("bfp5_16")
+
+
+@pytest.mark.parametrize(
+    "change", [{"shape": [0, 80]}, {"shape": [-5, 80]}, {"shape": 5}, {"format": None}, {"format": {"element": {}}}]
+)
+def test_files_with_another_description_are_refused(change, tmp_path):
+    block_packing.save(tmp_path / "x.safetensors", {"x": encode(operands(13)[0], "msfp12")})
+    stored, about = files.read_safetensors(tmp_path / "x.safetensors", "a file")
+    files.write_safetensors(tmp_path / "x.safetensors", stored, {"x": json.dumps(json.loads(about["x"]) | change)})
+    with pytest.raises(ValueError, match=r"x\.safetensors was not written by block_packing\.save"):
+        block_packing.load(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("name", ["msfp12", "mx9", "nvfp4", "int8"])

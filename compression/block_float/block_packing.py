@@ -13,7 +13,6 @@ from jaxtyping import Int, Shaped, UInt8
 
 from compression.block_float import blocks, formats
 from compression.block_float.quantise import BlockFloat
-from compression.pruning import packing
 from icl_synth import files
 
 
@@ -143,7 +142,7 @@ def load(path: Path) -> dict[str, BlockFloat]:
 
     Raises ValueError for a file that it did not write, and where the bytes do not fit their description.
     """
-    stored, metadata = packing.read(path)
+    stored, metadata = files.read_safetensors(path, "a file that block_packing.save wrote")
     parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in metadata}
     try:
         for key, array in stored.items():
