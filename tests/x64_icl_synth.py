@@ -56,7 +56,6 @@ found = {
     **{f"{kind} losses": evaluate.token_losses(*checkpoints.split(model), tokens) for kind, model in models.items()},
     "answers": evaluate.answers(models["lstm"], prompts),
     "divergence": evaluate.compare_with_bayes(models["lstm"], hmm, tokens).kl,
-    "stages": probe.stages(models["transformer"], tokens)[-1],
     "probe": fitted.log_probs(features),
     **{aspect: aspects.alter(hmm, prompts, LENGTH, aspect, KEY) for aspect in aspects.ASPECTS},
 }
