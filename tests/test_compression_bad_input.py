@@ -9,18 +9,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.block_float import block_packing
-from compression.block_float.block_model import in_format, qsnr, report
-from compression.block_float.datapath import count_operations
-from compression.block_float.formats import FORMATS, Format, Integer
-from compression.block_float.quantise import decode, encode, quantize
+from compression.block_float import (
+    FORMATS,
+    Format,
+    Integer,
+    block_packing,
+    count_operations,
+    decode,
+    encode,
+    in_format,
+    qsnr,
+    quantize,
+    report,
+)
 from compression.pruning import packing
 from compression.pruning.alps import alps
 from compression.pruning.apply import Pruning, prune_model
 from compression.pruning.baselines import least_squares, magnitude, ria, wanda
 from compression.pruning.calibrate import calibrate, calibration_documents, embed, run
+from compression.pruning.factor import factorise
 from compression.pruning.grids import row_grid
-from compression.pruning.sparsegpt import factorise, sparsegpt
+from compression.pruning.sparsegpt import sparsegpt
 from decoding.variants import in_int8
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc
@@ -51,7 +60,10 @@ def our_own_words():
 
 
 @few
-@given(solve=st.sampled_from(list(SOLVERS)), damping=st.floats(max_value=-1e-9) | st.sampled_from([np.nan, np.inf]))
+@given(
+    solve=st.sampled_from(list(SOLVERS)),
+    damping=st.floats(max_value=-1e-9) | st.sampled_from([np.nan, np.inf, "1", None, 1j, np.ones(2)]),
+)
 def test_damping(solve, damping):
     with pytest.raises(ValueError, match="damping must be"):
         SOLVERS[solve](HESSIAN, damping=damping)
@@ -116,6 +128,44 @@ def test_grids(place, value, bits):
     for wrong in (bits - 7 if bits < 9 else bits, bits + 7, bits + 0.5):
         with pytest.raises(ValueError, match="bits must be 2 to 8"):
             row_grid(WEIGHT, wrong)
+
+
+@few
+@given(
+    method=st.sampled_from(list(METHODS)), sparsity=st.sampled_from([-0.1, 1, 2, np.nan, None, "0.5", 1j, np.ones(1)])
+)
+def test_shares(method, sparsity):
+    with pytest.raises(ValueError, match="sparsity is the share"):
+        METHODS[method](WEIGHT, HESSIAN, sparsity=sparsity)
+    with pytest.raises(ValueError, match="sparsity is the share"):
+        Pruning(sparsity=sparsity)
+
+
+@pytest.mark.parametrize("share", [np.float16(0.29), np.float32(0.29), np.float64(0.29), jnp.float32(0.29)], ids=repr)
+def test_any_real_number_is_a_share(share):
+    weight = np.arange(1.0, 101.0, dtype=np.float32)[None]
+    assert (np.asarray(magnitude(weight, sparsity=share)) == 0).sum() == 29
+
+
+@few
+@given(name=st.sampled_from(["block_size", "mask_block_size"]), size=st.sampled_from([0, -3, 8.0, 2.5, np.nan, "8"]))
+def test_sizes(name, size):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1 and an integer"):
+        sparsegpt(WEIGHT, HESSIAN, **{name: size})
+    if name == "mask_block_size":
+        with pytest.raises(ValueError, match=f"{name} must be at least 1 and an integer"):
+            Pruning(mask_block_size=size)
+
+
+@few
+@given(method=st.sampled_from(list(METHODS)), kind=st.sampled_from([np.complex64, np.complex128, bool, object, "U8"]))
+def test_kinds_of_numbers(method, kind):
+    """A cast to float32 would drop an imaginary part."""
+    with pytest.raises(ValueError, match="weight must hold real numbers"):
+        METHODS[method](WEIGHT.astype(kind), HESSIAN)
+    if method != "magnitude":
+        with pytest.raises(ValueError, match="hessian must hold real numbers"):
+            METHODS[method](WEIGHT, HESSIAN.astype(kind))
 
 
 MASK = np.tile([True, True, False, False], (4, 2))
@@ -196,8 +246,9 @@ def test_fixed_point_has_no_bytes_for_what_is_not_finite(broken, name):
 @few
 @given(field=st.sampled_from(["block", "sub_block"]), size=st.integers(-40, 0))
 def test_formats(field, size):
-    with pytest.raises(ValueError, match="block holds at least one element, got"):
-        Format("mine", Integer(3), **{"block": 16, field: size})
+    for number, message in ((size, "at least one element"), (2**16 + 1 - size, "at most 65536 elements")):
+        with pytest.raises(ValueError, match=f"block holds {message}, got {number}"):
+            Format("mine", Integer(3), **{"block": 16, field: number})
     for field in ("scale", "rounding", "scale_rule"):
         with pytest.raises(ValueError, match=f"unknown {field.replace('_', ' ')} 'mine'"):
             Format("mine", Integer(3), **{field: "mine"})
