@@ -19,7 +19,7 @@ from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREEN, PINK, YELLOW, draw_line, legend_below
 from figures.lab.tables import Table, over_seeds, pick
 from figures.learning.common import add_answers, any_run, draw_extremes, draw_prompts, extreme_cells, lengths_of
-from icl_synth.config import LENGTHS, preset
+from icl_synth.config import LENGTHS
 from icl_synth.evaluate import Estimate
 
 TITLE = "When in-context learning emerges: loss over Bayes and accuracy by tokens of training (beyond Xie et al. 2022)"
@@ -54,7 +54,7 @@ def by_steps(*names: str) -> dict[str, str]:
     suite: dict[str, str] = {}
     for name in names:
         suite |= {f"{name}, {steps} steps": f"{name}-{steps}" for steps in LENGTHS[name]}
-        suite[f"{name}, {preset(name).steps} steps"] = name
+        suite[f"{name}, all steps"] = name
     return suite
 
 
