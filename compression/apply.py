@@ -11,6 +11,8 @@ from compression.pruning.folder import LayerReport
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import official_ginc
 
+DEFAULT = Pruning()
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; by default its arguments are those of the process."""
@@ -26,7 +28,7 @@ def prune_folder(
     documents: int = 128,
     seed: int = 0,
     vocab_size: int = 50,
-    how: tyro.conf.OmitArgPrefixes[Pruning] = Pruning(),
+    how: tyro.conf.OmitArgPrefixes[Pruning] = DEFAULT,
 ) -> None:
     """Prune a model of the official world, calibrated on fresh documents of that world.
 

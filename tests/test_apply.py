@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compression.apply import main
 from compression.pruning import packing
-from compression.pruning.apply import Pruning, main, prune_layer, prune_model, size_on_disk
+from compression.pruning.apply import Pruning, prune_layer, prune_model, size_on_disk
 from compression.pruning.calibrate import calibrate, embed, run
+from compression.pruning.folder import Folder, LayerReport, PrunedBlock
 from compression.pruning.sparsegpt import sparsegpt
 from icl_synth import checkpoints
 from tests.test_transformer import TINY, TINY_LSTM, stirred
@@ -150,6 +152,69 @@ def test_plain_errors(tmp_path):
     with pytest.raises(ValueError, match="not empty and holds no pruning of ours"):
         prune_model(model, TOKENS, Pruning(), tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "mine"
+
+
+def test_a_block_of_any_memory_layout_comes_back(tmp_path):
+    folder = Folder(tmp_path, {"method": "none"}, "float32")
+    weight = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    block = PrunedBlock(
+        {"layer": weight.T}, {"layer": weight.T[:, ::-1] > 5}, [LayerReport("layer", 3, 4, 0.1, 0.5, None, 1.0)]
+    )
+    folder.write_block(0, block)
+    back = folder.read_block(0)
+    np.testing.assert_array_equal(back.weights["layer"], block.weights["layer"])
+    np.testing.assert_array_equal(back.masks["layer"], block.masks["layer"])
+    assert back.report == block.report
+    assert folder.read_block(1) is None
+
+
+def test_a_folder_that_was_damaged_is_named(tmp_path):
+    """Each of its files, emptied, cut or filled with something else, with the file's name and a way out."""
+    model, how = stirred(TINY["modern"]), Pruning("magnitude", first_blocks=1)
+    prune_model(model, TOKENS, how, tmp_path)
+    unfinished = tmp_path / "block-0.safetensors"
+    for file, texts in (
+        (tmp_path / "settings.json", ["", "{", "[]", "null", "\ufeff{"]),
+        (tmp_path / "report.json", ["", "[", "null", "[{}]", '[{"name": 1}]', "{}x"]),
+        (tmp_path / "masks.safetensors", ["", "{}"]),
+        (unfinished, ["", "{}"]),
+    ):
+        kept = file.read_bytes() if file.exists() else None
+        if file == unfinished:
+            (tmp_path / "report.json").unlink()
+        for text in texts:
+            file.write_text(text, encoding="utf-8")
+            with pytest.raises(ValueError, match=f"{file.name}.*(delete the folder|masks that)"):
+                prune_model(model, TOKENS, how, tmp_path)
+        if kept is not None:
+            file.write_bytes(kept)
+    unfinished.unlink()
+    (tmp_path / "settings.json").write_text("\ufeff" + (tmp_path / "settings.json").read_text(), encoding="utf-8")
+    prune_model(model, TOKENS, how, tmp_path)
+    assert (tmp_path / "report.json").exists() and not list(tmp_path.glob("block*"))
+
+
+def test_the_command_says_in_a_line_what_is_wrong(tmp_path):
+    whole = checkpoints.export(
+        checkpoints.create(dataclasses.replace(TINY["modern"], vocab_size=50)), tmp_path / "model"
+    )
+    broken, other = tmp_path / "broken", tmp_path / "other"
+    checkpoints.export(stirred(TINY["modern"]), other)
+    broken.mkdir()
+    (broken / "config.json").write_text("[]")
+    for arguments, message in (
+        (["--model", tmp_path / "nowhere"], "nowhere/config.json is missing"),
+        (["--model", broken], "broken/config.json"),
+        (["--model", other], "the model has 11 tokens: give --vocab-size"),
+        (["--model", whole, "--seed", 2**64], "seed must lie in"),
+        (["--model", whole, "--documents", 0], "num_documents must be at least 1"),
+        (["--model", whole, "--first-blocks", 3], "the model has 2 blocks"),
+        (["--model", whole, "--pattern", "3", "5"], "needs inputs divisible by 5"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments), "--out", str(tmp_path / "out")])
+        assert str(stopped.value).startswith("error: ") and message in str(stopped.value)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "alps", "sparsegpt"])

@@ -34,6 +34,19 @@ def test_size_on_disk(tmp_path):
     np.testing.assert_array_equal(packing.unpack(loaded["layer.kernel"])[0], weight)
 
 
+def test_any_memory_layout_is_saved_as_it_reads(tmp_path):
+    """The writer of safetensors takes the buffer as it lies; a view in another order must not come back as another."""
+    weight, mask = pruned_24(6, 32, 0)
+    packed = packing.pack(weight, mask)
+    views = packing.Packed(np.asfortranarray(packed.values), np.repeat(packed.positions, 2, axis=1)[:, ::2])
+    packing.save(
+        tmp_path / "packed.safetensors", {"turned": views, "half": packing.pack(weight[::2, ::-1], mask[::2, ::-1])}
+    )
+    loaded = packing.load(tmp_path / "packed.safetensors")
+    np.testing.assert_array_equal(packing.unpack(loaded["turned"])[0], weight)
+    np.testing.assert_array_equal(packing.unpack(loaded["half"])[0], weight[::2, ::-1])
+
+
 def test_plain_errors():
     weight, mask = pruned_24(2, 8, 0)
     with pytest.raises(ValueError, match="not a 2:4 mask"):

@@ -15,7 +15,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from compression.pruning import selection
-from compression.pruning.problem import Matrix, check, check_definite, check_solved, damped, num_dropped, without_dead
+from compression.pruning.problem import (
+    Matrix,
+    check,
+    check_damping,
+    check_definite,
+    check_solved,
+    damped,
+    num_dropped,
+    without_dead,
+)
 from icl_synth import checks
 
 FIRST_RHO, UPDATE_EVERY, LEAST_STEPS, MOST_STEPS = 0.1, 3, 30, 300  # as in the public code
@@ -27,7 +36,7 @@ class Target(NamedTuple):
     """The layer in units in which every input has length one, so that all coordinates converge alike.
 
     hessian: with ones on its diagonal. curvature, directions: its eigenvalues and eigenvectors.
-    original: the weights. product: hessian @ original. count: how many weights to drop; not read with a pattern.
+    original: the weights. product: hessian @ original. num_drop: how many weights to drop; not read with a pattern.
     """
 
     hessian: Float[Array, "I I"]
@@ -35,7 +44,7 @@ class Target(NamedTuple):
     directions: Float[Array, "I I"]
     original: Float[Array, "I O"]
     product: Float[Array, "I O"]
-    count: Int[Array, ""]
+    num_drop: Int[Array, ""]
 
 
 class State(NamedTuple):
@@ -67,6 +76,7 @@ def alps(
     definite.
     """
     weight, hessian = check(weight, hessian, sparsity=sparsity, pattern=pattern)
+    check_damping(damping)
     checks.positive(damping=damping)
     check_definite(hessian, damping)
     count = num_dropped(sparsity, weight.size)
@@ -105,7 +115,7 @@ def keep(target: Target, pattern: tuple[int, int] | None, x: Float[Array, "I O"]
     """Return True for the entries of x that the pattern keeps, the largest ones."""
     if pattern:
         return ~selection.in_groups(jnp.abs(x), pattern)
-    return ~selection.smallest(jnp.abs(x), target.count)
+    return ~selection.smallest(jnp.abs(x), target.num_drop)
 
 
 def choose(target: Target, pattern: tuple[int, int] | None) -> Float[Array, "I O"]:
@@ -123,9 +133,7 @@ def choose(target: Target, pattern: tuple[int, int] | None) -> Float[Array, "I O
     return jax.lax.while_loop(lambda state: ~state.done & (state.step < MOST_STEPS), step, state).sparse
 
 
-def admm_step(
-    target: Target, pattern: tuple[int, int] | None, state: State
-) -> tuple[State, Bool[Array, "I O"]]:
+def admm_step(target: Target, pattern: tuple[int, int] | None, state: State) -> tuple[State, Bool[Array, "I O"]]:
     """One step of ADMM, and which weights it keeps: the dense copy, the sparse copy, the dual variable."""
     pull = target.product - state.dual + state.rho * state.sparse
     dense = target.directions @ ((target.directions.T @ pull) / (target.curvature + state.rho)[:, None])

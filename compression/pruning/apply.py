@@ -22,6 +22,7 @@ from compression.pruning.factor import factorise
 from compression.pruning.folder import Folder, LayerReport, Pruned, PrunedBlock, describe
 from compression.pruning.grids import check_bits
 from compression.pruning.problem import (
+    Matrix,
     check,
     check_damping,
     check_fits,
@@ -60,6 +61,7 @@ class Pruning:
         for name in ("bits", "mask_block_size"):
             if getattr(self, name) is not None and self.method != "sparsegpt":
                 raise ValueError(f"{name} belongs to method sparsegpt, not {self.method}")
+        check_damping(self.damping)
         if self.damping != 0.01 and self.method not in ("sparsegpt", "alps"):
             raise ValueError(f"damping belongs to methods sparsegpt and alps, not {self.method}")
         for name in ("first_blocks", "mask_block_size"):
@@ -67,15 +69,14 @@ class Pruning:
                 check_size(**{name: getattr(self, name)})
         if self.bits is not None:
             check_bits(self.bits)
-        check_damping(self.damping)
         if self.method == "alps":
             checks.positive(damping=self.damping)
         check_target(self.sparsity, self.pattern)
 
 
 def prune_layer(
-    weight: Float[Array, "O I"], hessian: Float[Array, "I I"], how: Pruning
-) -> tuple[Float[Array, "O I"], Bool[Array, "O I"], float | None]:
+    weight: Float[Matrix, "O I"], hessian: Float[Matrix, "I I"], how: Pruning
+) -> tuple[Float[Matrix, "O I"], Bool[Matrix, "O I"], float | None]:
     """Return the pruned weight, its mask, and the damping used (None for methods that report none).
 
     Raises ValueError for wrong shapes, NaN or Inf, a pattern that does not divide the inputs, and a Hessian that is not
@@ -84,8 +85,14 @@ def prune_layer(
     if how.method == "sparsegpt":
         check_fits(weight, hessian)
         factor = factorise(hessian, how.damping)
-        target = {"sparsity": how.sparsity, "pattern": how.pattern}
-        result = prune(weight, factor, mask_block_size=how.mask_block_size, bits=how.bits, **target)
+        result = prune(
+            weight,
+            factor,
+            sparsity=how.sparsity,
+            pattern=how.pattern,
+            mask_block_size=how.mask_block_size,
+            bits=how.bits,
+        )
         return result.weight, result.mask, factor.damping
     weight, hessian = check(weight, hessian, sparsity=how.sparsity, pattern=how.pattern)
     if how.method == "magnitude":
@@ -157,7 +164,8 @@ def prune_block(
         seconds = time.perf_counter() - start
         block.weights[name], block.masks[name] = np.asarray(pruned).T.copy(), np.asarray(mask).T.copy()
         sparsity = 1 - float(block.masks[name].mean())
-        block.report.append(LayerReport(layer, *weight.shape, error, sparsity, damping, seconds))
+        outputs, inputs = weight.shape
+        block.report.append(LayerReport(layer, outputs, inputs, error, sparsity, damping, seconds))
     return block
 
 

@@ -73,7 +73,9 @@ class Folder:
         path = out / SETTINGS
         if path.exists():
             self._check_same(files.read_json(path, EXPECTED))
-        elif out.exists() and (not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())):
+        elif out.exists() and (
+            not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())
+        ):
             raise ValueError(f"{out} is not empty and holds no pruning of ours: choose another folder")
         else:
             files.write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -3,6 +3,8 @@
 It is slow and meant to be read; the tests hold the fast form, `sparsegpt.sparsegpt`, against it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -50,7 +52,7 @@ def plain_sparsegpt(
             w[:, j + 1 : end] -= np.outer(errors[:, j - i], u[j, j + 1 : end])  # the columns to the right in the block
         w[:, end:] -= errors @ u[i:end, end:]  # all columns after the block, in one product
         loss += (errors**2).sum() / 2
-    return PruneResult(w, mask, np.float64(loss))
+    return PruneResult(w, mask, np.array(loss))
 
 
 def choose_kept(
@@ -73,8 +75,8 @@ def choose_kept(
     return kept.reshape(width, outputs).T
 
 
-def row_grid(weight: Float[np.ndarray, "O I"], bits: int):
-    """Return the function that rounds a column to the grids of its rows: 2**bits equal steps from min to max, with 0."""
+def row_grid(weight: Float[np.ndarray, "O I"], bits: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function that rounds a column to its rows' grids: 2**bits values from min to max, 0 among them."""
     low, high = np.minimum(weight.min(1), 0.0), np.maximum(weight.max(1), 0.0)
     low, high = np.where(low == high, -1.0, low), np.where(low == high, 1.0, high)
     step = (high - low) / (2**bits - 1)

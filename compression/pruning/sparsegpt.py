@@ -351,9 +351,7 @@ def prune_columns(
     return Block(pruned, dropped, (final - pruned) * scale[:, None])
 
 
-def pruned_value(
-    grid: Grid | None, weight: Float[Array, "*B O"], dropped: Bool[Array, "*B O"]
-) -> Float[Array, "*B O"]:
+def pruned_value(grid: Grid | None, weight: Float[Array, "*B O"], dropped: Bool[Array, "*B O"]) -> Float[Array, "*B O"]:
     """Return 0 for what is dropped, and of the rest the weight or its nearest grid value."""
     weight = jnp.where(dropped, 0.0, weight)
     return weight if grid is None else grid.nearest(weight)

@@ -73,6 +73,8 @@ def _substitute(lower: Float[Array, "*B N N"]) -> Float[Array, "*B N N"]:
 
     def set_row(i, solved):  # rows from i on are still 0
         left = lower[..., i, None, :] @ solved
-        return solved.at[..., i, :].set((jnp.eye(size, dtype=lower.dtype)[i] - left[..., 0, :]) / lower[..., i, i, None])
+        return solved.at[..., i, :].set(
+            (jnp.eye(size, dtype=lower.dtype)[i] - left[..., 0, :]) / lower[..., i, i, None]
+        )
 
     return jax.lax.fori_loop(0, size, set_row, jnp.zeros_like(lower))
