@@ -140,11 +140,17 @@ def read_seconds(reader: Reader, batch: int, room: int, width: int) -> float:
     return min(seconds) / READS
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def read_often(reader: Reader, batch: int, room: int, width: int) -> Int[Array, "B W"]:
-    """Read `width` tokens READS times, each time those that the last logits make likeliest, and return the last."""
-    for name, number in {"batch": batch, "room": room, "width": width}.items():
-        whole(name, number, 1)
+    """Read `width` tokens READS times, each time those that the last logits make likeliest, and return the last.
+
+    One compiled loop. Raises ValueError for a batch, room or width below 1.
+    """
+    shape = (whole(name, number, 1) for name, number in {"batch": batch, "room": room, "width": width}.items())
+    return _read_often(reader, *shape)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _read_often(reader: Reader, batch: int, room: int, width: int) -> Int[Array, "B W"]:
     tokens = jax.random.randint(jax.random.key(0), (batch, width), 0, reader.vocab_size, jnp.int32)
     place = jnp.full(batch, room // 2, jnp.int32)
     state = reader.start(batch, room, width)

@@ -7,11 +7,11 @@ import numpy as np
 
 from decoding import generate
 from decoding.assisted import assisted_generate
-from decoding.drafts import PromptLookup, first_layers, fit_ngram
+from decoding.drafts import PromptLookup, fit_ngram
 from decoding.readers import BayesReader, as_reader
 from decoding.sampling import check_sampling, distribution
 from decoding.speedup import Costs, expected_tokens, optimal_num_draft, predicted_speedup, read_often
-from decoding.variants import in_bfloat16, in_int8, widened
+from decoding.variants import in_int8
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.lstm import LSTMConfig
@@ -40,31 +40,29 @@ def random_world():
     return ConceptHMM(RNG.integers(0, 12, (3, 4)), rows(2, 4, 4), rows(3, 3), start, 12)
 
 
-modern = random_model(TransformerConfig(12, 24, 2, 16, 2))
+modern = random_model(TransformerConfig(12, 24, 1, 8, 1))
 readers = {
-    "modern": as_reader(modern),
-    "gpt2": as_reader(random_model(TransformerConfig(12, 24, 2, 16, 2, style="gpt2"))),
+    "transformer": as_reader(modern),
     "LSTM": as_reader(random_model(LSTMConfig(12, 24, 1, 8))),
     "Bayes": BayesReader(random_world(), 0.1),
     "n-grams": fit_ngram(RNG.integers(0, 12, (20, 30)), 12, 2),
     "look-up": PromptLookup(12),
-    "first layer": as_reader(first_layers(modern, 1)),
-    "bfloat16": as_reader(in_bfloat16(modern)),
-    "int8": as_reader(in_int8(modern)),
-    "widened": as_reader(widened(modern, 2, 2)),
 }
 results = {}
 for name, reader in readers.items():
-    results[f"greedy, {name}"] = generate.generate(reader, PROMPT, 9, lengths=LENGTHS, stop=3)
-    results[f"sampled, {name}"] = generate.generate(reader, PROMPT, 9, lengths=LENGTHS, **SAMPLED)
-    run = assisted_generate(readers["modern"], reader, PROMPT, 9, lengths=LENGTHS, num_draft=2, **SAMPLED)
-    results[f"drafted by {name}"] = np.concatenate([run.tokens, run.round, run.accepted], axis=1)
-    results[f"read, {name}"] = read_often(reader, 2, 8, 3)
-for schedule in ("heuristic", "confidence", "optimal"):
-    run = assisted_generate(readers["gpt2"], readers["LSTM"], PROMPT, 9, schedule=schedule, costs=COSTS)
-    results[schedule] = np.concatenate([run.tokens, run.drafted, run.examined], axis=1)
+    results[f"sampled, {name}"] = generate.generate(reader, PROMPT, 9, lengths=LENGTHS, stop=3, **SAMPLED)
+rounds = {
+    "constant": ("transformer", "LSTM", {"num_draft": 2, **SAMPLED}),
+    "confidence": ("Bayes", "n-grams", SAMPLED),
+    "optimal": ("LSTM", "look-up", {"costs": COSTS}),
+}
+for schedule, (target, draft, how) in rounds.items():
+    run = assisted_generate(readers[target], readers[draft], PROMPT, 9, lengths=LENGTHS, schedule=schedule, **how)
+    results[schedule] = np.concatenate([run.tokens, run.drafted, run.round, run.accepted, run.examined], axis=1)
+results["read"] = read_often(readers["look-up"], 2, 8, 3)
+results["int8"] = in_int8(modern)(PROMPT)
 results["probabilities"] = distribution(
-    np.float32(RNG.normal(size=(2, 12))), check_sampling(0.8, 9, 0.9, SAMPLED["key"], 12)
+    RNG.normal(size=(2, 12)).astype(np.float32), check_sampling(**SAMPLED, vocab_size=12)
 )
 results["table"] = readers["n-grams"].table
 results["speed"] = [
