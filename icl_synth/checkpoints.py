@@ -19,11 +19,11 @@ from flax import nnx
 from jaxtyping import Array, Bool
 
 from icl_synth import files, gpt2
-from icl_synth.files import write_atomically, write_text
+from icl_synth.files import write_text
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
-__all__ = ["write_atomically", "write_text"]  # other rooms still import these from here
+__all__ = ["write_text"]  # figures/lab/notebooks.py still imports it from here
 Model = Transformer | LSTM
 ModelConfig = TransformerConfig | LSTMConfig
 Weights = dict[str, Array | np.ndarray | jax.ShapeDtypeStruct]
@@ -32,14 +32,6 @@ CONFIGS: dict[str, type[ModelConfig]] = {"transformer": TransformerConfig, "lstm
 PRECISIONS = ("float32", "bfloat16", "float16")
 WEIGHTS, CONFIG, MASKS = "model.safetensors", "config.json", "masks.safetensors"
 FOLDER = f"a model folder as icl_synth.checkpoints.export writes it, {CONFIG} and {WEIGHTS}"
-
-
-def __getattr__(name: str) -> Any:  # until train.py and run_folder.py import it from its home
-    if name == "Checkpoints":
-        from icl_synth.run_checkpoints import Checkpoints
-
-        return Checkpoints
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def create(config: ModelConfig, seed: int = 0, dtype: str = "float32") -> Model:
