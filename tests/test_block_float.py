@@ -89,6 +89,8 @@ def test_the_plain_form_rounds_the_same(name, mode):
     """Ties among them: eighths of the largest number of a block lie on the borders of msfp12."""
     x = np.concatenate([SPREAD, np.round(SPREAD[:, ::-1] * 8) / 8, np.zeros((1, 80), np.float32)])
     np.testing.assert_array_equal(plain_quantize(x, f"{name}:{mode}"), quantize(x, f"{name}:{mode}"))
+    wide = x.astype(np.float64) * (1 - 2.0**-30)  # both read float64 as float32, where it is x again
+    np.testing.assert_array_equal(plain_quantize(wide, f"{name}:{mode}"), quantize(x, f"{name}:{mode}"))
 
 
 def test_the_plain_form_names_what_it_does_not_cover():

@@ -51,7 +51,7 @@ def plain_matmul(
 def plain_block(numbers: Float[np.ndarray, " B"], format: Format) -> tuple[list[int], int]:
     """Integers and an exponent e for the numbers of one block: each becomes integer * 2^e."""
     bits, most = format.element.magnitude, 2**format.element.magnitude - 1  # type: ignore[union-attr]
-    sub_block = format.sub_block or len(numbers)
+    numbers, sub_block = numbers.astype(np.float32), format.sub_block or len(numbers)
     shared = exponent_of(numbers)  # the block's exponent is that of its largest number
     smallest_step = shared - (bits - 1) - (1 if format.sub_block else 0)
     integers: list[int] = []
