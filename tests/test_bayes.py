@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import jax
@@ -98,6 +99,15 @@ def test_prompt_aware_reader_agrees_with_enumeration(own_entities, num_examples,
     log_probs = bayes.prompt_log_probs(hmm, prompts.tokens, 3, smoothing)
     for prompt, ours in zip(prompts.tokens.tolist(), log_probs, strict=True):
         np.testing.assert_allclose(np.exp(ours), oracles.prompt_label_probs(hmm, prompt, 3, smoothing), atol=2e-6)
+
+
+def test_prompt_aware_reader_knows_that_no_example_starts_at_the_delimiters_property():
+    # here property 0 emits the same tokens as others, so that tokens do not rule it out
+    hmm = dataclasses.replace(oracles.tiny_world(), memory=jnp.array([[1, 1, 2], [2, 3, 1]], jnp.int32))
+    prompts = sample_prompts(hmm, jax.random.key(0), 6, 2, 3)
+    log_probs = bayes.prompt_log_probs(hmm, prompts.tokens, 3, 0.3)
+    for prompt, ours in zip(prompts.tokens.tolist(), log_probs, strict=True):
+        np.testing.assert_allclose(np.exp(ours), oracles.prompt_label_probs(hmm, prompt, 3, 0.3), atol=2e-6)
 
 
 def test_prompt_aware_reader_of_an_impossible_prompt_predicts_nothing():
