@@ -1,34 +1,37 @@
-"""python -m figures.notebooks [PATH ...]: execute notebooks in place and note what their outputs come from."""
+"""python -m figures.lab.notebooks [PATH ...]: execute notebooks in place and note what their outputs come from."""
 
-import argparse
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import nbformat
+import tyro
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from figures.record import OUT
-from figures.sources import HERE, ROOT, content, digest
-from icl_synth.checkpoints import write_text
+from figures.lab import catalogue, record
+from icl_synth.files import write_text
+from icl_synth.sources import ROOT, digest, files_behind
 
 NOTEBOOKS = ROOT / "notebooks"
 MARK = "outputs_of"  # in the notebook's metadata
-ROWS = re.compile(r'read_rows\("?(\w+)"?, "(\w+)"\)')
+NAME = re.compile(r'"(\w+/\w+)"')
 
 
-def sources(notebook: NotebookNode) -> str:
-    """A hash of the code cells, of the recorded rows that they read, and of the figures' code that draws and judges.
-
-    Rows are one figure's where it is named, else those of all.
-    """
+def sources(notebook: NotebookNode, preset: str = "small") -> str:
+    """Digest of the code cells, of the recorded rows that they show, and of the code that draws and judges these."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    read = [(name if name.startswith("fig_") else "*", preset) for cell in code for name, preset in ROWS.findall(cell)]
-    rows = {path for name, preset in read for path in (OUT / preset).glob(f"{name}.csv")}
-    drawn_by = {HERE / f"{path.stem}.py" for path in rows if (HERE / f"{path.stem}.py").exists()}
-    files = [path.read_bytes() for path in sorted(rows)] + [content(path) for path in sorted(drawn_by)]
-    return digest(*(cell.encode() for cell in code), *files, content(HERE / "claims.py"))
+    known = catalogue.names()
+    shown = {name for cell in code for name in NAME.findall(cell) if name in known}
+    if any("catalogue.names()" in cell for cell in code):
+        shown = set(known)
+    parts = [cell.encode() for cell in code]
+    for name in sorted(shown):
+        judging = files_behind(catalogue.experiment(name).path, "plot", "claims", exclude=record.NO_PICTURE)
+        parts += [record.file_of(name, preset, ".csv").read_bytes(), json.dumps(judging).encode()]
+    return digest(*parts)
 
 
 def execute(path: Path) -> None:
@@ -40,13 +43,16 @@ def execute(path: Path) -> None:
     write_text(path, nbformat.writes(notebook) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m figures.notebooks", description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, help="notebooks (default all)")
-    for path in parser.parse_args().paths or sorted(NOTEBOOKS.glob("*.ipynb")):
+def main(paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+    """Execute notebooks in place.
+
+    Args:
+        paths: Notebooks; all if none are named.
+    """
+    for path in paths or sorted(NOTEBOOKS.glob("*.ipynb")):
         print(path, file=sys.stderr)
         execute(path)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, prog="python -m figures.lab.notebooks")

@@ -12,10 +12,16 @@ TOKENS = 192  # generated in the benchmark of the small pair
 MEANING = {"env": "the environment alone", "reproduce": "trainings and pictures of `quick`", "test": "all tests"}
 
 
+def read(name: str) -> dict[str, Any]:
+    """A record of the benchmarks; empty where there is none."""
+    path = BENCHMARKS / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def times_table() -> list[str]:
     """Minutes of README's commands in an empty clone, one after another."""
     lines = ["| command | minutes | machine | date, commit |", "|---|---:|---|---|"]
-    for target, known in json.loads((BENCHMARKS / "commands.json").read_text()).items():
+    for target, known in read("commands.json").items():
         command = f"`make {target}`: {MEANING[target]}"
         lines.append(f"| {command} | {known['minutes']:.1f} | {known['device']} | {known['date']}, {known['commit']} |")
     return lines
@@ -23,7 +29,9 @@ def times_table() -> list[str]:
 
 def speed_table() -> list[str]:
     """The main comparisons of the last recorded run of `make bench`; a ratio above 1 means that ours is faster."""
-    measured = json.loads((BENCHMARKS / "results.json").read_text())
+    measured = read("results.json")
+    if not measured:
+        return ["Not recorded: run `make bench`."]
     return [
         f"`make bench` on {measured['date']}, {measured['device']}, commit {measured['commit']}: one run, medians. "
         "A ratio above 1 means that ours is faster.",

@@ -12,6 +12,7 @@ from figures.lab.catalogue import Experiment
 from figures.lab.claims import VERDICTS, Claim
 from figures.lab.presets import ENDS, FAMILIES
 from icl_synth import checkpoints
+from icl_synth.config import SHORTER, VOCABULARIES
 from icl_synth.config import preset as training_preset
 
 HEAD = (
@@ -126,11 +127,12 @@ def freshness(experiment: Experiment, preset: str) -> list[str]:
 
 def models_table(experiments: list[Experiment]) -> list[str]:
     """What `small` trains: a row for each shape in the official world, with all the names that experiments use."""
+    official = training_preset("small").data
+    suites = [ENDS["small"], FAMILIES["small"], *(experiment.presets["small"].suite for experiment in experiments)]
     names: dict[str, list[str]] = {}
-    for suite in (ENDS["small"], FAMILIES["small"], *(experiment.presets["small"].suite for experiment in experiments)):
-        for name, training in suite.training.items():
-            if training_preset(training).data == training_preset("small").data and not training[-1:].isdigit():
-                names.setdefault(training, []).append(name)
+    for name, training in (pair for suite in suites for pair in suite.training.items()):
+        if training_preset(training).data == official and training not in SHORTER | VOCABULARIES:
+            names.setdefault(training, []).append(name)
     seeds: dict[str, set[int]] = {training: set() for training in names}
     for experiment in experiments:
         runs = {(training, seed) for _, training, seed in experiment.presets["small"].suite.runs}

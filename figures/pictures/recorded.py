@@ -15,5 +15,7 @@ def picture(name: str, preset: str = "small") -> Figure:
 
 def claims(*names: str, preset: str = "small") -> pd.DataFrame:
     """The claims of experiments, with the papers' numbers, ours and the verdicts."""
-    found = [claim for name in names for claim in experiment(name).module.claims(record.read_rows(name, preset))]
-    return pd.DataFrame([claim[:4] for claim in found], columns=list(Claim._fields[:4]))
+    found = [
+        (name, *claim[:4]) for name in names for claim in experiment(name).module.claims(record.read_rows(name, preset))
+    ]
+    return pd.DataFrame(found, columns=["experiment", *Claim._fields[:4]])
