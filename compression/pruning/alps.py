@@ -79,7 +79,7 @@ def alps(
     check_damping(damping)
     checks.positive(damping=damping)
     check_definite(hessian, damping)
-    count = num_dropped(sparsity, weight.size)
+    count = num_dropped(sparsity, *weight.shape)
     if pattern is None and count == 0:
         return weight
     return check_solved(_alps(weight, hessian, count, damping, pattern), damping)

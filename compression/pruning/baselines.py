@@ -83,7 +83,7 @@ def _drop(
     if pattern:
         dropped = in_groups(scores.T, pattern).T
     else:
-        dropped = smallest(scores.T, num_dropped(sparsity, weight.size)).T
+        dropped = smallest(scores.T, num_dropped(sparsity, *weight.shape)).T
     return jnp.where(dropped, 0.0, weight)
 
 

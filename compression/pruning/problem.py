@@ -126,9 +126,9 @@ def _real(number: Any) -> bool:
     return isinstance(number, numbers.Real)
 
 
-def num_dropped(sparsity: float, size: int) -> int:
-    """How many of `size` weights a share is, the nearest integer. In float64: a float32 share times a size rounds."""
-    return round(float(sparsity) * size)
+def num_dropped(sparsity: float, outputs: int, inputs: int) -> int:
+    """Return round(sparsity * O * I), computed in float64: in float32 the product is exact up to 2^24 weights only."""
+    return round(float(sparsity) * outputs * inputs)
 
 
 def finite(name: str, matrix: Matrix) -> Array:

@@ -187,7 +187,7 @@ def mask_counts(
     if compatible:
         counts = [int(outputs * (end - start) * sparsity) for start, end in itertools.pairwise(edges)]
     else:
-        totals = [num_dropped(sparsity, outputs * edge) for edge in edges]
+        totals = [num_dropped(sparsity, outputs, edge) for edge in edges]
         counts = [after - before for before, after in itertools.pairwise(totals)]
     return np.array(counts, np.int32)
 
