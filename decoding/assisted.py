@@ -89,9 +89,9 @@ def assisted_generate(
         plan = with_costs(plan, costs or speedup.measure(target, draft, len(job.tokens), job.room, plan.most))
     key = jax.random.key(0) if key is None else key
     began = time.perf_counter()
-    run, flawed = jax.block_until_ready(_assist(target, draft, job, how, plan, key))
+    run, of_target, of_draft = jax.block_until_ready(_assist(target, draft, job, how, plan, key))
     seconds = time.perf_counter() - began
-    flaws.refuse(flawed, how)
+    flaws.refuse({"target": of_target, "draft": of_draft}, how)
     texts = {name: columns(getattr(run, name), width) for name in ("tokens", "drafted", "round")}
     return run._replace(**texts, seconds=seconds)
 
@@ -99,7 +99,10 @@ def assisted_generate(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """The texts so far with their history, the two readers' states, and how many tokens each row drafts next."""
+    """The texts so far with their history, the two readers' states, and how many tokens each row drafts next.
+
+    The target's state stands before the last token of each row, the draft's before the last two.
+    """
 
     tokens: Int[Array, "B S"]
     length: Int[Array, "B"]
@@ -119,7 +122,7 @@ class Loop:
 @jax.jit
 def _assist(
     target: Reader, draft: Reader, job: Job, how: Sampling, plan: Plan, key: Array
-) -> tuple[Assisted, dict[str, flaws.Flaws]]:
+) -> tuple[Assisted, flaws.Flaws, flaws.Flaws]:
     """All rounds, compiled. The texts are as wide as the job's room, and the seconds are the caller's to tell."""
     loop = prefill(target, draft, job, how, plan, key)
     loop = jax.lax.while_loop(
@@ -129,7 +132,7 @@ def _assist(
     tokens, drafted, turns = (array[:, : job.room] for array in (loop.tokens, loop.drafted, loop.round))
     texts = jnp.where(within, tokens, PAD), jnp.where(within, turns, 0)
     run = Assisted(texts[0], loop.rounds, loop.accepted, loop.examined, drafted & within, texts[1], 0.0)
-    return run, {"target": loop.target_flaws, "draft": loop.draft_flaws}
+    return run, loop.target_flaws, loop.draft_flaws
 
 
 def prefill(target: Reader, draft: Reader, job: Job, how: Sampling, plan: Plan, key: Array) -> Loop:
@@ -172,7 +175,7 @@ def one_round(loop: Loop, target: Reader, draft: Reader, job: Job, how: Sampling
     made = draft_some(loop, draft, wanted, how, plan, to_draft)
     last = jnp.take_along_axis(loop.tokens, loop.length[:, None] - 1, axis=1)
     window = jnp.concatenate([last, made.tokens], axis=1)
-    logits, state = verify(target, window, at(loop.target, loop.length - 1), made.wanted, plan)
+    logits, state = verify(target, window, loop.target, made.wanted, plan)
     kept, own = accept(made.tokens, made.wanted, logits, made.q, how, to_accept, to_add)
     added, count, ended = text_to_add(
         made.tokens, kept, own, jnp.where(active(loop, job), job.ends - loop.length, 0), job.stop

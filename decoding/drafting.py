@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from decoding import flaws
-from decoding.readers import Reader, at
+from decoding.readers import Reader
 from decoding.sampling import Sampling, distribution, draw
 from decoding.schedules import Plan
 
@@ -42,8 +42,8 @@ def propose(
 ) -> Proposals:
     """Fill in as many proposals as the row that wants most of them.
 
-    pair: the last two committed tokens of `length`. The draft has read neither of them for certain: after a round that
-    accepted everything, it has not read its own last proposal.
+    pair: the last two of each row's `length` committed tokens. The draft's state stands before them: after a round
+    that accepted everything it has not read its own last proposal.
     """
 
     def more(carry: tuple[Array, Proposals]) -> tuple[Array, Proposals]:
@@ -52,7 +52,7 @@ def propose(
         logits, state = draft.read(newest, made.state)
         return place + 1, add_proposal(made._replace(state=state), place, logits[:, 0], length, plan, how, key)
 
-    logits, state = draft.read(pair, at(empty.state, length - 2))
+    logits, state = draft.read(pair, empty.state)
     first = add_proposal(empty._replace(state=state), jnp.int32(0), logits[:, 1], length, plan, how, key)
     _, made = jax.lax.while_loop(lambda carry: (carry[0] < carry[1].wanted).any(), more, (jnp.int32(1), first))
     return made

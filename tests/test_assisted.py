@@ -121,6 +121,7 @@ def test_a_stop_token_inside_a_draft_ends_the_row():
     plain = generate(TARGET, PROMPT, 19, stop=stop)
     run = assisted_generate(TARGET, TARGET, PROMPT, 19, num_draft=5, stop=stop)
     assert (run.accepted.sum(1) == np.asarray(run.drafted).sum(1)).all()  # what follows a stop counts for nothing
+    assert (run.examined == run.accepted).all()
     assert (run.tokens == plain).all() and (np.asarray(run.tokens)[0] == PAD).any()
     assert not np.asarray(run.drafted)[np.asarray(run.tokens) == PAD].any()
 
