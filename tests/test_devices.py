@@ -23,10 +23,18 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "6", "SLURM_PROCID": "0", "SLURM_L
             r"must lie in 0..1 for 2 processes, got 2",
         ),
         ({"coordinator": "node1:1234", "num_processes": 2, "process_id": -1}, "got -1"),
-        ({"model_parallel": 0}, "model_parallel must be at least 1"),
     ],
 )
 def test_processes_that_are_described_wrongly_are_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        devices.count_processes(devices.Devices(**choice))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [({"model_parallel": 0}, "model_parallel must be at least 1"), ({"num_processes": 4}, "belong together")],
+)
+def test_nothing_starts_where_devices_are_described_wrongly(choice, message):
     with pytest.raises(ValueError, match=message):
         devices.start(devices.Devices(**choice), 8)
 
@@ -53,7 +61,7 @@ def test_a_slurm_variable_that_is_no_number_is_named(name, value, monkeypatch):
     with pytest.raises(
         ValueError, match=f"{name} must be a whole number such as 8, got '{value}'".replace("(x2)", ".*")
     ):
-        devices.start(devices.Devices(distributed=True), 8)
+        devices.count_processes(devices.Devices(distributed=True))
 
 
 def test_a_missing_cluster_says_what_is_expected(monkeypatch):
