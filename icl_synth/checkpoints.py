@@ -19,11 +19,9 @@ from flax import nnx
 from jaxtyping import Array, Bool
 
 from icl_synth import files, gpt2
-from icl_synth.files import write_text
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
-__all__ = ["write_text"]  # figures/lab/notebooks.py still imports it from here
 Model = Transformer | LSTM
 ModelConfig = TransformerConfig | LSTMConfig
 Weights = dict[str, Array | np.ndarray | jax.ShapeDtypeStruct]

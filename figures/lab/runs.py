@@ -72,9 +72,10 @@ class Job(NamedTuple):
         return config.steps * config.batch * config.data.length * config.model.depth * config.model.width**2
 
     def progress(self) -> float:
-        """The share of its steps that a run has evaluated and saved."""
-        metrics = read_metrics(self.folder / "metrics.jsonl", self.config.steps)
-        return metrics[-1]["step"] / self.config.steps if metrics else 0.0
+        """The share of its steps that a run has evaluated; it may be writing at this moment."""
+        path = self.folder / "metrics.jsonl"
+        whole = [line for line in path.read_text().split("\n")[:-1] if line] if path.exists() else []
+        return json.loads(whole[-1])["step"] / self.config.steps if whole else 0.0
 
     def train(self) -> Path:
         """Train now what is not there yet; an interrupted run goes on where it stopped."""
@@ -98,7 +99,7 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
     for (name, _, _), job in zip(suite.runs, jobs(suite, precision), strict=True):
         folder = job.train()
         try:
-            model = checkpoints.load(folder / "model")
+            model = checkpoints.load(folder / "model", "float32")  # evaluated in float32, however it was trained
         except ValueError as error:
             raise TrainingError(f"{error}. Remove {folder} to train it again") from error
         about = json.loads((folder / "config.json").read_text())
