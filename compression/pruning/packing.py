@@ -80,7 +80,3 @@ def load(path: Path) -> dict[str, Packed]:
     if arrays.keys() != {f"{name}.{part}" for name in names for part in Packed._fields}:
         raise ValueError(f"{path} was not written by packing.save: it holds {', '.join(sorted(arrays))}")
     return {name: Packed(*(arrays[f"{name}.{part}"] for part in Packed._fields)) for name in names}
-
-
-def read(path: Path) -> tuple[dict, dict[str, str]]:  # until block_packing reads with icl_synth.files
-    return files.read_safetensors(path, "a file that block_packing.save wrote")
