@@ -30,7 +30,7 @@ DIFFERS = (
     "Batches are nested: the batch of one text is the first text of the others, so its speed-up is that of this text "
     "alone. Rows of a batch advance by themselves in one compiled loop, but the loop ends with its slowest row. The "
     "middle panel shows the measured speed-up beside the one there would be if all rows were as fast as their mean, so "
-    "the gap is the cost of waiting; the rest is that verifying grows dearer with the batch, since plain decoding then "
+    "the gap is the cost of waiting; the rest is that verifying costs more with the batch, since plain decoding then "
     "wastes less. Generation is greedy, texts have one length, and there is no stop token. Greedy text of this world "
     "soon repeats itself, which any draft guesses; sampled text does not. So these speed-ups are those of repetitive "
     "text; those of sampled text, which are lower, are in assisted/speed. The post's throughput is distilgpt2's on a "
