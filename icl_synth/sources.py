@@ -13,7 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("icl_synth", "compression", "decoding", "figures")
 PROSE = ("TITLE", "DIFFERS")
-NO_NUMBERS = ("icl_synth/files.py", "icl_synth/lock.py", "icl_synth/provenance.py", "icl_synth/sources.py")
+# how files are written, found and locked changes no number
+NO_NUMBERS = tuple(
+    f"icl_synth/{name}.py"
+    for name in ("files", "interruption", "lock", "provenance", "recovery", "resume", "run_checkpoints", "sources")
+)
 # A preset counts by its values, which whoever uses it hashes; of this file the code of the configurations counts.
 ONLY = {"icl_synth/config.py": ("DataConfig", "OptimizerConfig", "TrainConfig")}
 WITHOUT_MEANING = ("ctx", "kind", "type_comment", "type_params")

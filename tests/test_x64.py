@@ -1,4 +1,4 @@
-"""jax_enable_x64 changes no result: each room's script, x64_ROOM.py, prints the same in a process of its own."""
+"""jax_enable_x64 changes no result: the script of each room, x64_ROOM.py, prints the same in a process of its own."""
 
 import json
 import os
@@ -11,22 +11,28 @@ import pytest
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(HERE.glob("x64_*.py"))
+# all scripts in one process: starting JAX takes longer than what they compute
+RUN = "import runpy, sys\nfor script in sys.argv[1:]: runpy.run_path(script, run_name='__main__')"
 
 
-def printed(script: Path, x64: bool) -> dict[str, list]:
-    """The JSON object on the last line that the script prints."""
-    root = HERE.parent
-    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"JAX_ENABLE_X64": str(int(x64)), "PYTHONPATH": path}
-    ran = subprocess.run([sys.executable, str(script)], env=environment, cwd=root, capture_output=True, text=True)
-    assert ran.returncode == 0, f"{script.name} with x64={x64}:\n{ran.stderr[-3000:]}"
-    return json.loads(ran.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def printed() -> list[dict[str, dict[str, list]]]:
+    """By script, the JSON object that it prints: without and with jax_enable_x64."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
+    results = []
+    for x64 in "01":
+        command = [sys.executable, "-c", RUN, *map(str, SCRIPTS)]
+        ran = subprocess.run(command, env=environment | {"JAX_ENABLE_X64": x64}, capture_output=True, text=True)
+        assert ran.returncode == 0, f"JAX_ENABLE_X64={x64}:\n{ran.stderr[-3000:]}"
+        objects = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+        results.append({script.stem: values for script, values in zip(SCRIPTS, objects, strict=True)})
+    return results
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
-def test_x64_changes_no_result(script):
-    plain, wide = printed(script, False), printed(script, True)
+@pytest.mark.parametrize("script", [script.stem for script in SCRIPTS])
+def test_x64_changes_no_result(script, printed):
+    plain, wide = (results[script] for results in printed)
     assert plain and plain.keys() == wide.keys()
     for name, values in plain.items():
         assert len(values) == len(wide[name]) > 0, name
@@ -36,5 +42,6 @@ def test_x64_changes_no_result(script):
             np.testing.assert_allclose(wide[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_every_package_has_a_script():
-    assert {"x64_icl_synth.py"} <= {script.name for script in SCRIPTS}
+def test_every_room_has_a_script():
+    rooms = {"block_float", "decoding", "icl_synth", "pruning", "training"}
+    assert {script.stem.removeprefix("x64_") for script in SCRIPTS} == rooms

@@ -12,7 +12,7 @@ from icl_synth import checkpoints, devices
 from icl_synth.config import TrainConfig, first_of_its_kind, preset
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
-from icl_synth.run_folder import TrainingError, read_metrics, run_directory
+from icl_synth.run_folder import TrainingError, read_metrics, read_settled, run_directory
 from icl_synth.train import train
 
 
@@ -99,11 +99,12 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
     for (name, _, _), job in zip(suite.runs, jobs(suite, precision), strict=True):
         folder = job.train()
         try:
-            model = checkpoints.load(folder / "model", "float32")  # evaluated in float32, however it was trained
+            # evaluated in float32, however it was trained
+            model = checkpoints.load(folder / "model", "float32")
+            about = read_settled(folder / "config.json")
+            metrics = read_metrics(folder / "metrics.jsonl", job.config.steps)
         except ValueError as error:
             raise TrainingError(f"{error}. Remove {folder} to train it again") from error
-        about = json.loads((folder / "config.json").read_text())
-        metrics = read_metrics(folder / "metrics.jsonl", job.config.steps)
         models[name].append(Run(name, job.config.seed, job.config, model, metrics, about))
     precisions = {run.about["precision"] for runs in models.values() for run in runs}
     if len(precisions) > 1:
