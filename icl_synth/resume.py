@@ -19,11 +19,10 @@ def claim(path: Path, work: str, begin: Callable[[], dict[str, Any]]) -> dict[st
         if folder.exists() and not (folder.is_dir() and all(_is_temporary(file) for file in folder.iterdir())):
             raise ValueError(f"{folder} is not empty and holds no {work} of ours: choose another folder")
         write_text(path, json.dumps(begin(), indent=2) + "\n")
-    settings = read_json(path, f"the settings of a {work}")
+    expected = f"the settings of a {work}; restore the file, or delete the folder to start anew"
+    settings = read_json(path, expected)
     if not isinstance(settings, dict):
-        raise ValueError(
-            f"{path} holds {type(settings).__name__}, not a JSON object: expected the settings of a {work}"
-        )
+        raise ValueError(f"{path} holds {type(settings).__name__}, not a JSON object: expected {expected}")
     return settings
 
 

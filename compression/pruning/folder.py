@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array
 
-from icl_synth import checkpoints, files
+from icl_synth import checkpoints, files, resume
 
 
 class LayerReport(NamedTuple):
@@ -70,25 +70,7 @@ class Folder:
 
     def __init__(self, out: Path, settings: dict[str, Any], dtype: str):
         self.out, self.settings, self.dtype = out, settings, dtype
-        path = out / SETTINGS
-        if path.exists():
-            self._check_same(files.read_json(path, EXPECTED))
-        elif out.exists() and (
-            not out.is_dir() or any(not file.name.endswith(".writing.json") for file in out.iterdir())
-        ):
-            raise ValueError(f"{out} is not empty and holds no pruning of ours: choose another folder")
-        else:
-            files.write_text(path, json.dumps(settings, indent=2) + "\n")
-
-    def _check_same(self, found: Any) -> None:
-        if not isinstance(found, dict):
-            raise ValueError(f"{self.out / SETTINGS} holds no named settings: expected {EXPECTED}")
-        different = [name for name in self.settings if found.get(name) != self.settings[name]]
-        if different:
-            raise ValueError(
-                f"{self.out} holds another pruning (different: {', '.join(different)}). Nothing was changed: "
-                "choose another folder, or repeat the command that began it"
-            )
+        resume.check_same(out, "pruning", resume.claim(out / SETTINGS, "pruning", lambda: settings), settings)
 
     def _block(self, index: int) -> Path:
         return self.out / f"block-{index}.safetensors"
