@@ -48,7 +48,8 @@ figures: $(READY) ## draw every figure (PRESET=quick, small or paper)
 site: $(SITE) ## build the gallery: notebooks, figures, results and API in build/site/index.html
 	rm -rf build/site build/site-source
 	mkdir -p build/site-source
-	cp -r README.md RESULTS.md CONTRIBUTING.md CITATION.cff LICENSE Makefile notebooks benchmarks figures docs/* build/site-source
+	cp -r README.md RESULTS.md CONTRIBUTING.md CITATION.cff LICENSE Makefile notebooks benchmarks figures docs build/site-source
+	cd build/site-source && mv docs/conf.py docs/index.md .
 	$(BIN)/python -m sphinx -q -W --keep-going -j auto build/site-source build/site
 
 test-browser: $(SITE) ## try notebooks in JupyterLab and the gallery in a headless Chromium (BROWSER=quick: one notebook)

@@ -12,6 +12,7 @@ nb_execution_mode = "off"
 myst_heading_anchors = 4
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"ignore-module-all": True}  # what a package hands out is described where it is defined
 apidoc_modules = [
     {"path": f"../../{package}", "destination": f"api/{package}", "separate_modules": True, "max_depth": 2}
     for package in ("icl_synth", "compression", "decoding", "figures")

@@ -110,7 +110,7 @@ TARGETS = sorted(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), 
 def test_a_target_runs_where_a_folder_has_a_space_in_its_name(checkout, target):
     """The installed Python is a stub that writes down where it is called."""
     for name in ["README.md", "RESULTS.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "notebooks/a", "benchmarks/a",
-                 "figures/a", "docs/a", "requirements.lock", "pyproject.toml"]:  # fmt: skip
+                 "figures/a", "docs/conf.py", "docs/index.md", "requirements.lock", "pyproject.toml"]:  # fmt: skip
         (checkout / name).parent.mkdir(exist_ok=True)
         (checkout / name).write_text("a==1\n")
     installed = program(checkout / ".venv" / "bin" / "python", 'echo "$PWD: $*" >> calls')
