@@ -60,7 +60,7 @@ test-kill: $(READY) ## kill the making of figures at ten random moments and comp
 	$(BIN)/python -m pytest -q -m kill tests/test_kill.py
 
 notebooks: $(READY) ## execute every notebook in place
-	$(BIN)/python -m figures.notebooks
+	$(BIN)/python -m figures.lab.notebooks
 
 lock: ## resolve requirements.lock anew, keeping versions that still fit (UPGRADE=--upgrade for the newest)
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \

@@ -118,6 +118,7 @@ def test_alps_where_its_choice_never_changes():
         assert num_zeros(alps(ones, hessian, sparsity=sparsity)) == round(sparsity * 160)
         assert not np.asarray(alps(0 * ones, hessian, sparsity=sparsity)).any()
     assert num_zeros(alps(ones[:1, :1], eye[:1, :1], sparsity=0.9)) == 1
+    assert num_zeros(alps(weight[:2, :3], hessian[:3, :3], sparsity=0.17)) == 1
 
 
 @pytest.mark.parametrize(("weights", "inputs"), [(1e-15, 1e-30), (1e10, 1e15)])

@@ -147,7 +147,7 @@ def admm_step(target: Target, pattern: tuple[int, int] | None, state: State) -> 
 def adapt(state: State, kept: Bool[Array, "I O"], start: Float[Array, "I O"]) -> State:
     """Raise rho the more, the more the choice still changes; while it never did, begin again with a smaller rho.
 
-    With very few weights to drop, or with equal ones, the choice may never change: rho then stops at LEAST_RHO.
+    With very few weights to drop, or with equal ones, the choice may never change: below LEAST_RHO it stands.
     """
     change = (kept != state.kept).sum(dtype=jnp.int32)
     share = change / jnp.maximum(kept.sum(dtype=jnp.int32), 1).astype(jnp.float32)
@@ -155,7 +155,7 @@ def adapt(state: State, kept: Bool[Array, "I O"], start: Float[Array, "I O"]) ->
     moving = state.moving | (share > 0.005) | (state.rho <= LEAST_RHO)
     restart = ~moving
     return state._replace(
-        rho=jnp.where(restart, jnp.maximum(state.rho / 5, LEAST_RHO), state.rho * faster.astype(jnp.float32)),
+        rho=jnp.where(restart, state.rho / 5, state.rho * faster.astype(jnp.float32)),
         sparse=jnp.where(restart, start, state.sparse),
         dual=jnp.where(restart, 0.0, state.dual),
         kept=kept,
