@@ -60,6 +60,21 @@ def fill_safetensors(temporary: Path, arrays: Mapping[str, Any], metadata: dict[
         save_file(contiguous, temporary, metadata=metadata)
     except SafetensorError as error:
         raise OSError(f"{temporary.parent}: the arrays could not be written: {error}") from error
+    _order_metadata(temporary)
+
+
+def _order_metadata(path: Path) -> None:
+    """Write a safetensors header with its metadata in order; safetensors leaves the order to chance."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if len(header.get("__metadata__", {})) < 2:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) == size:
+            file.seek(8)
+            file.write(text)
 
 
 def read_json(path: Path, expected: str) -> Any:

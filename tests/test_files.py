@@ -76,3 +76,13 @@ def test_safetensors_that_cannot_be_read_are_refused_by_name(tmp_path):
             files.read_safetensors(path, "arrays")
     with pytest.raises(FileNotFoundError, match="is missing: expected arrays"):
         files.read_safetensors(tmp_path, "arrays")
+
+
+def test_equal_arrays_and_metadata_make_equal_bytes(tmp_path):
+    """safetensors writes its metadata in an order that differs from call to call."""
+    arrays, metadata = {"a": np.arange(3.0)}, {name: f"{name} ä" for name in ("format", "config", "card", "more")}
+    for number in range(8):
+        files.write_safetensors(tmp_path / f"{number}.safetensors", arrays, metadata)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    back, kept = files.read_safetensors(tmp_path / "0.safetensors", "arrays")
+    assert kept == metadata and (back["a"] == arrays["a"]).all()
