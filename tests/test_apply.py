@@ -103,7 +103,7 @@ def test_a_finished_run_is_of_its_own_model_documents_and_precision(tmp_path):
         (checkpoints.create(TINY["modern"]), TOKENS),
         (model, TOKENS.reshape(22, 10)),
     ):
-        with pytest.raises(ValueError, match="another pruning .model_and_documents: "):
+        with pytest.raises(ValueError, match=r"another pruning .model_and_documents: "):
             prune_model(other, tokens, how, tmp_path)
 
 

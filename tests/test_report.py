@@ -42,7 +42,7 @@ def test_every_folder_of_figures_is_a_subject_or_known_to_be_none():
 
 
 def test_a_module_that_is_no_experiment_is_told():
-    with pytest.raises(TypeError, match="figures/pruning/common.py is no experiment: it lacks"):
+    with pytest.raises(TypeError, match=r"figures/pruning/common.py is no experiment: it lacks"):
         catalogue.experiment("pruning/common")
 
 

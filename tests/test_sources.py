@@ -142,4 +142,3 @@ def test_a_package_counts_only_for_what_is_no_module_of_it(tmp_path):
     other = tmp_path / "other.py"
     other.write_text("from icl_synth import thing")
     assert list(sources.files_behind(other, root=tmp_path)) == ["icl_synth/__init__.py", "icl_synth/b.py", "other.py"]
-

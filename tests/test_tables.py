@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused():
     table.add("a", 1, values=np.ones(3), seed=0)
     with pytest.raises(ValueError, match="1 labels"):
         table.add("a", values=np.ones(3))
-    with pytest.raises(ValueError, match="seed 0 of .* is there already"):
+    with pytest.raises(ValueError, match=r"seed 0 of .* is there already"):
         table.add("a", 1, values=np.ones(3), seed=0)
     table.add("a", 1, values=np.ones(4), seed=1)
     with pytest.raises(ValueError, match="different numbers of values"):
