@@ -36,10 +36,12 @@ def test_an_unknown_name_is_refused():
         pretrained.load("gpt5")
 
 
-def test_the_lines_of_the_readme_run_the_lstm_in_pytorch(monkeypatch):
+def test_the_lines_of_the_guide_run_the_lstm_in_pytorch(monkeypatch):
     torch = pytest.importorskip("torch")
     root = Path(__file__).parents[1]
-    code = next(part for part in (root / "README.md").read_text().split("```python")[1:] if "torch.nn.LSTM" in part)
+    code = next(
+        part for part in (root / "docs" / "elsewhere.md").read_text().split("```python")[1:] if "torch.nn.LSTM" in part
+    )
     tokens = np.random.default_rng(0).integers(0, 50, (2, 40))
     found = {"tokens": torch.as_tensor(tokens)}
     monkeypatch.chdir(root)
