@@ -23,6 +23,7 @@ TARGETS = ("env", "reproduce", "test")
 def main(targets: tuple[str, ...]) -> None:
     """Time each make target in turn, in one clone, and keep what other runs recorded of other targets."""
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    cloned = commit().rstrip("+")  # a clone has nothing that is not committed
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "-q", HERE.parent, folder], check=True)
         for target in targets:
@@ -32,7 +33,7 @@ def main(targets: tuple[str, ...]) -> None:
                 "minutes": round((time.perf_counter() - start) / 60, 1),
                 "date": datetime.date.today().isoformat(),
                 "device": device(),
-                "commit": commit(),
+                "commit": cloned,
             }
     write_text(RECORD, json.dumps(known, indent=1) + "\n")
 

@@ -26,12 +26,13 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page) and page.name not in ELSEWHERE], ids=lambda page: page.name
 )
-def test_the_python_of_a_page_runs(page):
+def test_the_python_of_a_page_runs(page, tmp_path):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(64, 8)).astype(np.float32)
     names = {name: jnp.asarray(rng.normal(size=(4, 32)), jnp.float32) for name in ("x", "a")}
     names |= {"weight": jnp.asarray(rng.normal(size=(4, 8)), jnp.float32), "hessian": jnp.asarray(inputs.T @ inputs)}
     names |= {"b": jnp.asarray(rng.normal(size=(32, 4)), jnp.float32), "model": pretrained.load("draft")}
+    names["folder"] = tmp_path / "model"
     for block in blocks(page):
         exec(block, names)
     CHECKS[page.name](names)
@@ -60,6 +61,9 @@ def check_generate(names: dict) -> None:
 def check_formats(names: dict) -> None:
     x = names["x"]
     assert 0 < jnp.abs(names["quantize"](x, "msfp12") - x).max() < 0.2 * jnp.abs(x).max()
+    tokens = jnp.arange(20)[None]
+    assert (names["again"](tokens) == names["lowered"](tokens)).all()
+    assert (names["again"](tokens) != names["model"](tokens)).any()
 
 
 CHECKS = {
