@@ -19,7 +19,7 @@ from decoding.compare import compare, timed
 from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.variants import in_bfloat16, in_int8, weight_bytes
-from figures.assisted.common import large_pair
+from figures.assisted.common import Large
 from figures.lab.programs import forget_if_many
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import official_ginc
@@ -74,7 +74,7 @@ def tiny(folder: Path) -> dict[str, Any]:
 
 def large() -> dict[str, Any]:
     """The large pair at batch 1: float32, bfloat16 and int8 targets, greedy and sampled."""
-    target, draft = large_pair()
+    target, draft = Large().models()
     assert np.allclose(target(prompts(1)), pretrained.load("transformer")(prompts(1)), atol=1e-3)
     kinds = {"float32": target, "bfloat16": in_bfloat16(target), "int8": in_int8(target)}
     probe, *texts = np.split(prompts(3), 3)

@@ -1,6 +1,7 @@
 """Imports go one way: figures use decoding, compression and icl_synth; these two use icl_synth; never the reverse."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,15 @@ def test_the_check_sees_imports_inside_functions(tmp_path):
     file = tmp_path / "one.py"
     file.write_text("def f():\n    from figures import record\n    import decoding.generate\n    return record")
     assert used(file) == {"figures", "decoding"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_what_benchmarks_import_of_ours_is_there(path):
+    """No test runs them: they take minutes, and PyTorch."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in {*MAY_USE, "benchmarks"}:
+            if importlib.util.find_spec("torch") is None and "torch_" in node.module:
+                continue
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}"), name.name
