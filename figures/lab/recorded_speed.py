@@ -8,7 +8,6 @@ from typing import Any
 from figures.lab.catalogue import FIGURES
 
 BENCHMARKS = FIGURES.parent / "benchmarks"
-TOKENS = 192  # generated in the benchmark of the small pair
 MEANING = {"env": "the environment alone", "reproduce": "trainings and pictures of `quick`", "test": "all tests"}
 
 
@@ -28,81 +27,54 @@ def times_table() -> list[str]:
 
 
 def speed_table() -> list[str]:
-    """The main comparisons of the last recorded run of `make bench`; a ratio above 1 means that ours is faster."""
+    """Each job of the last recorded run of `make bench`: how many times as fast as its strongest peer ours is."""
     measured = read("results.json")
     if not measured:
         return ["Not recorded: run `make bench`."]
     return [
-        f"`make bench` on {measured['date']}, {measured['device']}, commit {measured['commit']}: one run, medians. "
-        "A ratio above 1 means that ours is faster.",
+        f"`make bench` on {measured['date']}, {measured['device']}, commit {measured['commit']}: one run, medians; "
+        "above 1 ours is faster. All comparisons, with times: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).",
         "",
-        "| job | ours | strongest peer of the run | ratio |",
-        "|---|---:|---:|---:|",
-        *training_lines(measured["training"]),
-        *document_lines(measured["documents"]),
-        *pruning_lines(measured["pruning"]["layers"]),
-        *quantising_lines(measured["block_float"]),
-        *generation_lines(measured["generation"]),
+        "| job | strongest peer | ours, times as fast |",
+        "|---|---|---:|",
+        *(training_line(kind, programs) for kind, programs in measured["training"].items()),
+        f"| sampling documents on both cores | vectorised NumPy | {documents(measured['documents']):.1f} |",
+        f"| SparseGPT, one layer | PyTorch port | {span(pruning(measured['pruning']['layers']))} |",
+        f"| quantising to MX formats | PyTorch emulation | {span(quantising(measured['block_float']))} |",
+        *(generation_line(what, measured["generation"]) for what in ("plain", "assisted")),
     ]
 
 
-def training_lines(measured: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
-    lines = []
-    for kind, programs in measured.items():
-        peers = {name: median(rates) for name, rates in programs.items() if name.startswith("PyTorch")}
-        for precision in ("float32", "bfloat16"):
-            job = f"training step, {kind}, {precision}, tokens per second"
-            lines.append(faster(job, median(programs[f"ours, {precision}"]), peers))
-    return lines
+def training_line(kind: str, programs: Mapping[str, list[float]]) -> str:
+    """Tokens per second of training steps, in both precisions."""
+    peers = {name: median(rates) for name, rates in programs.items() if name.startswith("PyTorch")}
+    best = max(peers, key=lambda name: peers[name])
+    ratios = (f"{median(programs[f'ours, {p}']) / peers[best]:.2f} in {p}" for p in ("float32", "bfloat16"))
+    return f"| training step, {kind} | {best} | {', '.join(ratios)} |"
 
 
-def document_lines(measured: Mapping[str, list[float]]) -> list[str]:
-    peers = {"vectorised NumPy": median(measured["vectorised NumPy"])}
-    return [faster("sampling documents on both cores, tokens per second", median(measured["ours, 2 devices"]), peers)]
+def documents(measured: Mapping[str, list[float]]) -> float:
+    return median(measured["ours, 2 devices"]) / median(measured["vectorised NumPy"])
 
 
-def pruning_lines(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
-    for layer in layers:
-        peers = {f"PyTorch port, {n} threads": median(times) for n, times in enumerate(layer["PyTorch"], 1)}
-        lines.append(shorter(f"SparseGPT, {layer['layer']}, ms", median(layer["ours"]), peers))
-    return lines
+def pruning(layers: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Of each layer and pattern, against the port's better number of threads."""
+    return [min(map(median, layer["PyTorch"])) / median(layer["ours"]) for layer in layers]
 
 
-def quantising_lines(measured: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for name, runs in measured["PyTorch"].items():
-        peers = {f"PyTorch emulation, {n} threads": median(times) for n, (times, _) in enumerate(runs, 1)}
-        job = f"quantising 1024 x 1024 to {name}, ms"
-        lines.append(shorter(job, median(measured["ours"][f"quantise {name}"]), peers))
-    return lines
+def quantising(measured: Mapping[str, Any]) -> list[float]:
+    """Of each format, against the emulation's better number of threads."""
+    return [
+        min(median(times) for times, _ in runs) / median(measured["ours"][f"quantise {name}"])
+        for name, runs in measured["PyTorch"].items()
+    ]
 
 
-def generation_lines(measured: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for what in ("plain", "assisted"):
-        runs = measured["transformers"]
-        peers = {f"transformers, {n} threads": TOKENS / median(run[what]) for n, run in enumerate(runs, 1)}
-        job = f"{what} greedy generation, 2 layers of 64, tokens per second"
-        lines.append(faster(job, TOKENS / median(measured["tiny"][what]), peers))
-    return lines
+def generation_line(what: str, measured: Mapping[str, Any]) -> str:
+    """Against the peer's better number of threads."""
+    ratio = min(median(run[what]) for run in measured["transformers"]) / median(measured["tiny"][what])
+    return f"| {what} greedy generation, 2 layers of 64 | Hugging Face transformers | {ratio:.1f} |"
 
 
-def faster(job: str, ours: float, peers: Mapping[str, float]) -> str:
-    """Of rates: ours beside the highest of the peers."""
-    peer = max(peers, key=lambda name: peers[name])
-    return f"| {job} | {short(ours)} | {peer}: {short(peers[peer])} | {ours / peers[peer]:.2f} |"
-
-
-def shorter(job: str, ours: float, peers: Mapping[str, float]) -> str:
-    """Of seconds, shown in milliseconds: ours beside the least of the peers."""
-    peer = min(peers, key=lambda name: peers[name])
-    return f"| {job} | {short(1e3 * ours)} | {peer}: {short(1e3 * peers[peer])} | {peers[peer] / ours:.2f} |"
-
-
-def short(value: float) -> str:
-    """Three significant digits, thousands and millions as such."""
-    for unit, name in ((1e6, " M"), (1e3, " k")):
-        if value >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+def span(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
