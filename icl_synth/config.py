@@ -269,6 +269,14 @@ WORLDS = {
     )
 }
 
+# the official ones of these with larger vocabularies
+WORLDS |= {
+    f"{scale}-{name}-v{size}": _on(WORLDS[f"{scale}-{name}"], vocab_size=size)
+    for scale in SHORT
+    for name in ("single", "uniform", "moving")
+    for size in (100, 150)
+}
+
 # random worlds of few to many concepts, another world for each seed; with the most concepts, hardly two documents of
 # `small` share one
 CONCEPTS = {"quick": (1, 16, 256), "small": (1, 4, 16, 64, 256, 1024, 16_384), "paper": (1, 4, 16, 64, 256, 1024)}
@@ -306,6 +314,34 @@ SHORTER = {
     for steps in numbers
 }
 
+
+def _protocol(like: TrainConfig, **data: int) -> TrainConfig:
+    """A model of `small` by the data protocol of Xie et al. 2022: five epochs over ten million tokens in blocks of
+    1,024. The optimizer stays that of `small`."""
+    return dataclasses.replace(
+        like,
+        steps=6250,
+        batch=8,
+        evaluate_every=625,
+        data=DataConfig(length=1024, **data),
+        model=dataclasses.replace(like.model, context=1024),
+    )
+
+
+# blocks cut from long documents, of which one in ten begins with its document, and blocks that all do
+PROTOCOL = {
+    f"protocol{ending}{kind}": _protocol(like, documents=documents, document_length=length)
+    for kind, like in (("", FAMILY["small"]), ("-lstm", TINY["small-lstm"]))
+    for ending, documents, length in (("", 1000, 10_240), ("-starts", 10_000, 1024))
+}
+PROTOCOL["paper-4l-starts"] = _on(PAPER["paper-4l"], documents=10_000, document_length=1024)
+PROTOCOL |= {  # the same in a minute: five epochs over 0.6 million tokens in blocks of 256
+    f"quick-protocol{ending}": dataclasses.replace(
+        TINY["quick-draft"], data=DataConfig(length=256, documents=documents, document_length=length)
+    )
+    for ending, documents, length in (("", 240, 2560), ("-starts", 2400, 256))
+}
+
 PRESETS = {
     **TINY,
     **FAMILY,
@@ -313,5 +349,6 @@ PRESETS = {
     **CONCEPT_SWEEP,
     **PAPER,
     **SHORTER,
+    **PROTOCOL,
     **VOCABULARIES,
 }

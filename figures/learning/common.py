@@ -1,21 +1,32 @@
 """What the learning experiments share: who answers which prompts, published accuracies, and how both are drawn."""
 
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 import pandas as pd
+import scipy.stats
 from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
+from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, show
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_line
-from figures.lab.tables import Table, pick, published
+from figures.lab.style import BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_line, places
+from figures.lab.tables import Table, as_estimate, only, pick, published
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
-from icl_synth.evaluate import EXAMPLES, answers, examples_that_fit
+from icl_synth.estimates import Estimate, Z
+from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, answers, examples_that_fit
+from icl_synth.prompt_layout import prompt_length
 from icl_synth.prompts import Prompts, sample_prompts
 
 Cell = tuple[int, int]  # length k and number n of examples
+Right = dict[Cell, Float[np.ndarray, " N"]]  # by cell, 100 for each prompt that is answered rightly, 0 for each other
 LENGTH_COLOURS = {3: BLUE, 5: GREEN, 8: YELLOW, 10: ORANGE}  # by k
+PAPER_SEEDS = 5
+PAPER_MOST = EXAMPLES[-1]  # examples in the paper's longest prompts
 
 
 def any_run(models: Models) -> Run:
@@ -44,6 +55,14 @@ def draw_prompts(hmm: ConceptHMM, key: Key[Array, ""], number: int, cells: list[
     return {(k, n): sample_prompts(hmm, jax.random.fold_in(key, 100 * k + n), number, n, k) for k, n in cells}
 
 
+def nested_prompts(hmm: ConceptHMM, key: Key[Array, ""], number: int, cells: list[Cell]) -> dict[Cell, Prompts]:
+    """As many prompts for each length; those of fewer examples have lost their first ones and ask the same."""
+    full = {
+        k: sample_prompts(hmm, jax.random.fold_in(key, k), number, most, k) for k, most in most_by_length(cells).items()
+    }
+    return {(k, n): full[k]._replace(tokens=full[k].tokens[:, -prompt_length(n, k) :]) for k, n in cells}
+
+
 def percent_right(model: checkpoints.Model, prompts: Prompts) -> Float[np.ndarray, " N"]:
     """100 for each prompt that a model answers rightly, 0 for each other."""
     return 100.0 * (answers(model, prompts) == np.asarray(prompts.labels))
@@ -54,15 +73,44 @@ def add_accuracy(table: Table, *cell: object, values: Float[np.ndarray, " N"], s
     table.add(*cell, values=values, seed=seed, least=300 / len(values))
 
 
+def answers_by_cell(model: checkpoints.Model, prompts: dict[Cell, Prompts]) -> Right:
+    """What a model answers rightly in every cell."""
+    return {cell: percent_right(model, asked) for cell, asked in prompts.items()}
+
+
 def add_answers(table: Table, *who: object, run: Run, prompts: dict[Cell, Prompts]) -> None:
+    """Add what a run answers, as `add_growth`."""
+    add_growth(table, *who, right=answers_by_cell(run.model, prompts), seed=run.seed)
+
+
+def add_points(table: Table, *cell: object, values: Float[np.ndarray, " N"], seed: int | None) -> None:
+    """Add a difference of two accuracies on the same prompts, in points, by the same rule of three."""
+    table.add(*cell, values=values, seed=seed, least=300 / len(values))
+
+
+def add_growth(table: Table, *who: object, right: Right, seed: int | None) -> None:
     """Add `accuracy` (%) in every cell, and for each length `gain`: accuracy with the most examples less that with the
     fewest (points)."""
-    right = {cell: percent_right(run.model, asked) for cell, asked in prompts.items()}
     for cell, values in right.items():
-        add_accuracy(table, *who, "accuracy", *cell, values=values, seed=run.seed)
+        add_accuracy(table, *who, "accuracy", *cell, values=values, seed=seed)
     for k, most in most_by_length(list(right)).items():
         fewest = min(n for length, n in right if length == k)
-        table.add(*who, "gain", k, most, values=right[k, most] - right[k, fewest], seed=run.seed)
+        add_points(table, *who, "gain", k, most, values=right[k, most] - right[k, fewest], seed=seed)
+
+
+def add_longer(table: Table, *who: object, right: Right, seed: int | None) -> None:
+    """Add `longer`: accuracy of each length less that of the next shorter one, with equally many examples (points)."""
+    lengths = list(most_by_length(list(right)))
+    for short, long in itertools.pairwise(lengths):
+        for n in (n for k, n in right if k == long and (short, n) in right):
+            add_points(table, *who, "longer", long, n, values=right[long, n] - right[short, n], seed=seed)
+
+
+def add_difference(table: Table, *what: object, high: dict[int, Right], low: dict[int, Right]) -> None:
+    """Add in every cell what one model answers rightly less what another does (points), of the seeds that both have."""
+    for seed in sorted(high.keys() & low.keys()):
+        for cell, values in high[seed].items():
+            add_points(table, *what, *cell, values=values - low[seed][cell], seed=seed)
 
 
 def lengths_of(rows: pd.DataFrame) -> list[int]:
@@ -86,9 +134,131 @@ def published_beside(names: list[str]) -> list[str]:
 
 
 def quoted(model: str, k: int, n: int, vocab_size: int = 50) -> float:
-    """Xie et al.'s accuracy in percent."""
-    row = published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k, num_examples=n)
-    return float(row.accuracy_percent.iloc[0])
+    """Xie et al.'s accuracy in percent, to the decimal that they print."""
+    return round(quoted_estimate(model, k, n, vocab_size).mean, 1)
+
+
+def quoted_estimate(model: str, k: int, n: int, vocab_size: int = 50) -> Estimate:
+    """Xie et al.'s accuracy in percent. Its interval over their seeds is Student's, as ours are; they print 1.96
+    standard errors."""
+    row = published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k, num_examples=n).iloc[0]
+    widened = scipy.stats.t.ppf(0.975, PAPER_SEEDS - 1) / Z
+    return Estimate(float(row.accuracy_percent), widened * float(row.interval_percent), PAPER_SEEDS - 1)
+
+
+def as_printed(model: str, k: int, n: int, vocab_size: int = 50) -> str:
+    """Xie et al.'s accuracy with the interval that they print."""
+    value = quoted_estimate(model, k, n, vocab_size)
+    return show(value._replace(half_width=value.half_width * Z / scipy.stats.t.ppf(0.975, value.df)))
+
+
+def quoted_growth(model: str, k: int, vocab_size: int = 50) -> Estimate:
+    """Xie et al.'s accuracy with the most examples less that without any, in points."""
+    return difference(*(quoted_estimate(model, k, n, vocab_size) for n in (PAPER_MOST, 0)))
+
+
+def quoted_flatness(model: str, vocab_size: int = 50) -> float:
+    """The most by which Xie et al.'s accuracy moves, up or down, from no examples to the most, at any length."""
+    return max(abs(quoted_growth(model, k, vocab_size).mean) for k in EXAMPLE_LENGTHS)
+
+
+def verdict(findings: list[Finding]) -> str:
+    return Claim("", "", "", findings).verdict
+
+
+def tally(findings: Sequence[Finding]) -> str:
+    """How many findings came out how."""
+    counts = Counter(finding.verdict for finding in findings)
+    return f"{len(findings)} cells: " + ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
+
+
+def listed(values: dict[int, str] | dict[int, Estimate], name: str = "k") -> str:
+    """Values by length, or by whatever `name` says."""
+    shown = {key: value if isinstance(value, str) else show(value) for key, value in values.items()}
+    return ", ".join(f"{name} = {key}: {value}" for key, value in shown.items())
+
+
+def growth_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_size: int = 50) -> Claim:
+    """That accuracy grows with examples at every length, of the rows of one model (`add_growth`)."""
+    gains = {row.example_length: as_estimate(row) for _, row in pick(rows, quantity="gain").iterrows()}
+    accuracy, most = pick(rows, quantity="accuracy"), most_examples(rows)
+
+    def grown(k: int) -> str:
+        first, last = (only(accuracy, example_length=k, num_examples=n).mean for n in (0, most[k]))
+        return f"{first:.1f} → {last:.1f} ({show(gains[k])}, n = {most[k]})"
+
+    return Claim(
+        claim,
+        f"{quoted_ends(theirs, list(gains), vocab_size)} ({theirs}; {place}); by our rule "
+        f"{verdict([positive(quoted_growth(theirs, k, vocab_size)) for k in gains])}",
+        f"{listed({k: grown(k) for k in gains})} %",
+        [positive(gain) for gain in gains.values()],
+    )
+
+
+def quoted_ends(model: str, lengths: Sequence[int], vocab_size: int = 50) -> str:
+    """Xie et al.'s accuracy without examples and with the most, at these lengths."""
+    ends = {k: " → ".join(as_printed(model, k, n, vocab_size) for n in (0, PAPER_MOST)) for k in lengths}
+    return f"{listed(ends)} %, n = 0 → {PAPER_MOST}"
+
+
+def longer_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str) -> Claim:
+    """That accuracy grows from each length to the next with equally many examples, of one model (`add_longer`)."""
+    steps, lengths = pick(rows, quantity="longer"), list(most_examples(rows))
+    before = dict(zip(lengths[1:], lengths[:-1], strict=True))
+    of_paper = [
+        positive(difference(*(quoted_estimate(theirs, length, n) for length in (k, before[k]))))
+        for k in before
+        for n in EXAMPLES
+    ]
+    last = {
+        f"{before[k]} → {k}": show(only(steps, example_length=k, num_examples=n))
+        for k, n in steps.groupby("example_length").num_examples.max().items()
+    }
+    findings = [positive(as_estimate(row)) for _, row in steps.iterrows()]
+    return Claim(
+        claim,
+        f"{tally(of_paper)} ({theirs}; {place})",
+        f"{tally(findings)}; with the most examples {', '.join(map(': '.join, last.items()))} points",
+        findings,
+    )
+
+
+def lstm_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_size: int = 50) -> Claim:
+    """That the LSTM answers more rightly than a transformer in every cell, of their paired differences."""
+    cells = rows[["example_length", "num_examples"]].drop_duplicates()
+    lengths = sorted(cells.example_length.unique())
+    of_paper = [
+        positive(difference(*(quoted_estimate(name, k, n, vocab_size) for name in ("LSTM", theirs))))
+        for k in lengths
+        for n in EXAMPLES
+    ]
+    most = cells.groupby("example_length").num_examples.max()
+    last = {k: only(rows, example_length=k, num_examples=most[k]) for k in lengths}
+    findings = [positive(as_estimate(row)) for _, row in rows.iterrows()]
+    both = {
+        k: " against ".join(as_printed(name, k, PAPER_MOST, vocab_size) for name in ("LSTM", theirs)) for k in lengths
+    }
+    return Claim(
+        claim,
+        f"{tally(of_paper)}; n = {PAPER_MOST}, {listed(both)} % ({theirs}; {place})",
+        f"{tally(findings)}; with the most examples {listed(last)} points above",
+        findings,
+    )
+
+
+def most_examples(rows: pd.DataFrame) -> dict[int, int]:
+    """The most examples that were asked of each length."""
+    return pick(rows, quantity="accuracy").groupby("example_length").num_examples.max().to_dict()
+
+
+def draw_published(
+    panel: Axes, place: dict[int, int], model: str, k: int, vocab_size: int = 50, **style: object
+) -> None:
+    """Xie et al.'s accuracy with the interval that they print, at every number of examples."""
+    place, line = places(EXAMPLES), published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k)
+    panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent, lw=0.9, ls="--",
+                   marker="s", ms=3, mfc="white", elinewidth=0.7, **style)  # fmt: skip
 
 
 def quoted_range(setting: str) -> tuple[float, float]:
