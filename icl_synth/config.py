@@ -342,6 +342,25 @@ PROTOCOL |= {  # the same in a minute: five epochs over 0.6 million tokens in bl
     for ending, documents, length in (("", 240, 2560), ("-starts", 2400, 256))
 }
 
+
+def _of_length(like: TrainConfig, length: int) -> TrainConfig:
+    """The same model, steps and tokens a step, on sequences of another length; as many tokens at once on a CPU."""
+    return dataclasses.replace(
+        like,
+        batch=like.batch * (like.data.length - 1) // (length - 1),
+        micro_batch=max(1, (like.data.length - 1) // (length - 1)),
+        data=dataclasses.replace(like.data, length=length),
+        model=dataclasses.replace(like.model, context=max(like.model.context, length - 1)),
+    )
+
+
+# the shorter the sequences, the more of the tokens are beginnings of documents
+SEQUENCES = {
+    f"{scale}-length-{length}": _of_length(like, length)
+    for scale, like in (("quick", TINY["quick-draft"]), ("small", FAMILY["small"]))
+    for length in (33, 65, 1025)
+}
+
 PRESETS = {
     **TINY,
     **FAMILY,
@@ -350,5 +369,6 @@ PRESETS = {
     **PAPER,
     **SHORTER,
     **PROTOCOL,
+    **SEQUENCES,
     **VOCABULARIES,
 }
