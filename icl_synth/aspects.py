@@ -72,8 +72,7 @@ def alter(
     elif aspect == "random labels":
         labels = known[draw(labels.shape, 0, len(known))]
     elif aspect == "all labels wrong":
-        place = (known == labels[..., None]).argmax(-1)
-        labels = known[(place + draw(labels.shape, 1, len(known))) % len(known)]
+        labels = wrong_labels(hmm, labels, key)
     elif aspect == "labels from outside":
         never = jnp.asarray(outside(hmm))
         labels = never[draw(labels.shape, 0, len(never))]
@@ -83,6 +82,13 @@ def alter(
         raise ValueError(f"unknown aspect {aspect!r}: choose one of {', '.join(ASPECTS)}")
     parts = {"inputs only": [inputs], "labels only": [labels[..., None]], "no examples": [inputs[:, :0]]}
     return join_prompts(jnp.concatenate(parts.get(aspect, [inputs, labels[..., None]]), axis=-1), test)
+
+
+def wrong_labels(hmm: ConceptHMM, labels: Int[Array, "B N"], key: Key[Array, ""]) -> Int[Array, "B N"]:
+    """Labels drawn uniformly from the label set without the label given at each place."""
+    known = jnp.asarray(label_set(hmm))
+    steps = jax.random.randint(key, labels.shape, 1, len(known), jnp.int32)
+    return known[((known == labels[..., None]).argmax(-1) + steps) % len(known)]
 
 
 @jax.jit
@@ -141,23 +147,28 @@ def robust_log_probs(
     against that of the inputs. Raises ValueError where no prompt has L tokens, and for noise outside [0, 1/2]; without
     noise a prompt that the world cannot emit has no defined answer.
     """
-    pairs, share = with_known_starts(hmm), bayes.in_float32(noise)
-    uniform = -jnp.log(jnp.float32(hmm.vocab_size))
+    pairs = with_known_starts(hmm)
 
     def answer(prompt: Int[Array, "L"]) -> Float[Array, "V"]:
         examples, test = split_prompts(prompt, example_length)
-        belief, of_input = read(pairs, bayes.prior(pairs, len(examples)), examples[:, :-1])
-        seen = jnp.where((pairs.memory == examples[:, -1, None, None])[:, None], belief.states, 0.0)
-        of_whole = of_input + jnp.log(seen.sum((2, 3)))
-        kinds = jnp.stack(
-            [
-                jnp.log(1 - 2 * share) + of_whole,
-                jnp.log(share) + of_input + uniform,
-                jnp.full_like(of_input, jnp.log(share) + example_length * uniform),
-            ]
-        )
-        evidence = jax.nn.logsumexp(kinds, axis=0).sum(0)
+        evidence = robust_evidence(pairs, examples, noise)
         prior = bayes.prior(pairs, 1)._replace(log_concepts=jax.nn.log_softmax(evidence)[None])
         return bayes.predict(pairs, read(pairs, prior, test[None])[0])[0]
 
     return bayes.map_in_batches(answer, tokens, 16)
+
+
+def robust_evidence(pairs: ConceptHMM, examples: Int[Array, "N K"], noise: bayes.Smoothing) -> Float[Array, "S"]:
+    """log p(examples | concept and start property) for the S pairs of `with_known_starts`, noise as above."""
+    share, uniform = bayes.in_float32(noise), -jnp.log(jnp.float32(pairs.vocab_size))
+    belief, of_input = read(pairs, bayes.prior(pairs, len(examples)), examples[:, :-1])
+    seen = jnp.where((pairs.memory == examples[:, -1, None, None])[:, None], belief.states, 0.0)
+    of_whole = of_input + jnp.log(seen.sum((2, 3)))
+    kinds = jnp.stack(
+        [
+            jnp.log(1 - 2 * share) + of_whole,
+            jnp.log(share) + of_input + uniform,
+            jnp.full_like(of_input, jnp.log(share) + examples.shape[1] * uniform),
+        ]
+    )
+    return jax.nn.logsumexp(kinds, axis=0).sum(0)

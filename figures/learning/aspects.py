@@ -12,52 +12,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.lab.claims import Claim, judged, near_zero, no_more
+from figures.lab.claims import Claim, between, no_more, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, MODELS, RANGE, legend_below
-from figures.lab.tables import Table, only, over_seeds, pick, published
-from figures.learning.common import any_run, learned, percent_right
+from figures.lab.style import BAYES, RANGE, legend_below, panels
+from figures.lab.tables import Table, as_estimate, over_seeds, pick, published
+from figures.learning.common import LENGTH_COLOURS, any_run, learned, percent_right
 from icl_synth.aspects import ASPECTS, alter, robust_log_probs
 from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.estimates import Estimate
+from icl_synth.evaluate import EXAMPLE_LENGTHS
 from icl_synth.prompt_layout import most_examples
 from icl_synth.prompts import Prompts, sample_prompts
 
 TITLE = "The four aspects of a prompt: labels, inputs, label set and format, changed one by one (Min et al. 2022)"
 DIFFERS = (
-    "Min et al. report the points of accuracy that models of 774 M parameters and more lose on 26 data sets of text. "
-    "Our models have 0.3 M parameters and learned one world; they answer prompts of that world with 16 examples, as "
-    "there, of k tokens each. The world draws its labels at random, so what Min et al. call a gold label is here the "
-    "likeliest label of an input under the prompt's concept; the prompts as sampled stand beside it. The label set is "
-    "every token that the world emits. Labels from outside are tokens that it never emits, whose embeddings the models "
-    "never trained. Inputs from outside are tokens drawn from the whole vocabulary. Exact Bayes is told the format and "
-    "allows for one label in a hundred, and one example in a hundred, that is noise; without format it is not "
-    "defined. All variants ask the same test inputs, and losses are paired with gold labels. Our models know much "
-    "without any example, and a wrong example is text that no concept makes: with short examples, random labels and "
-    "strange inputs leave less than no examples at all, while exact Bayes hardly suffers. The robustness that the "
-    "theory predicts is therefore found in the ideal reader, and in the models only where the input is long. A small "
-    "cost *holds* where its 95 % interval ends at 5 points or below, Min et al.'s upper end, and *partly* where only "
-    "the mean does. That a change costs accuracy *holds* where the interval lies above zero and ends below the most "
-    "that Min et al. saw, and *partly* where it may be more or only the mean is above zero. That examples without "
-    "format are worth as much as none *holds* where the 95 % interval of what they add lies within 2 points of zero on "
-    "either side, and *partly* where only the mean does; elsewhere each of these *fails*."
+    "Min et al. ask models of 774 M parameters and more about 26 data sets of text. Our models have 0.3 M parameters "
+    "and learned one world; they answer prompts of that world with 16 examples, as there, of k tokens each. What Min "
+    "et al. call a gold label is here the likeliest label of an input under the prompt's concept; the prompts as "
+    "sampled stand beside it. The label set is every token that the world emits, while theirs has a few labels. Labels "
+    "from outside are tokens that the world never emits, whose embeddings the models never trained. Inputs from "
+    "outside are tokens drawn from the whole vocabulary and keep the labels as sampled; theirs keep random labels. "
+    "Exact Bayes is told the format and allows for one label in a hundred, and one example in a hundred, that is "
+    "noise; without format it is not defined, and its claims leave out lengths at which it answers every test input "
+    "without any example. All variants ask the same test inputs, and every difference is paired. As in the paper, "
+    "random labels are held against gold labels and against no examples; inputs and labels from outside against "
+    "random labels. Every length k is a part of each claim. A cost is small where it is at most 5 points, the most "
+    "that random labels cost in the paper. Prompts without format are no better than none where they gain at most 2 "
+    "points, a difference that the paper calls no significant drop."
 )
 PUBLISHED = ("min2022.csv",)
 EXAMPLES = 16
 PROMPT_SEED = 2202
 NO_FORMAT = ("inputs only", "labels only")  # no prompts of the format that exact Bayes is told
-FLAT = 2.0  # points
-SMALL_COST = 5.0  # points: the most that random labels cost in the paper
-MOST_LOST = 16.0  # points: the most that inputs or labels from outside cost there
-QUANTITIES = ("accuracy", "cost", "gain")
-BAR = 0.26  # of the distance between two aspects
+REFERENCES = {"cost": "gold labels", "cost against random labels": "random labels"}  # what an aspect loses against
 
 Right = dict[tuple[str, int | None], Float[np.ndarray, " N"]]  # 100 or 0 for each prompt, by reader and seed
 
 
 class Sizes(NamedTuple):
     prompts: int  # at each length of examples
-    lengths: tuple[int, ...] = (3, 5, 10)
+    lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
 PRESETS = presets(KINDS, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
@@ -66,8 +61,8 @@ PRESETS = presets(KINDS, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, example_length, aspect, quantity; value in percent or points.
 
-    Quantities: accuracy; cost (accuracy with gold labels less that of the aspect, paired); gain (accuracy of the
-    aspect less that of no examples, paired).
+    Quantities: accuracy; cost and cost against random labels (accuracy with gold or random labels less that of the
+    aspect, paired); gain (accuracy of the aspect less that of no examples, paired).
     """
     table = Table("model", "example_length", "aspect", "quantity")
     run = any_run(models)
@@ -100,104 +95,145 @@ def add_length(table: Table, k: int, right: dict[str, Right]) -> None:
     """The quantities of every aspect and reader at one length of examples."""
     for aspect, readers in right.items():
         for (name, seed), correct in readers.items():
-            gold, none = (right[reference][name, seed] for reference in ("gold labels", "no examples"))
-            for quantity, values in zip(QUANTITIES, (correct, gold - correct, correct - none), strict=True):
+            quantities = {"accuracy": correct, "gain": correct - right["no examples"][name, seed]} | {
+                cost: right[reference][name, seed] - correct for cost, reference in REFERENCES.items()
+            }
+            for quantity, values in quantities.items():
                 # rule of three: no case in N prompts is still compatible with a rate of 3 / N
                 table.add(name, k, aspect, quantity, seed=seed, values=values, least=300 / len(values))
 
 
+# comparisons of the figure: an aspect, what it is held against, our quantity and its sign as a gain
+COMPARISONS = (
+    ("random labels", "no examples", "gain", 1),
+    ("random labels", "gold labels", "cost", -1),
+    ("labels from outside", "random labels", "cost against random labels", -1),
+    ("inputs from outside", "random labels", "cost against random labels", -1),
+    ("inputs only", "no examples", "gain", 1),
+    ("labels only", "no examples", "gain", 1),
+)
+
+
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    lengths = sorted(rows.example_length.unique())
-    figure, grid = plt.subplots(2, len(lengths), figsize=(5.6 * len(lengths), 8.4), sharex=True, squeeze=False)
-    for (accuracies, costs), k in zip(grid.T, lengths, strict=True):
-        here = pick(rows, example_length=k)
-        draw_bars(accuracies, pick(here, quantity="accuracy"))
-        draw_bars(costs, pick(here, quantity="cost"))
-        accuracies.set(title=f"k = {k}, 16 examples", ylim=(0, 102))
-        costs.axhline(0, color="black", lw=0.8)
-        draw_published(costs)
-        costs.set_xticks(range(len(ASPECTS)), [aspect.replace(" ", "\n") for aspect in ASPECTS], rotation=0, size=8)
-    limits = [panel.get_ylim() for panel in grid[1]]
-    for panel in grid[1]:
-        panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    grid[0, 0].set_ylabel("accuracy, %")
-    grid[1, 0].set_ylabel("points lost against gold labels")
-    legend_below(figure, grid[1, 0], 5)
+    names = [*learned(rows, BAYES), BAYES]
+    figure, grid = panels(len(names), 3, 2.5, 3.6)
+    for panel, name in zip(grid, names, strict=True):
+        draw_comparisons(panel, pick(rows, model=name))
+        panel.set(title=name, xlabel="points gained", ylim=(len(COMPARISONS) - 0.5, -0.5))
+        panel.axvline(0, color="black", lw=0.8)
+        panel.tick_params(axis="y", length=0, labelsize=8)
+        panel.set_yticks(range(len(COMPARISONS)), [f"{aspect}\nagainst {other}" for aspect, other, *_ in COMPARISONS])
+        if panel not in grid[::3]:
+            panel.set_yticklabels([])
+    legend_below(figure, grid[0], 5)
+    kept = [cell for name in names[:-1] for cell in cells(pick(rows, model=name), "random labels", "gain").values()]
+    helped = sum(positive(gain).verdict == "holds" for gain in kept)
+    figure.suptitle(f"Examples with random labels clearly beat none in {helped} of {len(kept)} cases", size=11)
     return figure
 
 
-def draw_bars(panel: Axes, rows: pd.DataFrame) -> None:
-    """One quantity at one length: a group of bars for each aspect, a bar for each reader."""
-    names = [BAYES, *learned(rows, BAYES)]
-    for index, name in enumerate(names):
-        shift = (index - (len(names) - 1) / 2) * BAR
-        line = pick(rows, model=name).set_index("aspect").reindex(ASPECTS)
-        panel.bar(np.arange(len(ASPECTS)) + shift, line.value, BAR - 0.02, yerr=line.half_width, color=MODELS[name],
-                  label=name, error_kw={"lw": 1, "capsize": 2})  # fmt: skip
-        for place in np.flatnonzero(line.value.isna()):
-            panel.text(place + shift, 1, "not defined", ha="center", va="bottom", size=7, rotation=90)
+def draw_comparisons(panel: Axes, rows: pd.DataFrame) -> None:
+    """Every comparison of one reader, a dot for each length of examples, over the ranges of the paper."""
+    lengths = sorted(rows.example_length.unique())
+    for place, (aspect, _, quantity, sign) in enumerate(COMPARISONS):
+        if quantity != "gain":
+            least, most = paper_range(aspect)
+            panel.add_patch(
+                plt.Rectangle((-most, place - 0.4), most - least, 0.8, fc=RANGE, ec="none", zorder=0,
+                              label="Min et al." if place == 1 else None)
+            )  # fmt: skip
+        for index, k in enumerate(lengths):
+            line = pick(rows, aspect=aspect, quantity=quantity, example_length=k)
+            height = place + (index - (len(lengths) - 1) / 2) * 0.18
+            panel.errorbar(sign * line.value, [height] * len(line), xerr=line.half_width, fmt="o", ms=4, lw=1.2,
+                           color=LENGTH_COLOURS[k], label=None if place else f"k = {k}")  # fmt: skip
 
 
-def draw_published(panel: Axes) -> None:
-    """Min et al.'s ranges of points lost, behind the bars."""
-    table = published("min2022")
-    for index, line in enumerate(table[table.least < table.most].to_dict("records")):
-        place = ASPECTS.index(line["aspect"])
-        panel.add_patch(
-            plt.Rectangle((place - 0.46, line["least"]), 0.92, line["most"] - line["least"], fc=RANGE, ec="none",
-                          zorder=0, label=None if index else "Min et al. 2022, range")
-        )  # fmt: skip
-
-
-FROM_OUTSIDE = (
-    ("inputs from outside", "3 to 16 points lost"),
-    ("labels from outside", "5 to 16 points lost (direct models), 0 to 2 (channel models)"),
-)
+def paper_range(aspect: str) -> tuple[float, float]:
+    """The least and the most points that an aspect costs direct models in the paper."""
+    lines = published("min2022", aspect=aspect)
+    widest = lines[lines.setting != "channel models"].sort_values("most").iloc[-1]
+    return float(widest["least"]), float(widest["most"])
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Labels need not be right; the label set, the inputs and the format matter."""
     rows = over_seeds(rows)
     table = []
-    for name in [BAYES, *learned(rows, BAYES)]:
-        for k in sorted(rows.example_length.unique()):
-            here = pick(rows, model=name, example_length=k)
-            table.append(random_labels_claim(here, name, k))
-            table += [outside_claim(here, name, k, aspect, paper) for aspect, paper in FROM_OUTSIDE]
-            table += [no_format_claim(here, name, k, aspect) for aspect in NO_FORMAT if aspect in set(here.aspect)]
-    return table
+    for name in [*learned(rows, BAYES), BAYES]:
+        here = answerable(rows) if name == BAYES else pick(rows, model=name)
+        table += random_labels_claims(here, name) + outside_claims(here, name, "inputs from outside")
+        table += outside_claims(here, name, "labels from outside")
+        table += [no_format_claim(here, name, aspect) for aspect in NO_FORMAT if name != BAYES]
+    return [claim for claim in table if claim.findings]
 
 
-def loss_in_words(here: pd.DataFrame, aspect: str) -> str:
-    """Accuracy with gold labels and with the aspect changed, and their difference."""
-    gold, changed = (only(here, aspect=which, quantity="accuracy").mean for which in ("gold labels", aspect))
-    lost = only(here, aspect=aspect, quantity="cost")
-    return f"{gold:.1f} → {changed:.1f} %, {lost.mean:.1f} ± {lost.half_width:.1f} points"
+def answerable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of exact Bayes at lengths at which it does not answer everything without any example."""
+    alone = pick(rows, model=BAYES, aspect="no examples", quantity="accuracy")
+    open_lengths = alone[alone.value + alone.half_width < 100].example_length
+    return pick(rows, model=BAYES)[lambda table: table.example_length.isin(open_lengths)]
 
 
-def random_labels_claim(here: pd.DataFrame, name: str, k: int) -> Claim:
+def cells(here: pd.DataFrame, aspect: str, quantity: str) -> dict[int, Estimate]:
+    """One quantity of one aspect and reader, by the length of examples."""
+    lines = pick(here, aspect=aspect, quantity=quantity).sort_values("example_length")
+    return {int(line["example_length"]): as_estimate(line) for _, line in lines.iterrows()}
+
+
+def in_words(values: dict[int, Estimate]) -> str:
+    """Every length with its value: k = 3: 1.0 ± 0.5; k = 5: ..., in points."""
+    return "; ".join(f"k = {k}: {show(value)}" for k, value in values.items()) + " points"
+
+
+def random_labels_claims(here: pd.DataFrame, name: str) -> list[Claim]:
+    lost, gained = (cells(here, "random labels", quantity) for quantity in ("cost", "gain"))
+    least, most = paper_range("random labels")
+    return [
+        Claim(
+            f"{name}: examples with random labels are better than none",
+            "yes, of nearly all models (section 4.1, Fig. 3)",
+            f"gained {in_words(gained)}",
+            [positive(gain) for gain in gained.values()],
+            headline=name == "transformer",
+        ),
+        Claim(
+            f"{name}: random labels cost little against gold labels",
+            f"{least:g} to {most:g} points lost; 2.6 classification, 1.7 multi-choice (section 4.1)",
+            f"lost {in_words(lost)}",
+            [no_more(cost, most) for cost in lost.values()],
+            headline=name == "transformer",
+        ),
+    ]
+
+
+def outside_claims(here: pd.DataFrame, name: str, aspect: str) -> list[Claim]:
+    lost = cells(here, aspect, "cost against random labels")
+    least, most = paper_range(aspect)
+    place = "section 5.1, Fig. 8, all but Direct MetaICL" if aspect == "inputs from outside" else "section 5.2, Fig. 9"
+    return [
+        Claim(
+            f"{name}: {aspect} cost accuracy against random labels",
+            f"yes ({place})",
+            f"lost {in_words(lost)}",
+            [positive(cost) for cost in lost.values()],
+        ),
+        Claim(
+            f"{name}: {aspect} cost what they cost in the paper",
+            f"{least:g} to {most:g} points lost against random labels ({place})",
+            f"lost {in_words(lost)}",
+            [between(cost, least, most) for cost in lost.values()],
+        ),
+    ]
+
+
+def no_format_claim(here: pd.DataFrame, name: str, aspect: str) -> Claim:
+    margin = float(published("min2022", aspect="labels from outside", setting="channel models").most.iloc[0])
+    gained = cells(here, aspect, "gain")
     return Claim(
-        f"{name}, k = {k}: labels may be random",
-        "0 to 5 points lost; 2.6 classification, 1.7 multi-choice",
-        loss_in_words(here, "random labels"),
-        no_more(only(here, aspect="random labels", quantity="cost"), SMALL_COST),
-        headline=(name, k) == ("transformer", 5),
-    )
-
-
-def outside_claim(here: pd.DataFrame, name: str, k: int, aspect: str, paper: str) -> Claim:
-    lost = only(here, aspect=aspect, quantity="cost")
-    verdict = judged(lost.half_width < lost.mean <= MOST_LOST - lost.half_width, lost.mean > 0)
-    return Claim(f"{name}, k = {k}: {aspect} cost accuracy", paper, loss_in_words(here, aspect), verdict)
-
-
-def no_format_claim(here: pd.DataFrame, name: str, k: int, aspect: str) -> Claim:
-    with_it, without = (only(here, aspect=which, quantity="accuracy").mean for which in (aspect, "no examples"))
-    more = only(here, aspect=aspect, quantity="gain")
-    return Claim(
-        f"{name}, k = {k}: examples of {aspect} are worth as much as none",
-        "about as without examples",
-        f"{with_it:.1f} %, no examples {without:.1f} %: {more.mean:+.1f} ± {more.half_width:.1f} points",
-        near_zero(more, FLAT),
+        f"{name}: examples of {aspect} are no better than none",
+        "close to or worse than no examples (section 5.3, Fig. 10)",
+        f"gained {in_words(gained)}",
+        [no_more(gain, margin) for gain in gained.values()],
     )
