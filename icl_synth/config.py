@@ -361,6 +361,12 @@ SEQUENCES = {
     for length in (33, 65, 1025)
 }
 
+# four times as many steps, and a smaller model on as many tokens as that and 500 steps more (pruning/retraining)
+LONGER = {
+    "small-w128-long": dataclasses.replace(FAMILY["small-w128"], steps=18_000, evaluate_every=1000),
+    "small-w96-long": dataclasses.replace(FAMILY["small-w96"], steps=18_500, evaluate_every=1000),
+}
+
 PRESETS = {
     **TINY,
     **FAMILY,
@@ -370,5 +376,6 @@ PRESETS = {
     **SHORTER,
     **PROTOCOL,
     **SEQUENCES,
+    **LONGER,
     **VOCABULARIES,
 }
