@@ -1,21 +1,30 @@
-"""What the pruning experiments share: names and colours of the methods, pruned models, published perplexities."""
+"""What the pruning experiments share: names and colours of the methods, pruned models, estimators, published values."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import scipy.stats
+from jaxtyping import Float
+from tqdm import tqdm
 
-from compression.pruning.apply import Method, Pruning, prune_model
-from compression.pruning.calibrate import calibration_documents
-from figures.lab import tables
+from compression.pruning.apply import Method, Pruning, check_model, prune_block, prune_model, with_block
+from compression.pruning.calibrate import calibration_documents, embed
+from compression.pruning.calibrate import run as run_block
+from compression.pruning.folder import Pruned, PrunedBlock
+from figures.lab import claims, tables
+from figures.lab.presets import Suite
 from figures.lab.runs import Run
 from figures.lab.style import BLUE, GREEN, ORANGE, YELLOW
 from icl_synth import checkpoints
-from icl_synth.evaluate import Estimate
+from icl_synth.estimates import Estimate
 
 PUBLISHED = ("frantar2023*.csv",)
 CALIBRATION = 128  # documents, as many as the paper's sequences
 NAMES: dict[Method, str] = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "alps": "ALPS"}
 COLOURS = {"magnitude": ORANGE, "wanda": YELLOW, "sparsegpt": BLUE, "alps": GREEN}
 MARKERS = {"magnitude": "s", "wanda": "^", "sparsegpt": "o", "alps": "D"}
+PARTS = {"attention": ("qkv", "out"), "FC1": ("up",), "FC2": ("down",)}  # of a transformer's block
 
 
 def pruned(run: Run, how: Pruning, documents: int = CALIBRATION, seed: int = 0) -> checkpoints.Model:
@@ -24,11 +33,74 @@ def pruned(run: Run, how: Pruning, documents: int = CALIBRATION, seed: int = 0) 
     return prune_model(run.model, calibration_documents(hmm, run.model, documents, seed), how).model
 
 
+def partly_pruned(run: Run, how: Pruning, chosen: Callable[[str], bool]) -> checkpoints.Model:
+    """As `pruned`, but only those layers whose name is chosen; the others stay dense."""
+    hmm, _ = run.config.data.build()
+    check_model(run.model, how)
+    hidden = embed(run.model, calibration_documents(hmm, run.model, CALIBRATION))
+    now, bar = Pruned(run.model, {}, []), tqdm(disable=True)
+    for index in range(run.model.config.depth):
+        block = prune_block(now.model, index, hidden, how, bar)
+        weights, masks = (
+            {name: array for name, array in arrays.items() if chosen(name.removesuffix(".kernel"))}
+            for arrays in (block.weights, block.masks)
+        )
+        now = with_block(now, PrunedBlock(weights, masks, []))
+        hidden = run_block(now.model, index, hidden)
+    return now.model
+
+
+def transformers(suite: Suite) -> Suite:
+    """A suite without its LSTM."""
+    return suite._replace(models={name: training for name, training in suite.models.items() if name != "LSTM"})
+
+
+def share_of(part: Float[np.ndarray, " N"], whole: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """N values whose mean is part.mean() / whole.mean() and whose spread gives its interval (delta method)."""
+    share = part.mean() / whole.mean()
+    return share + (part - share * whole) / whole.mean()
+
+
+def few_draws(values: Float[np.ndarray, " N"]) -> float:
+    """The half width of the 95 % interval of a mean over few draws (Student's t)."""
+    number = len(values)
+    return float(scipy.stats.t.ppf(0.975, number - 1) * values.std(ddof=1) / number**0.5) if number > 1 else 0.0
+
+
+def difference_of_means(high: Float[np.ndarray, " M"], low: Float[np.ndarray, " N"]) -> Float[np.ndarray, " K"]:
+    """K = M + N values whose mean is high.mean() - low.mean(), of independent samples, with its standard error."""
+    number = len(high) + len(low)
+    parts = number / len(high) * (high - high.mean()), -number / len(low) * (low - low.mean())
+    return high.mean() - low.mean() + np.concatenate(parts)
+
+
+def between_losses(
+    weights: float, smaller: tuple[int, Float[np.ndarray, " N"]], larger: tuple[int, Float[np.ndarray, " N"]]
+) -> Float[np.ndarray, " N"]:
+    """Losses of N documents of a model with so many weights, between two models of known weights and losses.
+
+    The mean is interpolated linearly in logarithms of weights and of loss; the spread is that of the delta method.
+    """
+    (few, first), (many, second) = smaller, larger
+    way = np.log(weights / few) / np.log(many / few)
+    mean = first.mean() ** (1 - way) * second.mean() ** way
+    return mean * (1 + (1 - way) * (first / first.mean() - 1) + way * (second / second.mean() - 1))
+
+
 def published(table: str, **where: object) -> pd.DataFrame:
     """Rows of a CSV of the paper's values, with `nats`, the logarithm of the perplexity."""
     values = tables.published(f"frantar2023_{table}", **where)
     return values.assign(nats=np.log(values.perplexity))
 
 
+def scaled(value: Estimate, by: float) -> Estimate:
+    return Estimate(by * value.mean, abs(by) * value.half_width, value.df)
+
+
 def show(value: Estimate) -> str:
-    return f"{value.mean:.3f} ± {value.half_width:.3f}"
+    return claims.show(value, 3)
+
+
+def listed(values: dict[str, Estimate], unit: str = "nats") -> str:
+    """Values by name, for a claim of several parts."""
+    return "; ".join(f"{name} {show(value)}" for name, value in values.items()) + f" {unit}"

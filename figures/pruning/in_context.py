@@ -12,16 +12,18 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, above, show
+from figures.lab.claims import Claim, positive
+from figures.lab.claims import show as with_interval
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, draw_line, legend_below
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, legend_below
+from figures.lab.tables import Table, only, over_seeds
 from figures.pruning import common
-from figures.pruning.common import pruned
+from figures.pruning.common import difference_of_means, pruned, scaled, show
 from icl_synth import checkpoints
-from icl_synth.evaluate import EXAMPLE_LENGTHS, Estimate, answers, examples_that_fit, ratio_of_means
+from icl_synth.estimates import Estimate, ratio_of_means
+from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, examples_that_fit
 from icl_synth.prompts import Prompts, sample_prompts
 
 TITLE = "In-context accuracy and loss over Bayes after pruning"
@@ -30,11 +32,11 @@ DIFFERS = (
     "loss is how much is left of what the dense model gained on a uniform guess (the logarithm of the number of "
     "tokens). The share kept of accuracy is the accuracy over the dense model's, averaged over all k at their largest "
     "n. Both are 1 for the dense model; both are ratios of means over the same documents or prompts, whose intervals "
-    "count the dense model as measured too. The claim *holds* where less is kept of accuracy than of the loss and the "
-    "intervals do not overlap, *partly* where only the means say so. Much of that accuracy needs no example; the gain "
-    "from examples, from none to the most that fit, is given beside it. The two scales are a choice: a model that "
-    "knows only how often tokens occur has already gained on a uniform guess, and one that knows nothing of the prompt "
-    "still answers some prompts."
+    "count the dense model as measured too. Whether less is kept of accuracy than of the loss is judged for every "
+    "pruning, on the difference of the two shares within each seed; documents and prompts are independent samples. "
+    "Much of that accuracy needs no example; the gain from examples, from none to the most that fit, is given beside "
+    "it. The two scales are a choice: a model that knows only how often tokens occur has already gained on a uniform "
+    "guess, and one that knows nothing of the prompt still answers some prompts."
 )
 PUBLISHED = common.PUBLISHED
 PRUNINGS: dict[str, Pruning | None] = {
@@ -55,7 +57,6 @@ STYLES = {
     "SparseGPT 2:4": (PINK, "^"),
     "magnitude 50 %": (ORANGE, "s"),
 }
-JUDGED = ("SparseGPT 30 %", "SparseGPT 50 %", "SparseGPT 2:4", "magnitude 50 %")
 PROMPT_SEED = 2301
 Asked = dict[tuple[int, int], Prompts]  # by length and number of examples
 
@@ -73,7 +74,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, pruning, quantity, example_length, num_examples; value in nats per token or a share.
 
     Quantities: excess (nats per token over exact Bayes), accuracy, gain (of accuracy from no example to the most that
-    fit, mean over k), and kept_loss, kept_accuracy (see DIFFERS; paired with the dense model).
+    fit, mean over k), kept_loss, kept_accuracy (see DIFFERS; paired with the dense model) and kept_more (of the loss
+    than of accuracy).
     """
     table = Table("model", "pruning", "quantity", "example_length", "num_examples")
     first = next(iter(models.values()))[0]
@@ -118,11 +120,14 @@ def add_prunings(table: Table, name: str, run: Run, documents: Documents, asked:
     for label, how in PRUNINGS.items():
         now = measured(pruned(run, how), documents, asked) if how else dense
         uniform = np.log(hmm.vocab_size) - documents.bayes_loss  # excess of a uniform guess
+        loss = ratio_of_means(uniform - now.excess, uniform - dense.excess)
+        accuracy = ratio_of_means(now.mean_over_lengths(most), dense.mean_over_lengths(most))
         quantities = {
             "excess": now.excess,
-            "kept_loss": ratio_of_means(uniform - now.excess, uniform - dense.excess),
+            "kept_loss": loss,
             "gain": now.mean_over_lengths(most) - now.mean_over_lengths(none),
-            "kept_accuracy": ratio_of_means(now.mean_over_lengths(most), dense.mean_over_lengths(most)),
+            "kept_accuracy": accuracy,
+            "kept_more": difference_of_means(loss, accuracy),
         }
         for quantity, values in quantities.items():
             table.add(name, label, quantity, 0, 0, seed=run.seed, values=values)
@@ -132,28 +137,16 @@ def add_prunings(table: Table, name: str, run: Run, documents: Documents, asked:
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    names, lengths = list(rows.model.unique()), sorted(set(rows.example_length) - {0})
-    size = (3.1 * (len(lengths) + 1), 3.1 * len(names))
-    figure, grid = plt.subplots(len(names), len(lengths) + 1, figsize=size, squeeze=False)
-    for panels, name in zip(grid, names, strict=True):
-        for panel, k in zip(panels, lengths, strict=False):
-            draw_length(panel, pick(rows, model=name, quantity="accuracy", example_length=k))
-            panel.set(title=f"{name}, k = {k}", xlabel="examples in the prompt, n")
-        panels[0].set_ylabel("accuracy, %")
-        draw_kept(panels[-1], rows, name)
-    legend_below(figure, grid[0, 0], len(STYLES))
+    names = list(rows.model.unique())
+    figure, panels = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.9), squeeze=False)
+    for panel, name in zip(panels[0], names, strict=True):
+        draw_kept(panel, rows, name)
+    panels[0, 0].set_ylabel("share kept of accuracy on prompts")
+    legend_below(figure, panels[0, 0], 4)
+    first = [only(rows, model=name, pruning=label, quantity="kept_more").mean > 0
+             for name in names for label in PRUNINGS if label != "dense"]  # fmt: skip
+    figure.suptitle(f"Accuracy on prompts goes before the loss: {sum(first)} of {len(first)} prunings", size=11)
     return figure
-
-
-def draw_length(panel: Axes, rows: pd.DataFrame) -> None:
-    """Accuracy by number of examples at one length, a line for each pruning."""
-    shown = sorted(rows.num_examples.unique())
-    for label, (colour, marker) in STYLES.items():
-        line = pick(rows, pruning=label)
-        line = line.assign(place=line.num_examples.map(shown.index), value=100 * line.value,
-                           half_width=100 * line.half_width)  # fmt: skip
-        draw_line(panel, line, "place", color=colour, marker=marker, ms=4, lw=1.3, label=label)
-    panel.set(xticks=range(len(shown)), xticklabels=shown, ylim=(0, 102))
 
 
 def draw_kept(panel: Axes, rows: pd.DataFrame, name: str) -> None:
@@ -161,33 +154,36 @@ def draw_kept(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     for label, (colour, marker) in STYLES.items():
         loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
         panel.errorbar(loss.mean, accuracy.mean, accuracy.half_width, loss.half_width, color=colour, marker=marker,
-                       capsize=2)  # fmt: skip
+                       ls="", capsize=2, label=label)  # fmt: skip
     ends = np.array([min(panel.get_xlim()[0], panel.get_ylim()[0]), 1.02])
     panel.plot(ends, ends, color="black", lw=0.8, ls=":")
-    panel.set(xlabel="share kept of the loss", ylabel="share kept of accuracy", title=f"{name}: which first?")
+    panel.annotate("both alike", (ends.mean(), ends.mean()), (-4, 4), textcoords="offset points", size=8, ha="right",
+                   color="#555555")  # fmt: skip
+    panel.set(xlabel="share kept of the loss", title=name)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Which goes first, and what is left of the gain from examples."""
+    """Which goes first, for every pruning; and what is left of the gain from examples."""
     rows = over_seeds(rows)
-    return [order_claim(rows, name, label) for name in rows.model.unique() for label in JUDGED]
+    labels = [label for label in PRUNINGS if label != "dense"]
+    return [order_claim(rows, name, label) for name in rows.model.unique() for label in labels]
 
 
 def order_claim(rows: pd.DataFrame, name: str, label: str) -> Claim:
     def at(pruning: str, quantity: str) -> Estimate:
         return only(rows, model=name, pruning=pruning, quantity=quantity)
 
-    loss, accuracy = at(label, "kept_loss"), at(label, "kept_accuracy")
-    gain, dense_gain = percent(at(label, "gain")), percent(at("dense", "gain"))
     return Claim(
         f"{name}, {label}: pruning hurts answers to prompts before it hurts the loss",
         "no claim of the paper's",
-        f"keeps {percent(accuracy)} % of the accuracy, {percent(loss)} % of the loss gained on a uniform guess "
-        f"(excess {at('dense', 'excess').mean:.3f} → {show(at(label, 'excess'), 3)} nats); examples add "
-        f"{dense_gain} → {gain} points",
-        above(loss, accuracy),
+        f"keeps {percent(at(label, 'kept_accuracy'))} % of the accuracy, {percent(at(label, 'kept_loss'))} % of the "
+        f"loss gained on a uniform guess (excess {at('dense', 'excess').mean:.3f} → {show(at(label, 'excess'))} "
+        f"nats), {percent(at(label, 'kept_more'))} points more of the loss; examples add "
+        f"{percent(at('dense', 'gain'))} → {percent(at(label, 'gain'))} points",
+        [positive(at(label, "kept_more"))],
+        own=True,
     )
 
 
 def percent(share: Estimate) -> str:
-    return show(Estimate(100 * share.mean, 100 * share.half_width))
+    return with_interval(scaled(share, 100))

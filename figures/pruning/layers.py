@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,77 +15,88 @@ from compression.pruning.calibrate import calibrate, calibration_documents, embe
 from compression.pruning.calibrate import run as run_block
 from compression.pruning.problem import damped, output_error
 from compression.pruning.sparsegpt import sparsegpt
-from figures.lab.claims import Claim, judged, positive
+from figures.lab.claims import Claim, no_more, positive
+from figures.lab.claims import show as with_interval
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, CYCLE, GREEN, GREY, PINK, PUBLISHED_LINE, YELLOW, draw_line
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, pruned, show
+from figures.pruning.common import CALIBRATION, few_draws, pruned, scaled, show, transformers
 from icl_synth import checkpoints
-from icl_synth.evaluate import Estimate
+from icl_synth.estimates import Estimate
 
 TITLE = "SparseGPT against exact reconstruction, and 2:4 in the first blocks only (Frantar & Alistarh 2023)"
 DIFFERS = (
     "Exact reconstruction solves, for the mask that SparseGPT chose at 50 %, the least squares of each row. Both "
     "errors are shares of the layer's output on inputs of the dense model, with the damping (1 % of H's mean diagonal) "
-    "that both methods minimise. The paper reports about 20 % more error than exact on average: the claim *holds* "
-    "where the interval over training seeds lies between 10 and 30 %, and *partly* where the mean is at most 50 %; "
-    "with one training seed there is no interval, so it holds *partly* at best. Where the average is far above the "
-    "median, a few layers make it. For partial 2:4 the paper takes the first half to four fifths of OPT-175B's layers, "
-    "ours one to all blocks of a small transformer; the paper's perplexities are drawn as nats above its dense model's "
-    "8.35. That claim is judged on the difference between the halves, paired by seed and document: it *holds* where "
-    "the whole interval is above zero, *partly* where only the mean is."
+    "that both methods minimise. The paper speaks of the first half of OPT-2.7B: apart from outliers, early attention "
+    "out-projections, SparseGPT is on average only around 20 % above exact, and on later second layers of the "
+    "feed-forward part close to 10 %. So in the first half of our blocks the mean over layers other than "
+    "out-projections is to be at most 25 %, and that of the last of these blocks' second feed-forward layer at most "
+    "15 %, which is what rounds to the paper's numbers or less; out-projections are to lie above the other layers. "
+    "Intervals are over training seeds and over draws of the calibration documents. For partial 2:4 the paper takes "
+    "the first half to four fifths of the layers of OPT-175B and BLOOM-176B, ours one to all blocks of a small "
+    "transformer; the paper's perplexities on three texts are drawn as nats above its dense models'. That the later "
+    "half of the blocks costs more than the first is judged on the difference, paired by seed and document."
 )
 PUBLISHED = common.PUBLISHED
 KINDS_OF_LAYER = {"qkv": (BLUE, "o"), "out": (YELLOW, "D"), "up": (GREEN, "s"), "down": (PINK, "^")}
-PAPER_DENSE, PAPER_RATIO = 8.35, 1.2  # perplexity of OPT-175B; error over that of exact reconstruction
+PAPER_RATIO = 1.2  # error over that of exact reconstruction
 
 
 class Sizes(NamedTuple):
     documents: int  # that losses are measured on
+    draws: int = 4  # of the calibration documents
 
 
-SUITES = {  # of transformers only
-    name: suite._replace(models={model: training for model, training in suite.models.items() if model != "LSTM"})
-    for name, suite in ENDS.items()
-}
+SUITES = {name: transformers(suite) for name, suite in ENDS.items()}
 PRESETS = presets(SUITES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: quantity, model, layer, x; value a ratio, or nats per token.
 
-    Quantities: ratio (a layer's error over that of exact reconstruction), its mean and median over layers, cost (loss
-    above the dense model's with the first share x of blocks at 2:4), and how much more of it the later half of the
-    blocks adds than the first.
+    Quantities: ratio (a layer's error over that of exact reconstruction) of each layer; its mean over all and over
+    groups of the first half (others, out, late down), and out above others; cost (loss above the dense model's with
+    the first share x of blocks at 2:4), and how much more of it the later half of the blocks adds than the first.
     """
     table = Table("quantity", "model", "layer", "x")
     documents = held_back(next(iter(models.values()))[0], sizes.documents)
     bar = tqdm(total=sum(map(len, models.values())), desc="layers", unit="model")
     for name, runs in models.items():
         for run in runs:
-            add_ratios(table, name, run)
+            add_ratios(table, name, run, sizes.draws)
             add_blocks(table, name, run, documents)
             bar.update()
     return table.rows()
 
 
-def add_ratios(table: Table, name: str, run: Run) -> None:
-    ratios = layer_ratios(run)
-    everything = np.array(list(ratios.values()))
-    quantities = [("ratio", layer, ratio) for layer, ratio in ratios.items()]
-    quantities += [("mean ratio", "all", everything.mean()), ("median ratio", "all", float(np.median(everything)))]
-    for quantity, layer, ratio in quantities:
-        table.add(quantity, name, layer, 0.0, seed=run.seed, values=np.array([ratio]))
+def add_ratios(table: Table, name: str, run: Run, draws: int) -> None:
+    """The ratio of each layer and of groups of layers, with a value for each draw of the calibration documents."""
+    by_draw = pd.DataFrame([layer_ratios(run, draw) for draw in range(draws)])
+    half = run.model.config.depth // 2
+    early = [layer for layer in by_draw if int(layer.split(".")[1]) < half]
+    groups = {
+        "all": list(by_draw),
+        "others": [layer for layer in early if not layer.endswith("out")],
+        "out": [layer for layer in early if layer.endswith("out")],
+        "late down": [f"blocks.{half - 1}.down"],
+    }
+    means = {group: by_draw[layers].mean(axis=1).to_numpy() for group, layers in groups.items()}
+    quantities = [("ratio", layer, by_draw[layer].to_numpy()) for layer in by_draw]
+    quantities += [("mean ratio", group, values) for group, values in means.items()]
+    quantities += [("out above others", "out", means["out"] - means["others"])]
+    for quantity, layer, values in quantities:
+        table.add(quantity, name, layer, 0.0, seed=run.seed, values=values, least=few_draws(values))
 
 
-def layer_ratios(run: Run) -> dict[str, float]:
+def layer_ratios(run: Run, draw: int) -> dict[str, float]:
     """Each layer's lost output at 50 % by SparseGPT, over that of exact reconstruction on the same mask."""
     hmm, _ = run.config.data.build()
     weights, ratios = checkpoints.split(run.model)[1], {}
-    hidden = embed(run.model, calibration_documents(hmm, run.model, CALIBRATION))
+    hidden = embed(run.model, calibration_documents(hmm, run.model, CALIBRATION, draw))
     for index in range(run.model.config.depth):
         for layer, hessian in calibrate(run.model, index, hidden).items():
             weight = jnp.asarray(weights[f"{layer}.kernel"]).T
@@ -138,35 +148,62 @@ def draw_blocks(panel: Axes, rows: pd.DataFrame) -> None:
     for name, colour in zip(rows.model.unique(), CYCLE, strict=False):
         line = pick(rows, quantity="cost", model=name)
         draw_line(panel, line.assign(x=100 * line.x), "x", color=colour, marker="o", label=f"ours: {name}")
-    theirs = common.published("other", quantity="share of layers at 2:4")
-    panel.plot(100 * theirs.x, theirs.nats - np.log(PAPER_DENSE), **PUBLISHED_LINE,
-               label="Frantar & Alistarh 2023: OPT-175B")  # fmt: skip
+    theirs = common.published("other")
+    theirs = theirs[theirs.quantity.str.startswith("share of layers at 2:4")]
+    for number, (_, line) in enumerate(theirs.groupby("quantity", sort=False)):
+        panel.plot(100 * line.x, line.nats - line.nats.iloc[0], **PUBLISHED_LINE | {"ms": 3},
+                   label=None if number else "Frantar & Alistarh 2023: OPT-175B,\nBLOOM-176B, three texts")  # fmt: skip
     panel.axhline(0, color="black", lw=0.8)
     panel.set(xlabel="first blocks at 2:4, %", ylabel="loss above the dense model's, nats per token")
     panel.set_title("partial 2:4")
-    panel.legend()
-
-
-def percent(ratio: Estimate) -> str:
-    """Above one; without an interval where there is one seed."""
-    interval = f" ± {100 * ratio.half_width:.0f}" if ratio.half_width > 0 else ""
-    return f"{100 * (ratio.mean - 1):.0f}{interval} %"
+    panel.legend(fontsize=8)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """The distance to exact reconstruction; which half of the blocks is the more sensitive."""
     rows = over_seeds(rows)
-    return [judge(rows, name) for name in rows.model.unique() for judge in (ratio_claim, halves_claim)]
+    judges = (ratio_claim, outlier_claim, late_claim, halves_claim)
+    return [judge(rows, name) for name in rows.model.unique() for judge in judges]
+
+
+def percent(ratio: Estimate) -> str:
+    """Above one."""
+    return f"{100 * (ratio.mean - 1):.0f} ± {100 * ratio.half_width:.0f} %"
+
+
+def mean_ratio(rows: pd.DataFrame, name: str, group: str) -> Estimate:
+    return only(rows, quantity="mean ratio", model=name, layer=group)
 
 
 def ratio_claim(rows: pd.DataFrame, name: str) -> Claim:
-    ratio, middle = (only(rows, quantity=f"{which} ratio", model=name) for which in ("mean", "median"))
-    inside = 1.1 <= ratio.mean - ratio.half_width and ratio.mean + ratio.half_width <= 1.3
+    ratio = mean_ratio(rows, name, "others")
     return Claim(
-        f"{name}: SparseGPT's layer error is about 20 % above exact reconstruction's",
-        "about 20 % on average",
-        f"{percent(ratio)} on average over layers, {percent(middle)} in the median layer",
-        judged(inside and ratio.half_width > 0, ratio.mean <= 1.5),
+        f"{name}: in the first half, apart from out-projections, SparseGPT's error is around 20 % above exact "
+        "reconstruction's",
+        "around 20 % on average (first half of OPT-2.7B, apart from outliers, early out-projections)",
+        f"{percent(ratio)}; {percent(mean_ratio(rows, name, 'all'))} over all layers of all blocks",
+        [no_more(ratio, 1.25)],
+    )
+
+
+def outlier_claim(rows: pd.DataFrame, name: str) -> Claim:
+    more = only(rows, quantity="out above others", model=name)
+    return Claim(
+        f"{name}: out-projections of the first half are the outliers",
+        "outliers in form of the early attention out-projections (OPT-2.7B)",
+        f"{percent(mean_ratio(rows, name, 'out'))} above exact, {with_interval(scaled(more, 100), 0)} points more than "
+        "other layers",
+        [positive(more)],
+    )
+
+
+def late_claim(rows: pd.DataFrame, name: str) -> Claim:
+    ratio = mean_ratio(rows, name, "late down")
+    return Claim(
+        f"{name}: the last second feed-forward layer of the first half is close to 10 % above exact reconstruction",
+        "close to 10 % on later second layers of the feed-forward part (first half of OPT-2.7B)",
+        percent(ratio),
+        [no_more(ratio, 1.15)],
     )
 
 
@@ -178,7 +215,7 @@ def halves_claim(rows: pd.DataFrame, name: str) -> Claim:
     more = only(rows, quantity="later half above first", model=name)
     return Claim(
         f"{name}: 2:4 in the later half of the blocks costs more than in the first",
-        "8.35 → 8.22 with the first half, → 8.74 with all (perplexity, OPT-175B)",
+        "8.34 → 8.22 with the first half, → 8.74 with all (OPT-175B, Table 5); 8.11 → 8.20 → 9.20 (BLOOM-176B)",
         f"{show(half)} nats with the first half, {show(everything)} with all: the later half {show(more)} more",
-        positive(more),
+        [positive(more)],
     )

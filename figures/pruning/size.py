@@ -5,39 +5,38 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import scipy.stats
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, above, judged
-from figures.lab.measure import Documents, excess, held_back, parameters
+from compression.pruning.calibrate import BLOCKS
+from compression.pruning.problem import num_dropped
+from figures.lab.claims import Claim, difference, positive
+from figures.lab.measure import excess, held_back, parameters
 from figures.lab.presets import FAMILIES, presets
-from figures.lab.runs import Models, Run
+from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, draw_line, legend_below
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.tables import Table, as_estimate, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import pruned, show
+from figures.pruning.common import between_losses, listed, pruned, scaled, show
 from icl_synth import checkpoints
-from icl_synth.evaluate import Estimate
+from icl_synth.estimates import Estimate
 
 TITLE = "What pruning costs by the size of the model (Frantar & Alistarh 2023, Fig. 2 and Table 1)"
 DIFFERS = (
-    "The paper prunes OPT from 0.125 to 175 billion parameters, trained alike on one corpus. Ours are six transformers "
-    "of 0.05 to 4.7 million on one world with one seed each, so that intervals are over documents only. They are not "
-    "trained alike: the smallest has 4 blocks, the others 6, and the smaller ones saw more tokens (16 M down to 6 M), "
-    "so size is not all that differs. Losses are in nats per token; the paper's perplexities are drawn as their "
-    "logarithm above the dense model's. The last panel asks how many weights the task needs, as a post on pruning asks "
-    "for the true dimensionality of such networks: where pruned models lie below the line of dense models of as many "
-    "weights, training large and pruning beats training small. Lines between models, and their intervals, are "
-    "interpolated in logarithms. Verdicts: a trend *holds* where the rank correlation with size is -0.8 or less and "
-    "the intervals of the two ends do not overlap, *partly* where the largest loses less than the smallest by its "
-    "mean. An order *holds* where neighbours' intervals do not overlap, *partly* where the means have that order; so "
-    "does the claim against a dense model of as many weights. That pruning needs fewer weights than training a dense "
-    "model *holds* where every pruning that gets so close to Bayes does, with pruned models taken at the upper and "
-    "dense ones at the lower ends of their intervals, and *partly* where one does."
+    "The paper prunes OPT from 0.125 to 175 billion parameters, trained alike on one corpus. Ours are transformers of "
+    "0.05 to 4.7 million parameters on one world. They are not trained alike: the smallest has 4 blocks, the others 6, "
+    "and the smaller ones saw more tokens, so size is not all that differs. The largest has one training seed and "
+    "counts without a spread over seeds. Losses are in nats per token; the paper's perplexities are drawn as their "
+    "logarithm above the dense model's. A trend is the slope of the cost (loss above the dense model's) by the "
+    "logarithm of the number of parameters, over all sizes: it is to fall for SparseGPT's three patterns, and to rise "
+    "for magnitude, whose larger models the paper sees drop faster. The order of patterns, and of magnitude and "
+    "SparseGPT, is judged at every size, paired on documents and seeds. Our question, which a post on pruning asks as "
+    "that for the true dimensionality of a network, is whether a pruned model loses less than a dense one with as many "
+    "weights, trained by itself. The dense loss is interpolated for each seed between the two nearest sizes, linearly "
+    "in logarithms, and the difference is paired on documents (delta method)."
 )
 PUBLISHED = common.PUBLISHED
 PRUNINGS = {
@@ -56,8 +55,13 @@ STYLES: dict[str, dict[str, Any]] = {
     "SparseGPT 75 %": {"color": GREEN, "marker": "D"},
     "ALPS 50 %": {"color": YELLOW, "marker": "P"},
 }
-LEVELS = (0.05, 0.03)  # nats above Bayes
-NEEDED = ("SparseGPT 50 %", "ALPS 50 %", "SparseGPT 75 %")
+PAIRS = (  # which pruning is said to lose more than which
+    ("SparseGPT 4:8", "SparseGPT 50 %"),
+    ("SparseGPT 2:4", "SparseGPT 4:8"),
+    ("magnitude 50 %", "SparseGPT 50 %"),
+)
+AGAINST_DENSE = ("SparseGPT 50 %", "ALPS 50 %", "SparseGPT 75 %")
+Losses = Float[np.ndarray, " B"]
 
 
 class Sizes(NamedTuple):
@@ -68,31 +72,58 @@ PRESETS = presets(FAMILIES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: model, parameters, kept (weights that are not 0), pruning, quantity; value in nats per token.
+    """Rows: model, parameters, kept (weights that are not dropped), pruning, quantity; value in nats per token.
 
-    Quantities: excess (over exact Bayes) and cost (loss above the dense model's, paired on documents).
+    Quantities, by model, pruning and seed: excess (over exact Bayes), cost (loss above the dense model's), "above
+    PRUNING" for PAIRS, and above_dense (loss above that of a dense model with as many weights, interpolated); all
+    differences are paired on documents.
     """
     table = Table("model", "parameters", "kept", "pruning", "quantity")
     documents = held_back(next(iter(models.values()))[0], sizes.documents)
-    for name, (run,) in tqdm(models.items(), desc="sizes", unit="model"):  # another seed would keep other weights
-        add_prunings(table, name, run, documents)
+    dense: dict[int, dict[int, Losses]] = {}  # by seed and parameters
+    losses: dict[tuple[str, int, str, int], Losses] = {}  # by model, parameters, pruning and seed
+    for name, runs in tqdm(models.items(), desc="sizes", unit="model"):
+        for run in runs:
+            size = parameters(run.model)
+            dense.setdefault(run.seed, {})[size] = excess(run.model, documents)
+            table.add(name, size, size, "dense", "excess", seed=run.seed, values=dense[run.seed][size])
+            for label, how in PRUNINGS.items():
+                losses[name, size, label, run.seed] = excess(pruned(run, how), documents)
+    kept = {
+        (name, label): weights_kept(runs[0].model, how)
+        for name, runs in models.items()
+        for label, how in PRUNINGS.items()
+    }
+    for (name, size, label, seed), values in losses.items():
+        cell = (name, size, kept[name, label], label)
+        table.add(*cell, "excess", seed=seed, values=values)
+        table.add(*cell, "cost", seed=seed, values=values - dense[seed][size])
+        for worse, better in PAIRS:
+            if label == worse:
+                table.add(*cell, f"above {better}", seed=seed, values=values - losses[name, size, better, seed])
+        if label in AGAINST_DENSE and kept[name, label] >= min(dense[seed]):
+            table.add(*cell, "above_dense", seed=seed, values=values - dense_with(dense[seed], kept[name, label]))
     return table.rows()
 
 
-def add_prunings(table: Table, name: str, run: Run, documents: Documents) -> None:
-    """The losses of one model, dense and after each pruning."""
-    size, dense = parameters(run.model), excess(run.model, documents)
-    table.add(name, size, size, "dense", "excess", seed=run.seed, values=dense)
-    for label, how in PRUNINGS.items():
-        model = pruned(run, how)
-        loss, kept = excess(model, documents), not_zero(model)
-        table.add(name, size, kept, label, "excess", seed=run.seed, values=loss)
-        table.add(name, size, kept, label, "cost", seed=run.seed, values=loss - dense)
+def weights_kept(model: checkpoints.Model, how: Pruning) -> int:
+    """How many weights are not dropped, those outside blocks included."""
+    dropped = 1 - how.pattern[0] / how.pattern[1] if how.pattern else how.sparsity
+    inside = [
+        weight.shape
+        for name, weight in checkpoints.split(model)[1].items()
+        if name.startswith(BLOCKS) and name.endswith(".kernel")
+    ]
+    return parameters(model) - sum(num_dropped(dropped, *shape) for shape in inside)
 
 
-def not_zero(model: checkpoints.Model) -> int:
-    """How many weights are not 0."""
-    return sum(int((np.asarray(weight) != 0).sum()) for weight in checkpoints.split(model)[1].values())
+def dense_with(dense: dict[int, Losses], weights: int) -> Losses:
+    """Losses of a dense model with so many weights, between the nearest two of the family."""
+    smaller = max(size for size in dense if size <= weights)
+    larger = min((size for size in dense if size > smaller), default=smaller)
+    if larger == smaller:
+        return dense[smaller]
+    return between_losses(weights, (smaller, dense[smaller]), (larger, dense[larger]))
 
 
 def plot(rows: pd.DataFrame) -> Figure:
@@ -128,108 +159,90 @@ def draw_published(panel: Axes) -> None:
     for label, style in styles.items():
         line = common.published("size", pruning=label)
         if len(line):
-            panel.plot(line.parameters, line.nats - dense[line.model].to_numpy(), ls="--", lw=1, mfc="white", **style,
-                       label=label if label.startswith("AdaPrune") else None)  # fmt: skip
+            panel.plot(
+                line.parameters,
+                line.nats - dense[line.model].to_numpy(),
+                ls="--",
+                lw=1,
+                mfc="white",
+                **style,
+                label=label if label.startswith("AdaPrune") else None,
+            )
     panel.set_title("Frantar & Alistarh 2023: OPT")
     panel.legend(loc="center left")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """The trend with size, the order of the prunings, pruned against dense, and how many weights the task needs."""
+    """The trend with size, the order of the prunings, and pruned against dense."""
     rows = over_seeds(rows)
-    large = rows.model.iloc[-1]
     return [
         trend_claim(rows, "SparseGPT 50 %", "0.287 → -0.017 nats per token (OPT-125M → 175B, Table 1)"),
+        trend_claim(rows, "SparseGPT 4:8", "0.183 → 0.012 nats per token (OPT-2.7B → 175B, Table 1)"),
         trend_claim(rows, "SparseGPT 2:4", "0.320 → 0.046 nats per token (OPT-2.7B → 175B, Table 1)"),
-        pattern_claim(rows, large),
-        magnitude_claim(rows, large),
-        *(same_size_claim(rows, large, label) for label in ("SparseGPT 50 %", "SparseGPT 75 %")),
-        *(need_claim(rows, level) for level in LEVELS),
+        trend_claim(rows, "magnitude 50 %", "1.94 → 8.55 nats per token (OPT-125M → 175B, Table 1)", rises=True),
+        pattern_claim(rows),
+        magnitude_claim(rows),
+        *(same_size_claim(rows, label) for label in AGAINST_DENSE),
     ]
 
 
-def cost(rows: pd.DataFrame, name: str, label: str) -> Estimate:
-    return only(rows, model=name, pruning=label, quantity="cost")
+def by_model(rows: pd.DataFrame, label: str, quantity: str) -> dict[str, Estimate]:
+    """A quantity of a pruning at every size that has it."""
+    line = pick(rows, pruning=label, quantity=quantity).sort_values("parameters")
+    return {row.model: as_estimate(row) for _, row in line.iterrows()}
 
 
-def trend_claim(rows: pd.DataFrame, label: str, paper: str) -> Claim:
-    line = pick(rows, pruning=label, quantity="cost").sort_values("parameters")
-    first, last = (cost(rows, name, label) for name in (rows.model.iloc[0], rows.model.iloc[-1]))
-    trend = float(scipy.stats.spearmanr(line.parameters, line.value).statistic)
+def slope(rows: pd.DataFrame, label: str) -> Estimate:
+    """Of the cost by the logarithm (base 10) of the parameters: least squares over sizes, taken as independent."""
+    line = pick(rows, pruning=label, quantity="cost")
+    places = np.log10(line.parameters.to_numpy())
+    coefficients = (places - places.mean()) / ((places - places.mean()) ** 2).sum()
+    total = Estimate(0.0, 0.0)
+    for coefficient, (_, row) in zip(coefficients, line.iterrows(), strict=True):
+        total = difference(total, scaled(as_estimate(row), -float(coefficient)))
+    return total
+
+
+def trend_claim(rows: pd.DataFrame, label: str, paper: str, rises: bool = False) -> Claim:
+    costs, trend = list(by_model(rows, label, "cost").values()), slope(rows, label)
     return Claim(
-        f"{label}: the larger the model, the less it loses",
+        f"{label}: the larger the model, the {'more' if rises else 'less'} it loses",
         paper,
-        f"{show(first)} → {show(last)} nats, rank correlation over {len(line)} sizes {trend:.2f}",
-        judged(trend <= -0.8 and above(first, last) == "holds", last.mean < first.mean),
+        f"{show(costs[0])} → {show(costs[-1])} nats; slope {show(trend)} nats a tenfold of the parameters",
+        [positive(trend if rises else scaled(trend, -1))],
     )
 
 
-def pattern_claim(rows: pd.DataFrame, name: str) -> Claim:
-    half, loose, strict = (cost(rows, name, f"SparseGPT {pattern}") for pattern in ("50 %", "4:8", "2:4"))
+def pattern_claim(rows: pd.DataFrame) -> Claim:
+    loose, strict = (by_model(rows, worse, f"above {better}") for worse, better in PAIRS[:2])
     return Claim(
-        f"{name}: 2:4 costs more than 4:8, and 4:8 more than 50 % anywhere",
-        "-0.017, 0.012, 0.046 nats per token (OPT-175B: 50 %, 4:8, 2:4; Table 1)",
-        f"{show(half)}, {show(loose)}, {show(strict)} nats",
-        judged(above(loose, half) == above(strict, loose) == "holds", half.mean < loose.mean < strict.mean),
+        "2:4 costs more than 4:8, and 4:8 more than 50 % anywhere",
+        "-0.017, 0.012, 0.046 nats per token (OPT-175B: 50 %, 4:8, 2:4), in this order from 2.7B on (Table 1)",
+        f"4:8 above 50 %: {listed(loose)}. 2:4 above 4:8: {listed(strict)}",
+        [positive(more) for more in (*loose.values(), *strict.values())],
     )
 
 
-def magnitude_claim(rows: pd.DataFrame, name: str) -> Claim:
-    magnitude, sparsegpt = (cost(rows, name, f"{method} 50 %") for method in ("magnitude", "SparseGPT"))
+def magnitude_claim(rows: pd.DataFrame) -> Claim:
+    worse, better = PAIRS[2]
+    more = by_model(rows, worse, f"above {better}")
     return Claim(
-        f"{name}: at 50 % magnitude loses more than SparseGPT",
-        "8.55 against -0.017 nats per token (OPT-175B, Table 1)",
-        f"{show(magnitude)} against {show(sparsegpt)} nats",
-        above(magnitude, sparsegpt),
+        "at 50 % magnitude loses more than SparseGPT",
+        "8.55 against -0.017 nats per token (OPT-175B), at every size (Table 1)",
+        f"more by {listed(more)}",
+        [positive(value) for value in more.values()],
     )
 
 
-def same_size_claim(rows: pd.DataFrame, name: str, label: str) -> Claim:
-    loss = only(rows, model=name, pruning=label, quantity="excess")
-    kept = int(pick(rows, model=name, pruning=label, quantity="excess").kept.iloc[0])
-    dense = dense_with(rows, kept)
+def same_size_claim(rows: pd.DataFrame, label: str) -> Claim:
+    above = by_model(rows, label, "above_dense")
+    losses = by_model(rows, label, "excess")
     return Claim(
-        f"{name}, {label}: a large model pruned loses less than a dense one with as many weights",
+        f"{label}: a large model pruned loses less than a dense one with as many weights",
         "no claim of the paper's",
-        f"{show(loss)} nats above Bayes with {kept:,} weights, dense {show(dense)}",
-        above(dense, loss),
+        "; ".join(
+            f"{name} {show(losses[name])} nats above Bayes, {show(value)} above dense" for name, value in above.items()
+        ),
+        [positive(scaled(value, -1)) for value in above.values()],
+        own=True,
     )
-
-
-def dense_with(rows: pd.DataFrame, weights: float) -> Estimate:
-    """Loss above Bayes of a dense model with so many weights, between those of the family."""
-    line = pick(rows, pruning="dense").sort_values("kept")
-    low, mean, high = (
-        np.exp(np.interp(np.log(weights), np.log(line.kept), log_loss(line, ends))) for ends in (-1, 0, 1)
-    )
-    return Estimate(float(mean), float(high - low) / 2)
-
-
-def log_loss(line: pd.DataFrame, ends: int) -> Float[np.ndarray, " N"]:
-    """Log of the losses: means, or the lower (-1) or upper (1) ends of their intervals."""
-    return np.log(np.maximum(line.value.to_numpy() + ends * line.half_width.to_numpy(), 1e-6))
-
-
-def need_claim(rows: pd.DataFrame, level: float) -> Claim:
-    need = {label: weights_needed(rows, label, level) for label in ("dense", *NEEDED)}
-    reaching = [label for label in NEEDED if np.isfinite(need[label])]
-    fewest = weights_needed(rows, "dense", level, -1)
-    fewer = [weights_needed(rows, label, level, 1) < fewest for label in reaching]
-    return Claim(
-        f"how many weights the task needs for {level:g} nats above Bayes: fewer after pruning",
-        "asked in a post on pruning as the true dimensionality of a network, without a number",
-        ", ".join(f"{label} {n:,.0f}" if np.isfinite(n) else f"{label} never" for label, n in need.items()),
-        judged(bool(fewer) and all(fewer), any(fewer)),
-    )
-
-
-def weights_needed(rows: pd.DataFrame, label: str, level: float, ends: int = 0) -> float:
-    """Weights of a model so pruned whose loss above Bayes is at a level, between those of the family.
-
-    The smallest model's where that is enough, infinite where none gets so low.
-    """
-    line = pick(rows, pruning=label, quantity="excess").sort_values("kept")
-    loss = np.minimum.accumulate(log_loss(line, ends))
-    if np.log(level) < loss.min():
-        return float("inf")
-    return float(np.exp(np.interp(-np.log(level), -loss, np.log(line.kept))))

@@ -1,39 +1,45 @@
-"""Loss by sparsity for four ways to prune (Frantar & Alistarh 2023, Fig. 1 and its text)."""
+"""Loss by sparsity for four ways to prune (Frantar & Alistarh 2023, Fig. 1 and 5 and their text)."""
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Method, Pruning
-from figures.lab.claims import Claim, judged, positive
+from figures.lab.claims import Claim, no_more, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import PUBLISHED_LINE, draw_line, legend_below, panels
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import COLOURS, MARKERS, NAMES, pruned, show
+from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, pruned, show
+from icl_synth.estimates import Estimate
 
-TITLE = "Loss by sparsity: magnitude, Wanda, SparseGPT, ALPS (Frantar & Alistarh 2023, Fig. 1)"
+TITLE = "Loss by sparsity: magnitude, Wanda, SparseGPT, ALPS (Frantar & Alistarh 2023, Fig. 1 and 5)"
 DIFFERS = (
-    "The paper's Fig. 1 is OPT-175B on text, of which the text quotes how far each method holds (dotted); the line "
-    "drawn is SparseGPT on BLOOM-176B. Ours are models of 0.05 to 4.7 M parameters on a world with a known best loss, "
-    "so that the loss is shown above exact Bayes; sparsity is measured on the matrices inside layers only, as in the "
-    "paper. Small models have less to spare, so the paper's result at 60 % is not to be expected here. A method holds "
-    "to a sparsity as long as the model's loss grows by less than 0.05 nats per token, which is 5 % of its perplexity; "
-    "the paper draws no such line. The first claim of each model is judged on means: it *holds* where SparseGPT "
-    "reaches 50 % and magnitude stops at least 20 points before, and *partly* where magnitude only stops before. "
-    "Differences between methods are paired on documents and seeds; a claim about them *holds* where the 95 % interval "
-    "lies on the claimed side. Wanda and ALPS are not in the paper (Sun et al. 2023, Meng et al. 2024). Wanda drops "
-    "whole numbers of weights in each row: 38 of 64 at 60 %."
+    "The paper prunes OPT-175B and BLOOM-176B on text; its Fig. 5 is drawn, and how far each method holds on OPT-175B, "
+    "by its text (dotted). Ours are models of 0.05 to 4.7 M parameters on a world whose best loss is known, so that "
+    "the loss is shown above exact Bayes. Sparsity is that of the matrices inside layers, as in the paper. Small "
+    "models have less to spare. The paper draws no line between a loss that is kept and one that is not; it says that "
+    "SparseGPT at one sparsity costs what magnitude costs at a smaller one. So we compare those two sparsities, paired "
+    "on documents and seeds, and need no line either: SparseGPT at 60 % is to lose no more than magnitude at 10 % "
+    "(OPT-175B), and at 50 % no more than magnitude at 30 % (BLOOM-176B). Where magnitude collapses in the paper, at "
+    "40 % (OPT-175B) and 60 % (BLOOM-176B), it is to lose more than SparseGPT does at 80 %. Wanda and ALPS are not in "
+    "the paper (Sun et al. 2023, Meng et al. 2024): ALPS is to lose less than SparseGPT at 70 %, where its authors' "
+    "number stands; SparseGPT against Wanda, at 50 to 80 %, is our question. Wanda drops whole numbers of weights in "
+    "each row: 38 of 64 at 60 %."
 )
 PUBLISHED = common.PUBLISHED
-HOLDS = 0.05
 PAPER_HOLDS: dict[Method, tuple[int, str]] = {"magnitude": (10, "about 10 %"), "sparsegpt": (60, "60 %")}  # quoted
-PAIRS: tuple[tuple[Method, Method], ...] = (("magnitude", "wanda"), ("wanda", "sparsegpt"), ("sparsegpt", "alps"))
+# sparsities at which SparseGPT is said to cost no more than magnitude does, and the model
+ALIKE = ((0.6, 0.1, "OPT-175B, Fig. 1"), (0.5, 0.3, "BLOOM-176B, Fig. 5"))
+COLLAPSE = ((0.8, 0.4, "OPT-175B"), (0.8, 0.6, "BLOOM-176B"))  # at which magnitude is said to lose far more
+WANDA_AT, ALPS_AT = (0.5, 0.6, 0.7, 0.8), 0.7
 
 
 class Sizes(NamedTuple):
@@ -42,12 +48,14 @@ class Sizes(NamedTuple):
 
 
 PRESETS = presets(ENDS, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+Losses = dict[tuple[Method, float], Float[np.ndarray, " B"]]
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, method, sparsity, quantity; value in nats per token.
 
-    Quantities: excess (over exact Bayes), and above_METHOD (how much more the loss is than with that method, paired).
+    Quantities: excess (over exact Bayes), and "above METHOD at SPARSITY": how much more a pruned model loses than
+    another, paired.
     """
     table = Table("model", "method", "sparsity", "quantity")
     documents = held_back(next(iter(models.values()))[0], sizes.documents)
@@ -60,15 +68,31 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 
 def add_prunings(table: Table, name: str, run: Run, sizes: Sizes, documents: Documents) -> None:
-    """The losses of one model at every sparsity, and the differences between methods."""
+    """The losses of one model by every method at every sparsity, and the differences that claims speak of."""
     table.add(name, "dense", 0.0, "excess", seed=run.seed, values=excess(run.model, documents))
+    losses: Losses = {}
     for sparsity in sizes.sparsities:
-        losses = {method: excess(pruned(run, Pruning(method, sparsity)), documents) for method in NAMES}
-        for method, values in losses.items():
-            table.add(name, method, sparsity, "excess", seed=run.seed, values=values)
-        for worse, better in PAIRS:
-            values = losses[worse] - losses[better]
-            table.add(name, worse, sparsity, f"above_{better}", seed=run.seed, values=values)
+        for method in NAMES:
+            losses[method, sparsity] = excess(pruned(run, Pruning(method, sparsity)), documents)
+            table.add(name, method, sparsity, "excess", seed=run.seed, values=losses[method, sparsity])
+    for worse, better in pairs():
+        values = losses[worse] - losses[better]
+        table.add(name, *worse, above_label(*better), seed=run.seed, values=values)
+
+
+def pairs() -> list[tuple[tuple[Method, float], tuple[Method, float]]]:
+    """The prunings, each by its method and sparsity, of which the first is said to lose more than the second."""
+    magnitude: list[tuple[tuple[Method, float], tuple[Method, float]]] = [
+        (("magnitude", less), ("sparsegpt", more)) for more, less, _ in (*ALIKE, *COLLAPSE)
+    ]
+    wanda: list[tuple[tuple[Method, float], tuple[Method, float]]] = [
+        (("wanda", sparsity), ("sparsegpt", sparsity)) for sparsity in WANDA_AT
+    ]
+    return [*magnitude, *wanda, (("sparsegpt", ALPS_AT), ("alps", ALPS_AT))]
+
+
+def above_label(method: Method, sparsity: float) -> str:
+    return f"above {method} at {sparsity:g}"
 
 
 def plot(rows: pd.DataFrame) -> Figure:
@@ -90,9 +114,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     """Loss of one of our models by sparsity, a line for each method."""
-    dense = only(rows, model=name, method="dense")
-    panel.axhline(dense.mean, color="black", ls=":", lw=1.2, label="dense")
-    panel.axhline(dense.mean + HOLDS, color="black", ls="-.", lw=0.8, label=f"dense + {HOLDS:g}: holds below")
+    panel.axhline(only(rows, model=name, method="dense").mean, color="black", ls=":", lw=1.2, label="dense")
     for method, label in NAMES.items():
         line = pick(rows, model=name, method=method, quantity="excess")
         draw_line(panel, line.assign(sparsity=100 * line.sparsity), "sparsity", color=COLOURS[method],
@@ -103,50 +125,78 @@ def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 def draw_published(panel: Axes) -> None:
-    theirs = common.published("other", quantity="sparsity")
-    panel.plot(100 * theirs.x, theirs.perplexity, **PUBLISHED_LINE)
-    panel.annotate("SparseGPT, BLOOM-176B\n(digitised)", (50, 8.5), (-6, 4), textcoords="offset points", size=8,
-                   ha="right", color="#555555")  # fmt: skip
+    methods: tuple[Method, ...] = ("magnitude", "sparsegpt")
+    for method in methods:
+        theirs = common.published("other", quantity=f"sparsity, {NAMES[method]}")
+        panel.plot(100 * theirs.x, theirs.perplexity, **PUBLISHED_LINE | {"color": COLOURS[method]})
+    panel.annotate("BLOOM-176B\n(digitised)", (50, 8.5), (-30, -30), textcoords="offset points", size=8, ha="right",
+                   color="#555555")  # fmt: skip
     panel.set(title="Frantar & Alistarh 2023", xlabel="weights dropped, %", ylabel="WikiText2 perplexity")
 
 
-def holds_to(rows: pd.DataFrame, name: str, method: str) -> float:
-    """The largest sparsity up to which the loss has grown by less than HOLDS."""
-    line, dense = pick(rows, model=name, method=method, quantity="excess"), only(rows, model=name, method="dense")
-    broken = line[line.value - dense.mean >= HOLDS].sparsity
-    return float(max([0.0, *line.sparsity[line.sparsity < broken.min()]] if len(broken) else line.sparsity))
-
-
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """How far each method holds, and their order."""
+    """How far each method holds against magnitude, and the order of methods."""
     rows = over_seeds(rows)
-    table = []
-    for name in rows.model.unique():
-        reach = {method: holds_to(rows, name, method) for method in NAMES}
-        table.append(
-            Claim(
-                f"{name}: SparseGPT holds to half the weights and more, magnitude breaks down long before",
-                "SparseGPT to 60 %, magnitude to about 10 % (OPT-175B, Fig. 1)",
-                f"loss grows by less than {HOLDS:g} nats up to "
-                + ", ".join(f"{NAMES[method]} {100 * share:.0f} %" for method, share in reach.items()),
-                judged(
-                    reach["sparsegpt"] >= 0.5 and reach["magnitude"] < reach["sparsegpt"] - 0.15,
-                    reach["magnitude"] < reach["sparsegpt"],
-                ),
-                headline=name == "width 256",
-            )
+    judges = (alike_claim, collapse_claim, alps_claim, wanda_claim)
+    return [judge(rows, name) for name in rows.model.unique() for judge in judges]
+
+
+def above(
+    rows: pd.DataFrame, name: str, worse: Method, sparsity: float, better: Method, at: float | None = None
+) -> Estimate:
+    quantity = above_label(better, sparsity if at is None else at)
+    return only(rows, model=name, method=worse, sparsity=sparsity, quantity=quantity)
+
+
+def against_magnitude(
+    rows: pd.DataFrame, name: str, cells: tuple[tuple[float, float, str], ...]
+) -> dict[str, Estimate]:
+    """How much more SparseGPT loses than magnitude, by the two sparsities."""
+    return {
+        f"SparseGPT at {100 * more:.0f} % less magnitude at {100 * less:.0f} %": common.scaled(
+            above(rows, name, "magnitude", less, "sparsegpt", more), -1
         )
-        table += [order_claim(rows, name, *pair) for pair in ORDERS]
-    return table
+        for more, less, _ in cells
+    }
 
 
-ORDERS: tuple[tuple[Method, Method, float, str], ...] = (
-    ("wanda", "sparsegpt", 0.6, "no comparison in the paper"),
-    ("sparsegpt", "alps", 0.7, "perplexity 52.0 → 39.5 (OPT-1.3B at 70 %; Meng et al. 2024)"),
-)
+def alike_claim(rows: pd.DataFrame, name: str) -> Claim:
+    costs = against_magnitude(rows, name, ALIKE)
+    return Claim(
+        f"{name}: SparseGPT at 60 % costs no more than magnitude at 10 %, at 50 % no more than magnitude at 30 %",
+        "; ".join(f"{100 * more:.0f} % as magnitude's {100 * less:.0f} % ({model})" for more, less, model in ALIKE),
+        listed(costs),
+        [no_more(cost, 0.0) for cost in costs.values()],
+        headline=name == "width 256",
+    )
 
 
-def order_claim(rows: pd.DataFrame, name: str, worse: Method, better: Method, sparsity: float, paper: str) -> Claim:
-    less = only(rows, model=name, method=worse, sparsity=sparsity, quantity=f"above_{better}")
-    claim = f"{name}: {NAMES[better]} loses less than {NAMES[worse]} at {100 * sparsity:.0f} %"
-    return Claim(claim, paper, f"{show(less)} nats less", positive(less))
+def collapse_claim(rows: pd.DataFrame, name: str) -> Claim:
+    costs = against_magnitude(rows, name, COLLAPSE)
+    return Claim(
+        f"{name}: magnitude at 40 and 60 % loses more than SparseGPT at 80 %",
+        "magnitude's perplexity above 100 at 40 % (OPT-175B) and 60 % (BLOOM-176B), SparseGPT's reasonable at 80 %",
+        listed(costs),
+        [positive(common.scaled(cost, -1)) for cost in costs.values()],
+    )
+
+
+def alps_claim(rows: pd.DataFrame, name: str) -> Claim:
+    less = above(rows, name, "sparsegpt", ALPS_AT, "alps")
+    return Claim(
+        f"{name}: ALPS loses less than SparseGPT at 70 %",
+        "perplexity 52.0 → 39.5 (OPT-1.3B at 70 %; Meng et al. 2024)",
+        f"{show(less)} nats less",
+        [positive(less)],
+    )
+
+
+def wanda_claim(rows: pd.DataFrame, name: str) -> Claim:
+    less = {f"{100 * sparsity:.0f} %": above(rows, name, "wanda", sparsity, "sparsegpt") for sparsity in WANDA_AT}
+    return Claim(
+        f"{name}: SparseGPT loses less than Wanda at 50 to 80 %",
+        "no comparison in the paper",
+        f"less by {listed(less)}",
+        [positive(value) for value in less.values()],
+        own=True,
+    )

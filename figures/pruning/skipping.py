@@ -1,0 +1,187 @@
+"""Which layers to leave dense where the rest is at 2:4 (Frantar & Alistarh 2023, Fig. 7)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from compression.pruning.apply import Pruning
+from figures.lab.claims import Claim, positive
+from figures.lab.measure import Documents, excess, held_back
+from figures.lab.presets import ONE_SEED, SEEDS, WIDTHS, Suite, presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLUE, GREY, ORANGE
+from figures.lab.tables import Table, only, over_seeds
+from figures.pruning import common
+from figures.pruning.common import PARTS, listed, partly_pruned, pruned
+from icl_synth.estimates import Estimate
+
+TITLE = "Which third of the layers to leave dense, the rest at 2:4 (Frantar & Alistarh 2023, Fig. 7)"
+DIFFERS = (
+    "The paper prunes two thirds of the layers of OPT-175B and BLOOM-176B to 2:4 and leaves dense either all layers of "
+    "one kind (attention, first and second feed-forward) or a third of the blocks. Ours are transformers of 6 blocks; "
+    "in each block a third of the weights is attention and a third each feed-forward layer, so that every choice "
+    "leaves a third dense. The paper's perplexities are read off a figure and drawn as nats above its dense models' "
+    "(8.34 and 8.11). Its text finds a clear trend by place, later layers being more sensitive, so that leaving the "
+    "last third dense is best, and none by kind, which differs between models: the first is judged, for every pair "
+    "of thirds, on differences paired by seed and document; the second only drawn. Pruning the first two thirds alone "
+    "is to cost less than pruning all (Tables 5 and 6)."
+)
+PUBLISHED = common.PUBLISHED
+THIRDS = ("front third", "middle third", "back third")
+PATTERN = Pruning(pattern=(2, 4))
+SKIPPED = (*PARTS, *THIRDS)  # what is left dense
+DENSE = {"OPT-175B": 8.34, "BLOOM-176B": 8.11}  # perplexities (Tables 5 and 6)
+FULL = "nothing"
+
+
+class Sizes(NamedTuple):
+    documents: int  # that losses are measured on
+
+
+SUITES = {
+    "quick": Suite({"transformer": "quick"}, SEEDS["quick"]),
+    "small": Suite({"transformer": "small", "width 256": "small-w256"}, SEEDS["small"], ONE_SEED),
+    "paper": Suite(WIDTHS["paper"], SEEDS["paper"]),
+}
+PRESETS = presets(SUITES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: model, skipped (what is left dense), quantity; value in nats per token.
+
+    Quantities: cost (loss above the dense model's) and "above THIRD" (more than with that third left dense, paired).
+    """
+    table = Table("model", "skipped", "quantity")
+    documents = held_back(next(iter(models.values()))[0], sizes.documents)
+    bar = tqdm(total=sum(map(len, models.values())), desc="models", unit="model")
+    for name, runs in models.items():
+        for run in runs:
+            add_choices(table, name, run, documents)
+            bar.update()
+    return table.rows()
+
+
+def add_choices(table: Table, name: str, run: Run, documents: Documents) -> None:
+    """What 2:4 costs one model with each choice of layers left dense, and with none."""
+    dense = excess(run.model, documents)
+    costs = {FULL: excess(pruned(run, PATTERN), documents) - dense}
+    for skipped in SKIPPED:
+        model = partly_pruned(run, PATTERN, chosen_but(skipped, run.model.config.depth))
+        costs[skipped] = excess(model, documents) - dense
+    for skipped, cost in costs.items():
+        table.add(name, skipped, "cost", seed=run.seed, values=cost)
+    for worse, better in ((FULL, "back third"), *pairs()):
+        table.add(name, worse, f"above {better}", seed=run.seed, values=costs[worse] - costs[better])
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Thirds, the earlier of which is said to be the worse to leave dense."""
+    return [(early, late) for place, early in enumerate(THIRDS) for late in THIRDS[place + 1 :]]
+
+
+def chosen_but(skipped: str, depth: int) -> Callable[[str], bool]:
+    """Whether a layer, by its name, is pruned where those of one kind or one third of the blocks are not."""
+
+    def chosen(layer: str) -> bool:
+        _, block, kind = layer.split(".")
+        if skipped in PARTS:
+            return kind not in PARTS[skipped]
+        return 3 * int(block) // depth != THIRDS.index(skipped)
+
+    return chosen
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    rows = over_seeds(rows)
+    names = list(rows.model.unique())
+    figure, panels = plt.subplots(1, len(names) + 1, figsize=(2.6 * len(names) + 2.2, 3.4), squeeze=False)
+    for panel, name in zip(panels[0], names, strict=False):
+        draw_model(panel, rows, name)
+    draw_published(panels[0, -1])
+    panels[0, 0].set_yticks(range(len(SKIPPED)), labels=SKIPPED[::-1])
+    panels[0, 0].set_ylabel("left dense")
+    for panel in panels[0, 1:]:
+        panel.set_yticks(range(len(SKIPPED)), labels=[])
+    figure.supxlabel("loss above the dense model's, nats per token", size=10)
+    best = [min(SKIPPED, key=lambda s, name=name: only(rows, model=name, skipped=s, quantity="cost").mean)
+            for name in names]  # fmt: skip
+    found = "; ".join(f"{one} ({name})" for name, one in zip(names, best, strict=True))
+    figure.suptitle(f"2:4 elsewhere: best left dense is {found}", size=11)
+    return figure
+
+
+def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
+    """The cost of each choice, and of pruning everything."""
+    for place, skipped in enumerate(SKIPPED[::-1]):
+        cost = only(rows, model=name, skipped=skipped, quantity="cost")
+        colour = BLUE if skipped in THIRDS else ORANGE
+        panel.errorbar(cost.mean, place, xerr=cost.half_width, color=colour, marker="o", capsize=2)
+    full = only(rows, model=name, skipped=FULL, quantity="cost")
+    panel.axvline(full.mean, color="black", ls=":", lw=1)
+    panel.annotate("all at 2:4", (full.mean, 5.45), (-3, 0), textcoords="offset points", size=8, ha="right", va="top")
+    panel.set(title=f"ours: {name}", ylim=(-0.5, 5.5))
+
+
+def draw_published(panel: Axes) -> None:
+    for (model, dense), marker in zip(DENSE.items(), "sD", strict=True):
+        values = [common.published("other", quantity=f"2:4 skipping {s}, {model}").nats.iloc[0] for s in SKIPPED[::-1]]
+        panel.plot(np.array(values) - np.log(dense), range(len(SKIPPED)), marker, color=GREY, mfc="white", ms=5,
+                   label=model)  # fmt: skip
+    panel.set(title="Frantar & Alistarh", ylim=(-0.5, 5.5))
+    panel.legend(fontsize=7, loc="lower right")
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Later blocks are more sensitive; some layers left dense help."""
+    rows = over_seeds(rows)
+    judges = (place_claim, kind_claim, help_claim)
+    return [judge(rows, name) for name in rows.model.unique() for judge in judges]
+
+
+def costs(rows: pd.DataFrame, name: str, choices: tuple[str, ...]) -> dict[str, Estimate]:
+    return {skipped: only(rows, model=name, skipped=skipped, quantity="cost") for skipped in choices}
+
+
+def paper_values(choices: tuple[str, ...]) -> str:
+    """The paper's perplexities of these choices."""
+    parts = []
+    for model in DENSE:
+        values = [common.published("other", quantity=f"2:4 skipping {s}, {model}").perplexity.iloc[0] for s in choices]
+        parts.append(f"{', '.join(f'{value:g}' for value in values)} ({model})")
+    return f"perplexity {'; '.join(parts)}, Fig. 7, digitised"
+
+
+def place_claim(rows: pd.DataFrame, name: str) -> Claim:
+    more = [only(rows, model=name, skipped=worse, quantity=f"above {better}") for worse, better in pairs()]
+    return Claim(
+        f"{name}: the later the third that is left dense, the less 2:4 costs",
+        f"front, middle, back: {paper_values(THIRDS)}",
+        listed(costs(rows, name, THIRDS)),
+        [positive(value) for value in more],
+    )
+
+
+def kind_claim(rows: pd.DataFrame, name: str) -> Claim:
+    kinds = tuple(PARTS)
+    return Claim(
+        f"{name}: which kind of layer is best left dense",
+        f"differs between models: {', '.join(kinds)}: {paper_values(kinds)}",
+        listed(costs(rows, name, kinds)),
+        [],
+    )
+
+
+def help_claim(rows: pd.DataFrame, name: str) -> Claim:
+    less = only(rows, model=name, skipped=FULL, quantity="above back third")
+    return Claim(
+        f"{name}: the last third left dense costs less than all at 2:4",
+        "8.38 against 8.74 (OPT-175B, Table 5), 8.50 against 9.20 (BLOOM-176B, Table 6)",
+        f"{common.show(less)} nats less",
+        [positive(less)],
+    )
