@@ -35,6 +35,7 @@ from figures.learning.common import (
     nested_prompts,
     published_beside,
     published_model,
+    told_by_cell,
 )
 from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM
@@ -93,12 +94,10 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             add_longer(table, name, right=answered, seed=run.seed)
     for name in transformers(list(models)):
         add_difference(table, name, LEAD, high=right["LSTM"], low=right[name])
-    for (k, n), asked in tqdm(prompts.items(), desc="exact Bayes", unit="point"):
-        labels = np.asarray(asked.labels)
-        told = np.asarray(bayes.prompt_log_probs(hmm, asked.tokens, k)).argmax(-1)
-        smoothed = document_answers(hmm, np.asarray(asked.tokens))
-        for reader, answers in ((TOLD, told), (SMOOTHED, smoothed)):
-            add_accuracy(table, reader, "accuracy", k, n, values=100.0 * (answers == labels))
+    for (k, n), values in told_by_cell(hmm, prompts).items():
+        smoothed = document_answers(hmm, np.asarray(prompts[k, n].tokens)) == np.asarray(prompts[k, n].labels)
+        add_accuracy(table, TOLD, "accuracy", k, n, values=values)
+        add_accuracy(table, SMOOTHED, "accuracy", k, n, values=100.0 * smoothed)
     return table.rows()
 
 

@@ -15,7 +15,7 @@ from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, s
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_line, places
 from figures.lab.tables import Table, as_estimate, only, pick, published
-from icl_synth import checkpoints
+from icl_synth import bayes, checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.estimates import Estimate, Z
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, answers, examples_that_fit
@@ -76,6 +76,15 @@ def add_accuracy(table: Table, *cell: object, values: Float[np.ndarray, " N"], s
 def answers_by_cell(model: checkpoints.Model, prompts: dict[Cell, Prompts]) -> Right:
     """What a model answers rightly in every cell."""
     return {cell: percent_right(model, asked) for cell, asked in prompts.items()}
+
+
+def told_by_cell(hmm: ConceptHMM, prompts: dict[Cell, Prompts]) -> Right:
+    """What exact Bayes answers rightly that is told how prompts are made."""
+    return {
+        (k, n): 100.0
+        * (np.asarray(bayes.prompt_log_probs(hmm, asked.tokens, k)).argmax(-1) == np.asarray(asked.labels))
+        for (k, n), asked in prompts.items()
+    }
 
 
 def add_answers(table: Table, *who: object, run: Run, prompts: dict[Cell, Prompts]) -> None:
@@ -252,9 +261,7 @@ def most_examples(rows: pd.DataFrame) -> dict[int, int]:
     return pick(rows, quantity="accuracy").groupby("example_length").num_examples.max().to_dict()
 
 
-def draw_published(
-    panel: Axes, place: dict[int, int], model: str, k: int, vocab_size: int = 50, **style: object
-) -> None:
+def draw_published(panel: Axes, model: str, k: int, vocab_size: int = 50, **style: object) -> None:
     """Xie et al.'s accuracy with the interval that they print, at every number of examples."""
     place, line = places(EXAMPLES), published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k)
     panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent, lw=0.9, ls="--",
