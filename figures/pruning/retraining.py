@@ -3,7 +3,6 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -121,8 +120,7 @@ def retrained(run: Run, pruned: Pruned, steps: int) -> checkpoints.Model:
     config = dataclasses.replace(run.config, seed=run.seed + 100, steps=steps, optimizer=optimizer)
     mesh, rates = devices.mesh(), make_optimizer(optimizer, steps)
     graph, weights = checkpoints.split(pruned.model)
-    masks = {name: jnp.asarray(mask) for name, mask in pruned.masks.items()}
-    advance = make_steps(config, graph, rates, make_data(config, config.data.build()[0]), mesh, masks)
+    advance = make_steps(config, graph, rates, make_data(config, config.data.build()[0]), mesh, pruned.masks)
     state = initial_state(config, rates, mesh, weights)
     for done in range(0, steps, 20):
         state, _ = advance(state, min(20, steps - done))
