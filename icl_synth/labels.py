@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from icl_synth import bayes
 from icl_synth.aspects import examples_of, read, robust_evidence, with_known_starts
 from icl_synth.concept_hmm import ConceptHMM
-from icl_synth.prompt_layout import DELIMITER, join_prompts, split_prompts
+from icl_synth.prompt_layout import DELIMITER, join_prompts, prompt_length, split_prompts
 from icl_synth.prompts import Prompts
 
 
@@ -21,6 +21,12 @@ def with_labels(prompts: Prompts, example_length: int, labels: Int[Array, "B N"]
     examples, test = examples_of(prompts, example_length)
     shown = jnp.concatenate([examples[:, :, :-1], labels[..., None]], axis=-1)
     return prompts._replace(tokens=join_prompts(shown, test))
+
+
+def last_examples(prompts: Prompts, example_length: int, number: int) -> Prompts:
+    """The prompts with their last so many examples alone."""
+    length = prompt_length(number, example_length)
+    return prompts._replace(tokens=prompts.tokens[:, prompts.tokens.shape[1] - length :])
 
 
 def mixed(right: Int[Array, "B N"], wrong: Int[Array, "B N"], share: float, key: Key[Array, ""]) -> Int[Array, "B N"]:

@@ -47,6 +47,12 @@ PROMPT_SEED = 2202
 NO_FORMAT = ("inputs only", "labels only")  # no prompts of the format that exact Bayes is told
 REFERENCES = {"cost": "gold labels", "cost against random labels": "random labels"}  # what an aspect loses against
 
+RANGES = {  # the paper's settings that our models are held against
+    "random labels": "classification and multi-choice",
+    "labels from outside": "direct models",
+    "inputs from outside": "Channel MetaICL, Direct GPT-J and Channel GPT-J",
+}
+
 Right = dict[tuple[str, int | None], Float[np.ndarray, " N"]]  # 100 or 0 for each prompt, by reader and seed
 
 
@@ -127,7 +133,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         if panel not in grid[::3]:
             panel.set_yticklabels([])
     legend_below(figure, grid[0], 5)
-    kept = [cell for name in names[:-1] for cell in cells(pick(rows, model=name), "random labels", "gain").values()]
+    gains = [cells(rows, model=name, aspect="random labels", quantity="gain") for name in names[:-1]]
+    kept = [gain for of_model in gains for gain in of_model.values()]
     helped = sum(positive(gain).verdict == "holds" for gain in kept)
     figure.suptitle(f"Examples with random labels clearly beat none in {helped} of {len(kept)} cases", size=11)
     return figure
@@ -138,7 +145,7 @@ def draw_comparisons(panel: Axes, rows: pd.DataFrame) -> None:
     lengths = sorted(rows.example_length.unique())
     for place, (aspect, _, quantity, sign) in enumerate(COMPARISONS):
         if quantity != "gain":
-            least, most = paper_range(aspect)
+            least, most = paper_range(aspect, RANGES[aspect])
             panel.add_patch(
                 plt.Rectangle((-most, place - 0.4), most - least, 0.8, fc=RANGE, ec="none", zorder=0,
                               label="Min et al." if place == 1 else None)
@@ -150,11 +157,10 @@ def draw_comparisons(panel: Axes, rows: pd.DataFrame) -> None:
                            color=LENGTH_COLOURS[k], label=None if place else f"k = {k}")  # fmt: skip
 
 
-def paper_range(aspect: str) -> tuple[float, float]:
-    """The least and the most points that an aspect costs direct models in the paper."""
-    lines = published("min2022", aspect=aspect)
-    widest = lines[lines.setting != "channel models"].sort_values("most").iloc[-1]
-    return float(widest["least"]), float(widest["most"])
+def paper_range(aspect: str, setting: str) -> tuple[float, float]:
+    """The least and the most points that an aspect costs in the paper, in one setting."""
+    line = published("min2022", aspect=aspect, setting=setting).iloc[0]
+    return float(line["least"]), float(line["most"])
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
@@ -176,9 +182,9 @@ def answerable(rows: pd.DataFrame) -> pd.DataFrame:
     return pick(rows, model=BAYES)[lambda table: table.example_length.isin(open_lengths)]
 
 
-def cells(here: pd.DataFrame, aspect: str, quantity: str) -> dict[int, Estimate]:
-    """One quantity of one aspect and reader, by the length of examples."""
-    lines = pick(here, aspect=aspect, quantity=quantity).sort_values("example_length")
+def cells(rows: pd.DataFrame, **where: object) -> dict[int, Estimate]:
+    """One quantity by the length of examples."""
+    lines = pick(rows, **where).sort_values("example_length")
     return {int(line["example_length"]): as_estimate(line) for _, line in lines.iterrows()}
 
 
@@ -188,8 +194,8 @@ def in_words(values: dict[int, Estimate]) -> str:
 
 
 def random_labels_claims(here: pd.DataFrame, name: str) -> list[Claim]:
-    lost, gained = (cells(here, "random labels", quantity) for quantity in ("cost", "gain"))
-    least, most = paper_range("random labels")
+    lost, gained = (cells(here, aspect="random labels", quantity=quantity) for quantity in ("cost", "gain"))
+    least, most = paper_range("random labels", RANGES["random labels"])
     return [
         Claim(
             f"{name}: examples with random labels are better than none",
@@ -209,8 +215,8 @@ def random_labels_claims(here: pd.DataFrame, name: str) -> list[Claim]:
 
 
 def outside_claims(here: pd.DataFrame, name: str, aspect: str) -> list[Claim]:
-    lost = cells(here, aspect, "cost against random labels")
-    least, most = paper_range(aspect)
+    lost = cells(here, aspect=aspect, quantity="cost against random labels")
+    least, most = paper_range(aspect, RANGES[aspect])
     place = "section 5.1, Fig. 8, all but Direct MetaICL" if aspect == "inputs from outside" else "section 5.2, Fig. 9"
     return [
         Claim(
@@ -229,8 +235,8 @@ def outside_claims(here: pd.DataFrame, name: str, aspect: str) -> list[Claim]:
 
 
 def no_format_claim(here: pd.DataFrame, name: str, aspect: str) -> Claim:
-    margin = float(published("min2022", aspect="labels from outside", setting="channel models").most.iloc[0])
-    gained = cells(here, aspect, "gain")
+    margin = paper_range("labels from outside", "channel models")[1]
+    gained = cells(here, aspect=aspect, quantity="gain")
     return Claim(
         f"{name}: examples of {aspect} are no better than none",
         "close to or worse than no examples (section 5.3, Fig. 10)",
