@@ -9,25 +9,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compression.block_float import block_packing
+from compression.block_float.block_model import qsnr
 from compression.block_float.datapath import Operations, count_operations, integer_matmul
 from compression.block_float.formats import FORMATS, Format, Integer
-from compression.block_float.quantise import encode
+from compression.block_float.quantise import encode, quantize
 from figures.block_float import common
-from figures.block_float.common import NAMED
-from figures.lab.claims import Claim, judged
+from figures.block_float.common import FAMILIES, NAMED, UNVERIFIED, family_of, published
+from figures.lab.claims import Claim
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, YELLOW
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, SKY, YELLOW
 from figures.lab.tables import pick
 
 TITLE = "Block floating point formats, bit by bit, and the product of two blocks"
 DIFFERS = (
-    "Bits per element are computed from the format's parts and, as a check, measured: 2^16 numbers are encoded, packed "
-    "to bytes and counted. The papers' figures are of hardware; here the operations of a product are counted as the "
+    "Bits per element are computed from the format's parts and, as a check, measured: numbers are encoded, packed to "
+    "bytes and counted. The papers' figures are of hardware; here the operations of a product are counted as the "
     "integer product makes them, not built. A float32 multiplication adds exponents itself. The saving is that one "
-    "addition of exponents serves a whole block, and that products and sums inside it are of small integers. A claim "
-    "*holds* where the counts are exactly the claimed ones; packed bits may differ from computed ones by 0.001, since "
-    "a whole tensor has a scale of its own."
+    "addition of exponents serves a whole block, and that products and sums inside it are of small integers. MSFP's "
+    f"densities, multiply-accumulate units on an area and numbers in a memory, are {UNVERIFIED}. In the last panel "
+    "they stand as filled points. The hollow points are a model: a parabola in the digits of an element, fitted to the "
+    "reciprocals of those areas, gives other formats with integer elements a cost by their digits alone, without what "
+    "microexponents add. Formats whose elements have exponents are left out. What is counted here is arithmetic and "
+    "could not come out otherwise, and the densities cannot be verified: no claim is judged."
 )
 PUBLISHED = common.PUBLISHED
 SINGLE = ("bf16", "fp16", "q3.4")  # numbers that share nothing, or only what the format says
@@ -53,8 +57,8 @@ PRESETS = presets(NONE, quick=Sizes(), small=Sizes(), paper=Sizes())
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: format, quantity, part, value.
 
-    Quantities: field (bits per element by FIELDS), computed and packed (bits per element), and operations (of a
-    product in MSFP blocks and in float32, by kind).
+    Quantities: field (bits per element by FIELDS), computed and packed (bits per element), qsnr (of normal numbers, dB,
+    formats with integer elements), and operations (of a product in MSFP blocks and in float32, by kind).
     """
     rows_of_product, inner, columns = sizes.product
     x = np.random.default_rng(0).normal(size=(sizes.numbers // inner, inner)).astype(np.float32)
@@ -69,11 +73,14 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 
 def bit_rows(name: str, x: np.ndarray) -> list[tuple[str, str, str, float]]:
-    """Bits per element of a format: by field, in sum, and as packed."""
+    """Bits per element of a format: by field, in sum, and as packed; and its signal to noise."""
     format = FORMATS[name]
     size = sum(part.nbytes for part in block_packing.pack(encode(x, format)).values())
     rows = [(name, "field", part, bits) for part, bits in fields(format).items()]
-    return [*rows, (name, "computed", "all", format.average_bits), (name, "packed", "all", 8 * size / x.size)]
+    rows += [(name, "computed", "all", format.average_bits), (name, "packed", "all", 8 * size / x.size)]
+    if isinstance(format.element, Integer) and format.block:
+        rows.append((name, "qsnr", "all", qsnr(x, quantize(x, format))))
+    return rows
 
 
 def fields(format: Format) -> dict[str, float]:
@@ -85,10 +92,15 @@ def fields(format: Format) -> dict[str, float]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (bits, work) = plt.subplots(1, 2, figsize=(12, 5.2), width_ratios=(1.9, 1))
-    draw_bits(bits, pick(rows, quantity="field"))
-    figure.legend(*bits.get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    draw_operations(work, pick(rows, quantity="operations"))
+    figure, panels = plt.subplot_mosaic(
+        [["bits", "bits"], ["work", "cost"]], figsize=(7.5, 8.8), height_ratios=(1.35, 1)
+    )
+    block, bits = FORMATS[COUNTED].block, pick(rows, format=COUNTED, quantity="packed").value.iloc[0]
+    figure.suptitle(f"{COUNTED.upper()}: {bits:g} bits a number, one sum of exponents for {block} products")
+    draw_bits(panels["bits"], pick(rows, quantity="field"))
+    panels["bits"].legend(fontsize=8, loc="lower right")
+    draw_operations(panels["work"], pick(rows, quantity="operations"))
+    draw_cost(panels["cost"], pick(rows, quantity="qsnr").set_index("format").value)
     return figure
 
 
@@ -102,8 +114,9 @@ def draw_bits(panel: Axes, rows: pd.DataFrame) -> None:
         panel.barh(names, widths, left=left, color=colour, edgecolor="white", label=part)
         left += widths.to_numpy()
     for height, total in enumerate(left):
-        panel.text(total + 0.1, height, f"{total:g}", va="center", size=9)
+        panel.text(total + 0.1, height, f"{total:g}", va="center", size=8)
     panel.set(xlabel="bits per element", xlim=(0, 35))
+    panel.tick_params(axis="y", labelsize=8)
     panel.grid(axis="y", visible=False)
 
 
@@ -116,32 +129,63 @@ def draw_operations(panel: Axes, rows: pd.DataFrame) -> None:
         place = np.arange(len(parts)) + side * 0.19
         panel.bar(place, counts, 0.36, color=colour, label=label)
         for x, value in zip(place, counts, strict=True):
-            panel.text(x, value + 0.01, f"{value:.3g}", ha="center", size=8)
-    panel.set_xticks(range(len(parts)), [part.replace("_", "\n") for part in parts])
-    panel.set_ylabel("operations for each multiplication of the product")
+            panel.text(x, value + 0.01, f"{value:.3g}", ha="center", size=7)
+    panel.set_xticks(range(len(parts)), [part.replace("_", "\n") for part in parts], size=7)
+    panel.set_ylabel("operations for each multiplication")
     panel.grid(axis="x", visible=False)
-    panel.legend(loc="upper center")
+    panel.legend(loc="center left", fontsize=8)
+
+
+def draw_cost(panel: Axes, noise: pd.Series) -> None:
+    """Signal to noise against multiply-accumulate density: MSFP's published, other integer elements' by the model."""
+    area, memory = published("mac density"), published("memory density")
+    names = list(area.index)
+    panel.plot(area[names], noise[names], "o-", color=BLUE, label="MSFP, published*")
+    panel.plot(memory[names], noise[names], ".--", color=SKY, label="MSFP, memory, published*")
+    modelled = [name for name in noise.index if name not in names]
+    for name in modelled:
+        colour, marker, _ = FAMILIES[family_of(name)]
+        panel.plot(modelled_density(name), noise[name], marker, mfc="white", color=colour)
+    panel.plot([], [], "o", mfc="white", color="black", label="others, by the model")
+    for name in (*names, *modelled):
+        place = (area[name] if name in names else modelled_density(name), noise[name])
+        panel.annotate(name.removeprefix("msfp"), place, (6, -2), textcoords="offset points", size=7)
+    panel.set(xscale="log", xlabel="density, float32 = 1", title=f"* {UNVERIFIED}", xlim=(3.3, 110))
+    panel.set_ylabel("signal to noise (ours), dB")
+    panel.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
+    panel.minorticks_off()
+    panel.legend(loc="upper right", fontsize=7)
+
+
+def modelled_density(name: str) -> float:
+    """Multiply-accumulate density of integer elements: a parabola in their digits through MSFP's published areas."""
+    area = published("mac density")
+    digits = [FORMATS[known].element.bits - 1 for known in map(str, area.index)]
+    return float(1 / np.polyval(np.polyfit(digits, 1 / area.to_numpy(), 2), FORMATS[name].element.bits - 1))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """One exponent for a block; the bits of MSFP12."""
-    work = pick(rows, format=COUNTED, quantity="operations").set_index("part").value
-    meetings = work["exponent_sums"]  # of two blocks
-    sizes = rows[rows.quantity.isin(["computed", "packed"])].pivot(index="format", columns="quantity", values="value")
-    off = float((sizes.packed - sizes.computed).abs().max())
+    """MSFP's densities beside what is counted here."""
+    work = pick(rows, quantity="operations", format=COUNTED).set_index("part").value
+    each = {kind: f"{work[kind] / work.integer_products:.3g}" for kind in ("integer_sums", "exponent_sums")}
+    packed = pick(rows, quantity="packed").set_index("format").value
+    area, memory = published("mac density"), published("memory density")
     return [
         Claim(
-            "two blocks of 16 meet in a fixed-point product and one operation on exponents",
-            "16 integer products, 15 integer sums, 1 sum of exponents (MSFP)",
-            f"{work['integer_products'] / meetings:g} integer products and {work['integer_sums'] / meetings:g} integer "
-            f"sums to each sum of exponents; {work['float_products']:g} float products",
-            judged(work["float_products"] == 0 and work["integer_sums"] == 15 * meetings),
+            "MSFP fits more multiply-accumulate units on an area than float32",
+            f"{shown(area)} times as many ({UNVERIFIED})",
+            f"no circuit; to each integer product {each['integer_sums']} integer sums and {each['exponent_sums']} sums "
+            f"of exponents in {COUNTED}",
+            [],
         ),
         Claim(
-            "MSFP12 takes 4.5 bits per element",
-            "4.5 (MSFP, sign, 3 bits and a 16th of 8)",
-            f"{sizes.computed['msfp12']:g} computed, {sizes.packed['msfp12']:g} in packed bytes; over all "
-            f"{len(sizes)} formats the two differ by at most {off:.4f}",
-            judged(sizes.packed["msfp12"] == 4.5 and off < 0.001),
+            "MSFP fits more numbers in a memory than float32",
+            f"{shown(memory)} times as many ({UNVERIFIED})",
+            f"{shown(32 / packed[memory.index])} times as many, by packed bytes",
+            [],
         ),
     ]
+
+
+def shown(values: pd.Series) -> str:
+    return ", ".join(f"{value:.1f} ({name})" for name, value in values.items())

@@ -13,38 +13,43 @@ from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from compression.block_float.block_model import fine_tune, in_format
-from compression.block_float.formats import find
 from figures.block_float import common
-from figures.block_float.common import FAMILIES, published
-from figures.lab.claims import Claim, difference, near_zero, no_more, positive, show
+from figures.block_float.common import FAMILIES, LAST_DIGIT, MIXED, UNVERIFIED, bits_of, published
+from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import legend_below
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from icl_synth import checkpoints
-from icl_synth.evaluate import Estimate, answers, ratio_of_means
+from icl_synth.estimates import Estimate, ratio_of_means
+from icl_synth.evaluate import answers
 from icl_synth.prompts import Prompts, sample_prompts
 
 TITLE = "Our models in block floating point (Rouhani et al. 2020, 2023; OCP Microscaling)"
 DIFFERS = (
-    "Weights and inputs of every linear layer but the last are in the format, as in the papers; products inside "
-    "attention stay in float32. The papers' models are image and language models of a hundred and more times the size, "
-    "and their accuracies in MSFP could not be read here, so only quoted values stand beside ours. MSFP's paper "
-    "truncates, ours rounds to nearest unless a name says truncate. Fine-tuning takes 200 steps at a tenth of the "
-    "rates of training, forwards and backwards in the format, with fresh documents; float32 gets no further training, "
-    "so a part of what is made good may be more training. Areas are those of the MSFP paper's table; formats that it "
-    "lacks are not drawn there. Verdicts: MSFP's claim is about in-context accuracy at k = 10 and n = 16 (or the most "
-    "that fit) and *holds* where less than 1 % of it is lost, interval included. A format is within a margin of "
-    "float32 where the whole interval of the difference, paired by seed and document, lies within the margin on either "
-    "side. Fine-tuning makes good what a format loses where its cost afterwards is less than half of that before, by "
-    "the whole interval of the two, taken as unpaired. Each claim holds *partly* where only the mean is on the claimed "
-    "side."
+    "Weights and inputs of every linear layer but the last are in the format; products inside attention stay in "
+    "float32. The papers' models are image and language models of a hundred and more times the size, and MSFP's "
+    f"accuracies are {UNVERIFIED}. MSFP's paper truncates, ours rounds to nearest unless a name says truncate. A "
+    "direct cast is a trained model put in a format as it is. Fine-tuning takes 200 steps at a tenth of the rates of "
+    "training, forwards and backwards in the format, with fresh documents. Its control is float32 tuned as long on "
+    "the same documents, in blocks of 16-bit numbers, so that more training does not count as the format's. All "
+    "differences are paired by seed and document or prompt. The paper's claim is MXINT8's: OCP gives perplexities per "
+    "word, and a token is a word of our world; the direct cast may cost the transformer no more nats than a word "
+    "costs LLaMA-7B. Our own questions: do MSFP's formats lose less than 1 % of in-context accuracy (k = 10, n = 16 "
+    f"or the most that fit); do formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast, "
+    "the last digit of OCP's training losses; do MXFP4 weights with MXFP6 inputs, and do they cost less than MXFP4 in "
+    "both; does fine-tuning leave less than half of what a format costs; and are MX6 and MXFP6 (E2M3) within that "
+    "digit of the control afterwards?"
 )
 PUBLISHED = common.PUBLISHED
-FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mxint8", "mxfp4", "mxfp6_e3m2")
-MANY_FORMATS = (*FEW_FORMATS, "msfp15", "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx6", "mx4",
-                "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "nvfp4", "int8", "int4", "fp8_e4m3")  # fmt: skip
+TUNED = ("msfp12", "msfp11", "mxfp4", "mx6", "mxfp6_e2m3")
+FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mx6", "mxint8", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", MIXED)
+MANY_FORMATS = (*FEW_FORMATS, "msfp15", "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx4",
+                "mxfp8_e4m3", "mxfp8_e5m2", "nvfp4", "int8", "int4", "fp8_e4m3")  # fmt: skip
+SIX_TO_NINE = ("mx9", "mx6", "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2")  # bits
+MATCHED = ("mx6", "mxfp6_e2m3")  # by fine-tuning, as the papers have it
+FLOAT32, CONTROL = "float32", "bfp16_16"
 PROMPT_SEED = 2302
 EXAMPLES, EXAMPLE_LENGTH = 16, 10
 
@@ -53,18 +58,19 @@ class Sizes(NamedTuple):
     documents: int  # that losses are measured on
     prompts: int
     formats: tuple[str, ...]
-    tuned: tuple[str, ...] = ("msfp12", "msfp11", "mxfp4")  # formats
+    tuned: tuple[str, ...] = TUNED  # formats
     tuning_steps: int = 200
 
     @property
     def settings(self) -> list[tuple[str, bool]]:
-        """Each format, and whether the model is fine-tuned in it."""
-        return [("float32", False), *((name, False) for name in self.formats), *((name, True) for name in self.tuned)]
+        """Each format, and whether the model is fine-tuned in it; what others are compared with comes first."""
+        casts = [(name, False) for name in (FLOAT32, *self.formats)]
+        return [*casts, *((name, True) for name in (CONTROL, *self.tuned))]
 
 
 PRESETS = presets(
     KINDS,
-    quick=Sizes(128, 200, FEW_FORMATS),
+    quick=Sizes(128, 200, FEW_FORMATS, ("msfp11", "mx6")),
     small=Sizes(512, 1000, MANY_FORMATS),
     paper=Sizes(100, 1000, MANY_FORMATS),
 )
@@ -73,8 +79,9 @@ PRESETS = presets(
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, format, tuned, quantity; value in nats per token or a share.
 
-    Quantities: loss, excess (over exact Bayes), cost (loss above float32's, paired), accuracy (k = 10, n = 16) and
-    lost_accuracy (share of float32's that is gone, paired).
+    Quantities: loss, excess (over exact Bayes), cost (loss above float32's; of what is tuned, above the control's),
+    accuracy (k = 10, n = 16), lost_accuracy (share of float32's that is gone), saved (by MXFP4 with MXFP6, of MXFP4's
+    loss) and made_good (half the cost of the direct cast less the cost after tuning); differences are paired.
     """
     table = Table("model", "format", "tuned", "quantity")
     first = next(iter(models.values()))[0]
@@ -97,19 +104,25 @@ def ask(run: Run, number: int) -> Prompts:
 def add_formats(
     table: Table, name: str, run: Run, sizes: Sizes, documents: Documents, prompts: Prompts, bar: tqdm
 ) -> None:
-    """Loss and accuracy of one model in every format, beside those in float32, which comes first."""
-    float32: tuple[np.ndarray, np.ndarray] | None = None
+    """Loss and accuracy of one model in every format, beside those in float32 or the control, which come first."""
+    losses: dict[tuple[str, bool], np.ndarray] = {}
+    rights: dict[tuple[str, bool], np.ndarray] = {}
     for format, tuned in sizes.settings:
         model = with_format(run, format, sizes.tuning_steps if tuned else 0)
-        loss, right = excess(model, documents), answers(model, prompts) == np.asarray(prompts.labels)
-        float32 = float32 or (loss, right)
+        loss = losses[format, tuned] = excess(model, documents)
+        right = rights[format, tuned] = answers(model, prompts) == np.asarray(prompts.labels)
+        cost = loss - losses[(CONTROL, True) if tuned else (FLOAT32, False)]
         quantities = {
             "loss": loss + documents.bayes_loss,
             "excess": loss,
-            "cost": loss - float32[0],
+            "cost": cost,
             "accuracy": right,
-            "lost_accuracy": 1 - ratio_of_means(right, float32[1]),
+            "lost_accuracy": 1 - ratio_of_means(right, rights[FLOAT32, False]),
         }
+        if format == MIXED and ("mxfp4", False) in losses:
+            quantities["saved"] = losses["mxfp4", False] - loss
+        if tuned and format != CONTROL:
+            quantities["made_good"] = (losses[format, False] - losses[FLOAT32, False]) / 2 - cost
         for quantity, values in quantities.items():
             table.add(name, format, tuned, quantity, seed=run.seed, values=values)
         bar.update()
@@ -117,8 +130,11 @@ def add_formats(
 
 def with_format(run: Run, format: str, tuning_steps: int) -> checkpoints.Model:
     """A trained model in a format, fine-tuned in it for so many steps."""
-    if format == "float32":
+    if format == FLOAT32:
         return run.model
+    if format == MIXED:  # MXFP6 holds every value of MXFP4, so that quantising again changes no weight
+        weights, others = MIXED.split(" with ")
+        return in_format(in_format(run.model, weights, activations=False), others)
     model = in_format(run.model, format)
     if not tuning_steps:
         return model
@@ -136,19 +152,23 @@ def with_format(run: Run, format: str, tuning_steps: int) -> checkpoints.Model:
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
     names = list(rows.model.unique())
-    figure, grid = plt.subplots(len(names), 3, figsize=(15, 5.4 * len(names)), squeeze=False)
-    for (loss, accuracy, density), name in zip(grid, names, strict=True):
+    figure, grid = plt.subplots(len(names), 2, figsize=(7.5, 4.3 * len(names) + 0.6), sharey=True, squeeze=False)
+    casts = rows[~rows.tuned & (rows.quantity == "cost") & (rows.format != FLOAT32)]
+    near = "; ".join(
+        f"{name} {(pick(casts, model=name).value <= LAST_DIGIT).sum()} of {len(pick(casts, model=name))} formats"
+        for name in names
+    )
+    figure.suptitle(f"At most {LAST_DIGIT:g} nats above float32 as a direct cast: {near}", size=10)
+    for (loss, accuracy), name in zip(grid, names, strict=True):
         draw_formats(loss, rows, name, "excess", 1)
         loss.set(xscale="log", xlabel="loss above exact Bayes, nats per token", title=f"{name}: loss")
-        loss.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        loss.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         loss.xaxis.set_major_formatter("{x:g}")
         loss.xaxis.minorticks_off()
-        loss.set_ylabel("format and its bits per element, of weights and inputs")
+        loss.set_ylabel("format and bits of its weights")
         draw_formats(accuracy, rows, name, "accuracy", 100)
         accuracy.set(xlabel="accuracy, k = 10, n = 16, %", title=f"{name}: accuracy")
-        draw_density(density, rows, name)
-        density.set_title(f"{name}: MSFP by area (Rouhani et al. 2020)")
-    legend_below(figure, grid[0, 0], 5)
+    legend_below(figure, grid[0, 0], 4, fontsize=8)
     return figure
 
 
@@ -157,20 +177,18 @@ def plain(format: str) -> str:
     return format.removesuffix(":truncate")
 
 
-def bits_of(format: str) -> float:
-    return find(format).average_bits
-
-
 def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scale: float) -> None:
     """A line for each format, the widest at the top: as it is, truncated and fine-tuned."""
     shown = pick(rows, model=name, quantity=quantity)
-    formats = sorted(set(shown.format.map(plain)) - {"float32"}, key=lambda format: (bits_of(format), format))
+    formats = sorted(set(shown.format.map(plain)) - {FLOAT32, CONTROL}, key=lambda format: (bits_of(format), format))
     places = {format: place for place, format in enumerate(formats)}
-    dense = only(rows, model=name, format="float32", quantity=quantity)
+    dense = only(rows, model=name, format=FLOAT32, quantity=quantity)
     panel.axvline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
     for label, (colour, marker, members) in FAMILIES.items():
         for tuned in (False, True):
-            line = shown[shown.format.isin(members) & (shown.tuned == tuned)]
+            line = shown[
+                shown.format.isin((*members, MIXED) if label == "OCP MX" else members) & (shown.tuned == tuned)
+            ]
             if len(line):
                 panel.errorbar(scale * line.value, line.format.map(places), xerr=scale * line.half_width, color=colour,
                                marker=marker, mfc="white" if tuned else None, ls="", capsize=2, lw=1.2,
@@ -178,27 +196,7 @@ def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scal
     cut = shown[shown.format.str.endswith(":truncate")]
     panel.errorbar(scale * cut.value, cut.format.map(plain).map(places), xerr=scale * cut.half_width, fmt="v",
                    mfc="white", color=FAMILIES["MSFP"].colour, capsize=2, label="MSFP, truncated")  # fmt: skip
-    panel.set_yticks(range(len(formats)), labels=[f"{format}   {bits_of(format):g}" for format in formats], size=8)
-
-
-def draw_density(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """In-context accuracy of MSFP against the published density of its arithmetic."""
-    area, colour = published("mac density"), FAMILIES["MSFP"].colour
-    for tuned in (False, True):
-        line = pick(rows, model=name, quantity="accuracy", tuned=tuned)
-        line = line[line.format.isin(area.index)].sort_values("format", key=lambda names: names.map(area))
-        panel.errorbar(line.format.map(area), 100 * line.value, 100 * line.half_width, color=colour, marker="o",
-                       ls="" if tuned else "-", mfc="white" if tuned else None, capsize=2, lw=1.2)  # fmt: skip
-        for row in [] if tuned else line.to_dict("records"):
-            panel.annotate(row["format"], (area[row["format"]], 100 * row["value"]), (-4, -3), size=8,
-                           textcoords="offset points", ha="right", va="top", rotation=45)  # fmt: skip
-    dense = only(rows, model=name, format="float32", quantity="accuracy")
-    panel.axhline(100 * dense.mean, color="black", ls=":", lw=1.2)
-    panel.set(xscale="log", xlabel="multiply-accumulate units on an area, float32 = 1")
-    panel.set_ylabel("accuracy, k = 10, n = 16, %")
-    panel.margins(x=0.15)
-    panel.set_xticks([10, 20, 50], labels=["10", "20", "50"])
-    panel.minorticks_off()
+    panel.set_yticks(range(len(formats)), labels=[f"{format}   {bits_of(format):g}" for format in formats], size=7)
 
 
 def at(rows: pd.DataFrame, name: str, format: str, quantity: str, tuned: bool = False) -> Estimate:
@@ -206,77 +204,98 @@ def at(rows: pd.DataFrame, name: str, format: str, quantity: str, tuned: bool = 
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """MSFP within a percent, MX9, MXINT8 and MXFP6 as good as float32, and what tuning gives back."""
+    """MXINT8 by OCP's perplexities; MSFP, six to nine bits, MXFP4 with MXFP6 and fine-tuning by our own margins."""
     rows = over_seeds(rows)
     table = []
     for name in rows.model.unique():
-        table += [accuracy_claim(rows, name, format) for format in ("msfp16", "msfp12")]
-        table += [near_claim(rows, name, *margin) for margin in margins()]
-        table += [listing_claim(rows, name), tuning_claim(rows, name)]
+        casts = costs_of(rows, name, "cost")
+        table += [mxint8_claim(name, casts["mxint8"]), accuracy_claim(rows, name)]
+        table.append(cast_claim(name, {format: casts[format] for format in SIX_TO_NINE if format in casts}))
+        if MIXED in casts:
+            table.append(mixed_claim(name, casts[MIXED], at(rows, name, MIXED, "saved")))
+        table += [tuning_claim(name, costs_of(rows, name, "made_good", tuned=True))]
+        tuned = costs_of(rows, name, "cost", tuned=True)
+        if matched := {format: tuned[format] for format in MATCHED if format in tuned}:
+            table.append(matched_claim(name, matched))
     return table
 
 
-def accuracy_claim(rows: pd.DataFrame, name: str, format: str) -> Claim:
-    lost = at(rows, name, format, "lost_accuracy")
-    area, memory = published("mac density")[format], published("memory density")[format]
+def costs_of(rows: pd.DataFrame, name: str, quantity: str, *, tuned: bool = False) -> dict[str, Estimate]:
+    """A quantity of a model in every format."""
+    chosen = pick(rows, model=name, tuned=tuned, quantity=quantity)
+    return {row["format"]: as_estimate(row) for _, row in chosen.iterrows()}
+
+
+def listed(values: dict[str, Estimate], digits: int = 4) -> str:
+    return ", ".join(f"{format} {show(value, digits)}" for format, value in values.items())
+
+
+def mxint8_claim(name: str, cost: Estimate) -> Claim:
+    llama = published("word perplexity")
+    nats = float(np.log(llama["mxint8"] / llama[FLOAT32]))
     return Claim(
-        f"{name}: {format} costs less than 1 % of accuracy",
-        f"less than 1 % (MSFP), {area:g} times the multiply-accumulate units on an area, {memory:g} times the numbers "
-        "in a memory",
-        f"{show(Estimate(100 * lost.mean, 100 * lost.half_width), 2)} % of the in-context accuracy lost, "
-        f"{show(at(rows, name, format, 'cost'), 3)} nats of loss",
-        no_more(lost, 0.01),
+        f"{name}: MXINT8 as a direct cast costs no more than {nats:.4f} nats",
+        f"perplexity per word {llama[FLOAT32]} → {llama['mxint8']}, {nats:.4f} nats a word (LLaMA-7B on WikiText; OCP "
+        "Microscaling)",
+        f"{show(cost, 4)} nats a token",
+        [no_more(cost, nats)],
+        own="LSTM" in name,  # the papers' language models are transformers
         headline=name == "transformer",
     )
 
 
-def margins() -> list[tuple[str, float, str]]:
-    """Formats, how near to float32 they are claimed to be in nats, and the published numbers behind it."""
-    gpt, llama = published("loss"), published("perplexity")
-    small, large = (published(f"training loss {size}") for size in ("20M", "1.5B"))
-    dearer, less_dear = (f"{values['mxfp6_e3m2'] - values['float32']:.2f}" for values in (small, large))
-    nats = np.log(llama["mxint8"] / llama["float32"])
-    return [
-        ("mx9", 0.005, f"loss {gpt['float32']} in float32, {gpt['mx9']} in MX9 (GPT-XL; Rouhani et al. 2023)"),
-        (
-            "mxint8",
-            0.005,
-            f"perplexity {llama['float32']} → {llama['mxint8']}, {nats:.4f} nats (LLaMA-7B on WikiText; OCP "
-            "Microscaling)",
-        ),
-        (
-            "mxfp6_e3m2",
-            float(dearer),
-            f"{dearer} nats more at 20 M parameters, {less_dear} at 1.5 B, trained in it (OCP Microscaling)",
-        ),
-    ]
-
-
-def near_claim(rows: pd.DataFrame, name: str, format: str, margin: float, paper: str) -> Claim:
-    cost = at(rows, name, format, "cost")
+def accuracy_claim(rows: pd.DataFrame, name: str) -> Claim:
+    lost = {
+        format: Estimate(100 * share.mean, 100 * share.half_width, share.df)
+        for format, share in costs_of(rows, name, "lost_accuracy").items()
+        if format in FAMILIES["MSFP"].formats
+    }
     return Claim(
-        f"{name}: {format} is within {margin:g} nats of float32 without tuning",
-        paper,
-        f"{show(cost, 4)} nats more",
-        near_zero(cost, margin),
+        f"{name}: MSFP loses less than 1 % of the in-context accuracy as a direct cast",
+        f"less than 1 %, fine-tuned where it is narrow (MSFP; {UNVERIFIED})",
+        f"{listed(lost, 1)} % lost",
+        [no_more(share, 1.0) for share in lost.values()],
+        own=True,
+        headline=name == "transformer",
     )
 
 
-def listing_claim(rows: pd.DataFrame, name: str) -> Claim:
-    formats = [format for format in published("mac density").index if len(pick(rows, model=name, format=format))]
+def cast_claim(name: str, costs: dict[str, Estimate]) -> Claim:
     return Claim(
-        f"{name}: accuracy by format, MSFP16 to 11",
-        "not found: the paper's table of accuracies by model could not be read",
-        ", ".join(f"{100 * at(rows, name, format, 'accuracy').mean:.1f} % {format}" for format in formats),
-        "not found",
+        f"{name}: formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast",
+        "no number",
+        f"{listed(costs)} nats more",
+        [near_zero(cost, LAST_DIGIT) for cost in costs.values()],
+        own=True,
     )
 
 
-def tuning_claim(rows: pd.DataFrame, name: str) -> Claim:
-    before, after = (at(rows, name, "msfp11", "cost", tuned) for tuned in (False, True))
+def mixed_claim(name: str, cost: Estimate, saved: Estimate) -> Claim:
     return Claim(
-        f"{name}: fine-tuning makes good what the narrowest format loses",
-        "1 to 10 epochs of fine-tuning for the narrowest (MSFP)",
-        f"MSFP11 costs {show(before, 3)} nats, after fine-tuning {show(after, 3)}",
-        positive(difference(Estimate(before.mean / 2, before.half_width / 2), after)),
+        f"{name}: MXFP4 weights with MXFP6 inputs stay within {LAST_DIGIT:g} nats of float32 as a direct cast, and "
+        "cost less than MXFP4 in both",
+        "no number for a direct cast",
+        f"{show(cost, 4)} nats more than float32, {show(saved, 4)} less than MXFP4",
+        [near_zero(cost, LAST_DIGIT), positive(saved)],
+        own=True,
+    )
+
+
+def tuning_claim(name: str, made_good: dict[str, Estimate]) -> Claim:
+    return Claim(
+        f"{name}: fine-tuning leaves less than half of what a narrow format costs",
+        f"1 to 10 epochs of fine-tuning for the narrowest (MSFP; {UNVERIFIED})",
+        f"half the cost before less the cost after, nats: {listed(made_good)}",
+        [positive(value) for value in made_good.values()],
+        own=True,
+    )
+
+
+def matched_claim(name: str, costs: dict[str, Estimate]) -> Claim:
+    return Claim(
+        f"{name}: after fine-tuning, 6 bits are within {LAST_DIGIT:g} nats of float32 tuned as long",
+        "MXFP6 closely matches float32 after fine-tuning (OCP Microscaling); no number",
+        f"{listed(costs)} nats more",
+        [near_zero(cost, LAST_DIGIT) for cost in costs.values()],
+        own=True,
     )
