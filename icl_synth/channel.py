@@ -5,40 +5,26 @@ a label before its input. What it says of p(input | label) follows from its own 
 p(input | label) is proportional, over labels, to p(label | input) / p(label).
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from icl_synth import checkpoints
-from icl_synth.evaluate import map_rows, pad_to_bucket
-
-
-def answer_log_probs(model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B L"]) -> Float[np.ndarray, "B V"]:
-    """Log-probabilities of the token after each prompt, in nats."""
-    graph, weights = checkpoints.split(model)
-    padded, length = pad_to_bucket(np.asarray(tokens), model.config.context), tokens.shape[1]
-    return map_rows(_last_log_probs, graph, weights, (padded, np.full(len(padded), length - 1, np.int32)))
-
-
-def _last_log_probs(model, rows):
-    tokens, last = rows
-    return jax.nn.log_softmax(jnp.take_along_axis(model(tokens), last[:, None, None], axis=1)[:, 0])
+from icl_synth.prompt_readers import model_log_probs
+from icl_synth.prompts import Prompts
 
 
 def label_log_probs(
-    model: checkpoints.Model, tokens: Int[Array, "B L"], others: Int[Array, "B M J"]
+    model: checkpoints.Model, prompts: Prompts, others: Int[Array, "B M J"]
 ) -> tuple[Float[np.ndarray, "B V"], Float[np.ndarray, "B V"]]:
-    """log p(label | test input) and log p(label), both after the examples of each prompt.
+    """log p(label | test input) and log p(label), both after the examples of each prompt, in nats.
 
     The second is the mean over the test input and M other inputs of the same task.
     """
-    J = others.shape[2]
-    direct = answer_log_probs(model, tokens)
-    swapped = [
-        answer_log_probs(model, jnp.concatenate([tokens[:, :-J], others[:, m]], axis=1)) for m in range(others.shape[1])
-    ]
-    return direct, np.logaddexp.reduce([direct, *swapped], axis=0) - np.log(1 + len(swapped)).astype(np.float32)
+    shown, number = prompts.tokens[:, : -others.shape[2]], others.shape[1]
+    swapped = [prompts._replace(tokens=jnp.concatenate([shown, others[:, m]], axis=1)) for m in range(number)]
+    direct, *rest = (model_log_probs(model, asked) for asked in (prompts, *swapped))
+    return direct, np.logaddexp.reduce([direct, *rest], axis=0) - np.float32(np.log(1 + number))
 
 
 def channel_scores(direct: Float[np.ndarray, "B V"], prior: Float[np.ndarray, "B V"]) -> Float[np.ndarray, "B V"]:

@@ -93,19 +93,3 @@ def label_prior(
         return jax.nn.logsumexp(jax.nn.log_softmax(evidence)[:, None] + log_labels, axis=0)
 
     return bayes.map_in_batches(expected, tokens, 16)
-
-
-def document_answers(hmm: ConceptHMM, tokens: Int[Array, "B L"], smoothing: bayes.Smoothing) -> Int[Array, " B"]:
-    """The likeliest next token for a filter that takes each prompt for one document, with smoothed transitions."""
-    return _document_answers(hmm, tokens, jnp.float32(smoothing))
-
-
-@jax.jit
-def _document_answers(hmm, tokens, smoothing):
-    def answer(prompt):
-        def step(belief, token):
-            return bayes.advance(hmm, bayes.observe(hmm, belief, token[None])[0], smoothing), None
-
-        return bayes.predict(hmm, jax.lax.scan(step, bayes.prior(hmm, 1), prompt)[0])[0].argmax(-1).astype(jnp.int32)
-
-    return bayes.map_in_batches(answer, tokens, 64)

@@ -75,15 +75,18 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         drawn = sample_prompts(hmm, key, sizes.prompts, shown + sizes.others, k)
         others = examples_of(drawn, k)[0][:, : sizes.others, :-1]
         prompts = last_examples(drawn, k, shown)
-        asked = {labels: alter(hmm, prompts, k, labels, one) for labels, one in zip(ASKED, keys, strict=True)}
+        asked = {
+            labels: prompts._replace(tokens=alter(hmm, prompts, k, labels, one))
+            for labels, one in zip(ASKED, keys, strict=True)
+        }
         truth, known = np.asarray(prompts.labels), label_set(hmm)
         for name, runs in models.items():
             for one in runs:
-                scores = {labels: label_log_probs(one.model, tokens, others) for labels, tokens in asked.items()}
+                scores = {labels: label_log_probs(one.model, altered, others) for labels, altered in asked.items()}
                 add_answers(table, (name, k), one.seed, scores, truth, known)
         scores = {
-            labels: (np.asarray(robust_log_probs(hmm, tokens, k)), np.asarray(label_prior(hmm, tokens, k)))
-            for labels, tokens in asked.items()
+            labels: tuple(np.asarray(of(hmm, altered.tokens, k)) for of in (robust_log_probs, label_prior))
+            for labels, altered in asked.items()
         }
         add_answers(table, (BAYES, k), None, scores, truth, known)
     return table.rows()

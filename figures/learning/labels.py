@@ -14,7 +14,7 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, at_least, no_more, positive
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import draw_band, draw_line, legend_below, places
+from figures.lab.style import RANGE, draw_line, legend_below, places
 from figures.lab.tables import Table, over_seeds, pick, published
 from figures.learning.aspects import RANGES, cells, in_words, paper_range
 from figures.learning.common import LENGTH_COLOURS, any_run, learned, percent_right
@@ -136,44 +136,43 @@ def paper_kept() -> float:
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
     names = learned(rows)
-    figure, grid = plt.subplots(2, len(names), figsize=(7.5, 5.6), sharey=True, squeeze=False)
-    for (shares, numbers), name in zip(grid.T, names, strict=True):
-        here = pick(rows, model=name)
-        draw_shares(shares, here)
-        draw_numbers(numbers, here)
-        shares.set_title(name)
-    for panel in grid[:, 0]:
-        panel.set_ylabel("points gained over none")
-    legend_below(figure, grid[0, 0], 4)
-    costs = [cost.mean for name in names for cost in cells(rows, model=name, labels=WRONG, quantity="cost").values()]
-    figure.suptitle(f"If all labels shown are wrong, {min(costs):.0f} to {max(costs):.0f} points are lost", size=11)
+    costs = pick(rows, quantity="cost")
+    figure, (shares, numbers) = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)
+    draw_shares(shares, costs, names)
+    draw_numbers(numbers, costs, names)
+    shares.set_ylabel("points lost against gold labels")
+    for panel in (shares, numbers):
+        panel.axhline(0, color="black", lw=0.8)
+    legend_below(figure, shares, 3)
+    lost = [cost.mean for name in names for cost in cells(costs, model=name, labels=WRONG).values()]
+    figure.suptitle(f"If all labels shown are wrong, {min(lost):.0f} to {max(lost):.0f} points are lost", size=11)
     return figure
 
 
-def draw_shares(panel: Axes, rows: pd.DataFrame) -> None:
-    """Points gained over no examples by the share of right labels."""
-    names = {share_name(share): 100 * share for share in SHARES} | {GOLD: 100.0}
-    shown = pick(rows, labels=WRONG).groupby("example_length").num_examples.first()
-    gains = pick(rows, quantity="gain")
-    gains = gains[gains.labels.isin(names) & (gains.num_examples == gains.example_length.map(shown))]
-    for k, line in gains.groupby("example_length"):
-        line = line.assign(share=line.labels.map(names)).sort_values("share")
-        draw_band(panel, line.share, line, color=LENGTH_COLOURS[k], label=f"k = {k}", ms=3)
-    panel.axhline(0, color="black", lw=0.8)
-    panel.set(xlabel="right labels, %", xticks=(0, 25, 50, 75, 100))
+def draw_shares(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
+    """Points lost by the share of right labels; the paper's range for random labels."""
+    percent = {share_name(share): 100 * share for share in SHARES}
+    wrong = costs[costs.labels.isin(percent)]
+    panel.axhspan(*paper_range(RANDOM, RANGES[RANDOM]), color=RANGE, zorder=0, label="Min et al., random labels")
+    draw_lines(panel, wrong.assign(x=wrong.labels.map(percent)), names)
+    panel.set(xlabel="right labels, %", xticks=list(percent.values()))
 
 
-def draw_numbers(panel: Axes, rows: pd.DataFrame) -> None:
-    """Points gained by the number of examples, with gold labels (full) and with random ones (dotted)."""
-    gains = pick(rows, quantity="gain")
-    place = places(sorted(gains.num_examples.unique()))
-    for (k, labels), line in gains[gains.labels.isin((GOLD, RANDOM))].groupby(["example_length", "labels"]):
-        line = line.sort_values("num_examples")
-        style = {"ls": "-"} if labels == GOLD else {"ls": ":", "mfc": "white"}
-        draw_line(panel, line.assign(place=line.num_examples.map(place)), "place", color=LENGTH_COLOURS[k], marker="o",
-                  ms=3, **style)  # fmt: skip
-    panel.axhline(0, color="black", lw=0.8)
-    panel.set(xlabel="examples; dotted: random labels", xticks=list(place.values()), xticklabels=list(place))
+def draw_numbers(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
+    """Points that random labels cost by the number of examples; the paper's range."""
+    random = pick(costs, labels=RANDOM)
+    place = places(sorted(random.num_examples.unique()))
+    panel.axhspan(*paper_range(RANDOM, "4 to 32 demonstrations"), color=RANGE, zorder=0)
+    draw_lines(panel, random.assign(x=random.num_examples.map(place)), names)
+    panel.set(xlabel="examples with random labels", xticks=list(place.values()), xticklabels=list(place))
+
+
+def draw_lines(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
+    """A line for each model, by its style, and length of examples, by its colour."""
+    for name, style in zip(names, ("-", ":", "--", "-."), strict=False):
+        for k, line in pick(costs, model=name).groupby("example_length"):
+            draw_line(panel, line.sort_values("x"), "x", color=LENGTH_COLOURS[k], ls=style, marker="o", ms=3,
+                      label=f"{name}, k = {k}")  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
