@@ -110,9 +110,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         draw_model(panel, rows, name)
     panels[0, 0].set_ylabel("numbers, %")
     shares = rows[(rows.quantity == "within of others") & (rows.model != NONE)].value
-    figure.suptitle(
-        f"{100 * shares.min():.0f} to {100 * shares.max():.0f} % of numbers that are not 0: within one decimal order"
-    )
+    span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f} %"
+    figure.suptitle(f"{span} of the numbers that are not 0 lie within a decimal order of the largest", size=10)
     return figure
 
 
