@@ -26,7 +26,7 @@ from icl_synth.estimates import Estimate
 TITLE = "Exponents inside the blocks of trained models"
 DIFFERS = (
     "A post on the format says that the numbers inside a linear layer are mostly of one order, and gives no figure. "
-    "Here we look at every block of 16 neighbours along a layer's inputs, in the weights and in the inputs that fresh "
+    "Here we look at every block of neighbours along a layer's inputs, in the weights and in the inputs that fresh "
     "documents make: how many binary orders does each number lie below the largest of its block? The transformer's "
     "zeros are what its squared ReLU passes on to the next layer; a zero costs a block nothing. 'Mostly of one order' "
     "means at the least that half of the numbers lie within one decimal order (3.32 binary ones) of the largest. That "

@@ -31,7 +31,7 @@ DIFFERS = (
     "Weights and inputs of every linear layer but the last are in the format; products inside attention stay in "
     "float32. The papers' models are image and language models of a hundred and more times the size, and MSFP's "
     f"accuracies are {UNVERIFIED}. MSFP's paper truncates, ours rounds to nearest unless a name says truncate. A "
-    "direct cast is a trained model put in a format as it is. Fine-tuning takes 200 steps at a tenth of the rates of "
+    "direct cast is a trained model put in a format as it is. Fine-tuning is short, at a tenth of the rates of "
     "training, forwards and backwards in the format, with fresh documents. Its control is float32 tuned as long on "
     "the same documents, in blocks of 16-bit numbers, so that more training does not count as the format's. All "
     "differences are paired by seed and document or prompt. The paper's claim is MXINT8's: OCP gives perplexities per "
@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
     documents: int  # that losses are measured on
     prompts: int
     formats: tuple[str, ...]
-    tuned: tuple[str, ...] = TUNED  # formats
+    tuned: tuple[str, ...] = TUNED  # of these formats
     tuning_steps: int = 200
 
     @property
@@ -186,9 +186,7 @@ def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scal
     panel.axvline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
     for label, (colour, marker, members) in FAMILIES.items():
         for tuned in (False, True):
-            line = shown[
-                shown.format.isin((*members, MIXED) if label == "OCP MX" else members) & (shown.tuned == tuned)
-            ]
+            line = pick(shown[shown.format.isin((*members, MIXED) if label == "OCP MX" else members)], tuned=tuned)
             if len(line):
                 panel.errorbar(scale * line.value, line.format.map(places), xerr=scale * line.half_width, color=colour,
                                marker=marker, mfc="white" if tuned else None, ls="", capsize=2, lw=1.2,
@@ -197,10 +195,6 @@ def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scal
     panel.errorbar(scale * cut.value, cut.format.map(plain).map(places), xerr=scale * cut.half_width, fmt="v",
                    mfc="white", color=FAMILIES["MSFP"].colour, capsize=2, label="MSFP, truncated")  # fmt: skip
     panel.set_yticks(range(len(formats)), labels=[f"{format}   {bits_of(format):g}" for format in formats], size=7)
-
-
-def at(rows: pd.DataFrame, name: str, format: str, quantity: str, tuned: bool = False) -> Estimate:
-    return only(rows, model=name, format=format, tuned=tuned, quantity=quantity)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
@@ -212,7 +206,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         table += [mxint8_claim(name, casts["mxint8"]), accuracy_claim(rows, name)]
         table.append(cast_claim(name, {format: casts[format] for format in SIX_TO_NINE if format in casts}))
         if MIXED in casts:
-            table.append(mixed_claim(name, casts[MIXED], at(rows, name, MIXED, "saved")))
+            table.append(mixed_claim(name, casts[MIXED], costs_of(rows, name, "saved")[MIXED]))
         table += [tuning_claim(name, costs_of(rows, name, "made_good", tuned=True))]
         tuned = costs_of(rows, name, "cost", tuned=True)
         if matched := {format: tuned[format] for format in MATCHED if format in tuned}:

@@ -26,20 +26,19 @@ from icl_synth.estimates import Estimate
 
 TITLE = "Signal to noise by bits per element and block size (Rouhani et al. 2020, 2023)"
 DIFFERS = (
-    "Vectors have 1,024 numbers, and each has a scale of its own, drawn as |N(0, 1)|: normal numbers, as in Rouhani "
-    "et al. 2023, and beside them uniform ones, Laplace's and Student's t with 3 degrees of freedom. Intervals are "
-    "over independent draws of many vectors, and differences between formats are paired by draw. Rounding is to "
-    "nearest even; MSFP's paper truncates. Formats of a whole tensor get one float32 scale for each vector. Of normal "
-    "numbers: MX9 above E4M3 is asked to lie within half a dB of the published 16, the last digit that the paper "
-    "gives; MX6 is asked to lie above E5M2 and below E4M3. Theorem 1 bounds every vector from below, so each vector "
-    "is held against it, and so is one that is made to come as near as it can. Our own questions: does MX6 keep its "
-    "place for the other distributions, and is a bit of MSFP worth 6.02 dB, within 0.1, for all of them?"
+    "Each vector has a scale of its own, drawn as |N(0, 1)|: normal numbers, as in Rouhani et al. 2023, and beside "
+    "them uniform ones, Laplace's and Student's t with 3 degrees of freedom. Intervals are over independent draws of "
+    "many vectors, and differences between formats are paired by draw. Rounding is to nearest even; MSFP's paper "
+    "truncates. Formats of a whole tensor get one float32 scale for each vector. Of normal numbers: MX9 above E4M3 is "
+    "asked to lie within half a dB of the published 16, the last digit that the paper gives; MX6 is asked to lie "
+    "above E5M2 and below E4M3. Theorem 1 bounds every vector from below, so each vector is held against it, and so "
+    "is one that is made to come as near as it can. Our own questions: does MX6 keep its place for the other "
+    "distributions, and is a bit of MSFP worth 6.02 dB, within 0.1, for all of them?"
 )
 PUBLISHED = common.PUBLISHED
 SIZED = ("mx9", "msfp16", "mxfp8_e4m3", "msfp14", "mx6", "mxfp4", "msfp12", "mx4")
 MSFP = FAMILIES["MSFP"].formats
-BIT = 6.02  # dB
-SLOPE_MARGIN = 0.1  # dB a bit
+BIT, BIT_MARGIN = 6.02, 0.1  # dB
 NORMAL, WORST = "normal", "made for the bound"
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 DISTRIBUTIONS: dict[str, Draw] = {
@@ -103,8 +102,8 @@ def add_formats(table: Table, distribution: str, arrays: list[np.ndarray]) -> No
             least = min(above_bound(x, y, format).min() for x, y in zip(arrays, rounded, strict=True))
             table.add("least above bound", distribution, name, 0.0, values=np.array([least]))
             if distribution == NORMAL:
-                bits = format.average_bits
-                table.add("bound", distribution, name, bits, values=np.array([bound(format, arrays[0].shape[1])]))
+                limit = np.array([bound(format, arrays[0].shape[1])])
+                table.add("bound", distribution, name, format.average_bits, values=limit)
     for low, high in DISTANCES.items():
         table.add(f"above {low}", distribution, high, 0.0, values=noise[high] - noise[low])
     digits = [FORMATS[name].element.magnitude for name in MSFP]
@@ -275,7 +274,7 @@ def slope_claim(rows: pd.DataFrame) -> Claim:
         f"a bit of MSFP is worth {BIT:g} dB",
         f"no number; the bound of theorem 1 grows by {BIT:g} dB a bit (Rouhani et al. 2023)",
         f"{', '.join(f'{name} {show(slope, 3)}' for name, slope in slopes.items())} dB a bit",
-        [near_zero(slope._replace(mean=slope.mean - BIT), SLOPE_MARGIN) for slope in slopes.values()],
+        [near_zero(slope._replace(mean=slope.mean - BIT), BIT_MARGIN) for slope in slopes.values()],
         own=True,
     )
 
