@@ -27,18 +27,23 @@ def on(**data: Any) -> TrainConfig:
     return dataclasses.replace(TOY, data=dataclasses.replace(TOY.data, **data))
 
 
-def with_vocabulary(size: int) -> TrainConfig:
-    data, model = (dataclasses.replace(part, vocab_size=size) for part in (TOY.data, TOY.model))
-    return dataclasses.replace(TOY, data=data, model=model)
+def with_vocabulary(size: int, like: TrainConfig = TOY) -> TrainConfig:
+    data, model = (dataclasses.replace(part, vocab_size=size) for part in (like.data, like.model))
+    return dataclasses.replace(like, data=data, model=model)
 
 
 TRAINING = {
     "toy": TOY,
     "toy-4": dataclasses.replace(TOY, steps=4),
+    "toy-wide": dataclasses.replace(TOY, model=TransformerConfig(51, 32, 2, 32, 2, style="gpt2", dropout=0.1)),
+    "toy-2": dataclasses.replace(TOY, steps=2),
+    "toy-length-16": on(length=16),
     "toy-lstm": dataclasses.replace(TOY, model=LSTMConfig(51, 32, 1, 16, dropout=0.2)),
     "toy-single": on(world="single"),
     "toy-uniform": on(world="uniform"),
     "toy-moving": on(entity_persistence=0.0),
+    "toy-moving-v100": with_vocabulary(100, on(entity_persistence=0.0)),
+    "toy-starts": on(documents=40, document_length=32),
     "toy-cold": on(world="cold", concepts=3),
     "toy-concepts-1": on(world="random", concepts=1),
     "toy-concepts-9": on(world="random", concepts=9),
@@ -48,67 +53,98 @@ TRAINING = {
 
 KINDS = Suite({"transformer": "toy", "LSTM": "toy-lstm"}, (0, 1))
 TRANSFORMER = Suite({"transformer": "toy"}, (0, 1))  # what LSTMs are there is tested with compression itself
+ALONE = Suite({"transformer": "toy"})
 FAMILY = Suite({"small": "toy", "large": "toy"})
+WIDTHS = Suite({"small": "toy", "large": "toy-wide"}, (0, 1), {"large": (0,)})
+DRAFTED = Suite({"small": "toy-4", "middle": "toy", "large": "toy"})
 FAMILY_AND_LSTM = Suite({"small": "toy", "large": "toy", "LSTM": "toy-lstm"})
 NONE = Suite({})
 WORLDS = Suite(
-    {"single concept": "toy-single", "random tokens": "toy-uniform", "no entity persistence": "toy-moving"},
+    {
+        "single concept": "toy-single",
+        "random tokens": "toy-uniform",
+        "low entropy, world 1": "toy-cold",
+    },
     (0, 1),
-    {"low entropy, world 1": "toy-cold"},
+    {"low entropy, world 1": (0,)},
 )
-CONCEPTS = Suite({}, once={f"{n} concepts, world 1": f"toy-concepts-{n}" for n in (1, 9)})
+MOVING = Suite({"V = 50": "toy-moving", "V = 100": "toy-moving-v100"})
+CONCEPTS = Suite({f"{n} concepts, world 1": f"toy-concepts-{n}" for n in (1, 9)})
 VOCABULARIES = Suite(
     {f"transformer, V = {n}": f"toy{v}" for n, v in ((50, ""), (100, "-v100"), (150, "-v150"))}, (0, 1)
 )
-STEPS = Suite({"toy, 4 steps": "toy-4", "toy, 8 steps": "toy"}, (0, 1))
+BLOCKS = Suite({"transformer, cut": "toy", "transformer, starts": "toy-starts", "LSTM, cut": "toy-lstm"}, (0, 1))
+LENGTHS = Suite({"16 tokens": "toy-length-16", "32 tokens": "toy"}, (0, 1))
+STEPS = Suite({"toy, 2 steps": "toy-2", "toy, 4 steps": "toy-4", "toy, 8 steps": "toy"}, (0, 1))
 
 FEW = {"numbers": (0, 2)}  # of examples: every other number is a program to compile
 LARGE = Large(target="draft", width=32, depth=2, draft_width=32)
-FORMATS = ("msfp16", "msfp12", "msfp11", "msfp12:truncate", "mx9", "mxint8", "mxfp6_e3m2")
+FORMATS = ("msfp11", "mx6", "mxint8", "mxfp4", "mxfp4 with mxfp6_e3m2")
 
 # by experiment: its models and the sizes that differ from those of `quick`
 TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
-    "learning/accuracy": (KINDS, {"prompts": 12, **FEW}),
+    "learning/accuracy": (KINDS, {"prompts": 12, "lengths": (3, 10), **FEW}),
     "learning/aspects": (KINDS, {"prompts": 5}),
     "learning/calibration": (KINDS, {"documents": 16}),
     "learning/concepts": (CONCEPTS, {"prompts": 2, "documents": 16}),
+    "learning/decomposition": (KINDS, {"prompts": 6, "lengths": (3, 10), **FEW}),
+    "learning/early": (LENGTHS, {"prompts": 6, "documents": 16, "lengths": (3, 10)}),
     "learning/emergence": (STEPS, {"prompts": 5, "documents": 16}),
     "learning/order": (KINDS, {"inputs": 2, "sets": 2}),
+    "learning/persistence": (MOVING, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "learning/posterior": (KINDS, {"documents": 16}),
     "learning/probe": (KINDS, {"documents": 16, "ridges": (1e-3, 1e-2)}),
+    "learning/protocol": (BLOCKS, {"prompts": 12, "documents": 16, "lengths": (3, 10), **FEW}),
     "learning/sizes": (FAMILY_AND_LSTM, {"prompts": 2, "documents": 16, **FEW}),
-    "learning/unseen": (KINDS, {"prompts": 5, **FEW}),
-    "learning/vocabulary": (VOCABULARIES, {"prompts": 5, **FEW}),
-    "learning/worlds": (WORLDS, {"prompts": 5, "lengths": (3, 5, 10), **FEW}),
+    "learning/two_readers": (CONCEPTS, {"documents": 16}),
+    "learning/test_length": (KINDS, {"prompts": 12, "examples": 2, "limit": 4, "lengths": (3, 10)}),
+    "learning/unseen": (KINDS, {"prompts": 5, "lengths": (3, 10), **FEW}),
+    "learning/vocabulary": (VOCABULARIES, {"prompts": 5, "lengths": (3, 10), **FEW}),
+    "learning/worlds": (WORLDS, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "pruning/ablations": (
-        TRANSFORMER,
+        ALONE,
         {
-            "documents": 16, "draws": 2, "calibration": (2, 64, 128, 256), "dampings": (0.001, 0.01, 1.0),
-            "mask_blocks": (1, 16, 256),
+            "documents": 16, "draws": 2, "calibration": (2, 64, 128, 256), "dampings": (0.001, 0.01, 0.1, 1.0),
+            "mask_blocks": (1, 4, 16, 64, 256),
         },
     ),
     "pruning/bits": (TRANSFORMER, {"documents": 16, "joint": (2, 4), "alone": (2, 3)}),
+    "pruning/calibration_world": (TRANSFORMER, {"documents": 16}),
+    "pruning/destroyed": (
+        TRANSFORMER, {"documents": 4, "prompts": 8, "sparsities": (0.5, 0.7), "formats": ("msfp12",)}
+    ),
     "pruning/in_context": (TRANSFORMER, {"documents": 16, "prompts": 2}),
-    "pruning/layers": (TRANSFORMER, {"documents": 16}),
-    "pruning/size": (FAMILY, {"documents": 16}),
-    "pruning/sparsity": (TRANSFORMER, {"documents": 16, "sparsities": (0.6, 0.7)}),
+    "pruning/layers": (TRANSFORMER, {"documents": 16, "draws": 2}),
+    "pruning/reconstruction": (TRANSFORMER, {"more_documents": 160}),
+    "pruning/retraining": (
+        Suite({"small": "toy", "large": "toy-wide"}, (0, 1)),
+        {"documents": 16, "pairs": (("large", "small"),), "steps": 2},
+    ),
+    "pruning/size": (WIDTHS, {"documents": 16}),
+    "pruning/skipping": (TRANSFORMER, {"documents": 16}),
+    "pruning/sparsity": (ALONE, {"documents": 16, "sparsities": (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}),
     "block_float/exponents": (TRANSFORMER, {"documents": 4, "normal_blocks": 100}),
     "block_float/formats": (NONE, {"numbers": 2**10, "product": (16, 32, 16)}),
     "block_float/models": (
-        TRANSFORMER, {"documents": 16, "prompts": 5, "formats": FORMATS, "tuned": ("msfp11",), "tuning_steps": 2}
+        TRANSFORMER, {"documents": 16, "prompts": 5, "formats": FORMATS, "tuned": ("mx6",), "tuning_steps": 2}
     ),
-    "block_float/noise": (NONE, {"vectors": 20, "block_sizes": (4, 256), "sized": ("mx9", "mxfp4")}),
-    "assisted/batch": (FAMILY, {"documents": 16, "batches": (1, 2), "widths": (1, 6), "large": LARGE}),
-    "assisted/context": (FAMILY, {"documents": 16, "prompts": 2}),
+    "block_float/noise": (NONE, {"draws": 2, "vectors": 20, "block_sizes": (4, 256), "sized": ("mx9", "mxfp4")}),
+    "block_float/training": (
+        NONE, {"documents": 8, "formats": ("mxfp6_e3m2",), "steps": 2, "batch": 2, "depth": 1}
+    ),
+    "assisted/acceptance": (DRAFTED, {"documents": 16, "texts": 8}),
+    "assisted/batch": (DRAFTED, {"documents": 16, "batches": (1, 2), "widths": (1, 6), "turns": 2, "large": LARGE}),
+    "assisted/context": (DRAFTED, {"prompts": 2}),
     "assisted/drafts": (
-        FAMILY,
+        DRAFTED,
         {
-            "documents": 16, "formats": (), "prunings": (), "schedules": ("constant", "optimal"), "texts": 2,
-            "constants": (),
+            "documents": 16, "schedules": ("heuristic",), "constants": (5,), "temperatures": (0.0, 1.0, 1.5),
+            "turns": 2, "new": 16,
         },
     ),
-    "assisted/speed": (FAMILY, {"documents": 16, "large": LARGE, "gammas": (2,), "texts": 1}),
-    "assisted/text": (FAMILY, {"documents": 16, "texts": 16}),
+    "assisted/speed": (DRAFTED, {"documents": 16, "large": LARGE, "gammas": (1, 2), "turns": 2}),
+    "assisted/temperature": (DRAFTED, {"documents": 16, "texts": 8, "prunings": (), "formats": ("msfp12",)}),
+    "assisted/text": (DRAFTED, {"documents": 16, "texts": 16}),
 }  # fmt: skip
 
 

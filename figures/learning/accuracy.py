@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -24,7 +23,9 @@ from figures.learning.common import (
     add_longer,
     answers_by_cell,
     any_run,
+    beside_lstm,
     cells_that_fit,
+    document_answers,
     draw_published,
     growth_claim,
     learned,
@@ -37,9 +38,7 @@ from figures.learning.common import (
     published_model,
     told_by_cell,
 )
-from icl_synth import bayes
-from icl_synth.concept_hmm import ConceptHMM
-from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, pad_to_bucket
+from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES
 
 TITLE = "In-context accuracy by number and length of examples (Xie et al. 2022, Fig. 3 and 6)"
 DIFFERS = (
@@ -92,33 +91,13 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             answered = right.setdefault(name, {})[run.seed] = answers_by_cell(run.model, prompts)
             add_growth(table, name, right=answered, seed=run.seed)
             add_longer(table, name, right=answered, seed=run.seed)
-    for name in transformers(list(models)):
+    for name in beside_lstm(list(models)):
         add_difference(table, name, LEAD, high=right["LSTM"], low=right[name])
     for (k, n), values in told_by_cell(hmm, prompts).items():
-        smoothed = document_answers(hmm, np.asarray(prompts[k, n].tokens)) == np.asarray(prompts[k, n].labels)
+        smoothed = document_answers(hmm, np.asarray(prompts[k, n].tokens))[:, -1] == np.asarray(prompts[k, n].labels)
         add_accuracy(table, TOLD, "accuracy", k, n, values=values)
         add_accuracy(table, SMOOTHED, "accuracy", k, n, values=100.0 * smoothed)
     return table.rows()
-
-
-def transformers(names: list[str]) -> list[str]:
-    """Those that an LSTM stands beside; none where there is no LSTM."""
-    return [name for name in names if name != "LSTM"] if "LSTM" in names else []
-
-
-def document_answers(hmm: ConceptHMM, tokens: Int[np.ndarray, "B L"]) -> Int[np.ndarray, " B"]:
-    """The likeliest next token for a filter that takes the prompt for one document, with smoothed transitions."""
-    # position t holds log p(x_t | x_<t): one place more for the answer
-    padded = pad_to_bucket(np.pad(tokens, ((0, 0), (0, 1))), most=1 << 20)
-    return np.asarray(_likeliest(hmm, padded))[:, tokens.shape[1]]
-
-
-@jax.jit
-def _likeliest(hmm, tokens):
-    def likeliest(row):
-        return bayes.next_token_log_probs(hmm, row[None], smoothing=1e-6)[0].argmax(-1)
-
-    return jax.lax.map(likeliest, tokens, batch_size=64)
 
 
 def plot(rows: pd.DataFrame) -> Figure:
@@ -170,7 +149,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             growth_claim(of_model, f"{name}: accuracy grows with the number of examples", theirs, "Fig. 3"),
             longer_claim(of_model, f"{name}: accuracy grows with the length of examples", theirs, "Fig. 3"),
         ]
-    for name in transformers(names):
+    for name in beside_lstm(names):
         of_pair = pick(rows, model=name, quantity=LEAD)
         claim = f"the LSTM is more accurate than the {name}"
         table.append(lstm_claim(of_pair, claim, published_model(name), "Fig. 3 and 6"))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import scipy.stats
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from matplotlib.axes import Axes
 
 from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, show
@@ -18,7 +18,7 @@ from figures.lab.tables import Table, as_estimate, only, pick, published
 from icl_synth import bayes, checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.estimates import Estimate, Z
-from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, answers, examples_that_fit
+from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, answers, examples_that_fit, pad_to_bucket
 from icl_synth.prompt_layout import prompt_length
 from icl_synth.prompts import Prompts, sample_prompts
 
@@ -26,6 +26,7 @@ Cell = tuple[int, int]  # length k and number n of examples
 Right = dict[Cell, Float[np.ndarray, " N"]]  # by cell, 100 for each prompt that is answered rightly, 0 for each other
 LENGTH_COLOURS = {3: BLUE, 5: GREEN, 8: YELLOW, 10: ORANGE}  # by k
 PAPER_SEEDS = 5
+SMOOTHING = 1e-6
 PAPER_MOST = EXAMPLES[-1]  # examples in the paper's longest prompts
 
 
@@ -87,6 +88,24 @@ def told_by_cell(hmm: ConceptHMM, prompts: dict[Cell, Prompts]) -> Right:
     }
 
 
+def document_answers(hmm: ConceptHMM, tokens: Int[np.ndarray, "B L"]) -> Int[np.ndarray, "B L+1"]:
+    """The likeliest token at each position and after the last, for a filter that takes a prompt for one document.
+
+    Its transitions are smoothed by `SMOOTHING`: prompts splice examples, which few documents could do.
+    """
+    # position t holds log p(x_t | x_<t): one place more for the answer
+    padded = pad_to_bucket(np.pad(tokens, ((0, 0), (0, 1))), most=1 << 20)
+    return np.asarray(_likeliest(hmm, padded))[:, : tokens.shape[1] + 1]
+
+
+@jax.jit
+def _likeliest(hmm, tokens):
+    def likeliest(row):
+        return bayes.next_token_log_probs(hmm, row[None], smoothing=SMOOTHING)[0].argmax(-1)
+
+    return jax.lax.map(likeliest, tokens, batch_size=64)
+
+
 def add_answers(table: Table, *who: object, run: Run, prompts: dict[Cell, Prompts]) -> None:
     """Add what a run answers, as `add_growth`."""
     add_growth(table, *who, right=answers_by_cell(run.model, prompts), seed=run.seed)
@@ -130,6 +149,11 @@ def lengths_of(rows: pd.DataFrame) -> list[int]:
 def learned(rows: pd.DataFrame, *others: str) -> list[str]:
     """The trained models of the rows in order: all but these others, such as exact Bayes."""
     return [name for name in rows.model.unique() if name not in others]
+
+
+def beside_lstm(names: list[str]) -> list[str]:
+    """The transformers among trained models that an LSTM stands beside; none where there is no LSTM."""
+    return [name for name in names if name != "LSTM"] if "LSTM" in names else []
 
 
 def published_model(name: str, otherwise: str = "transformer, 12 layers") -> str:
