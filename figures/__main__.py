@@ -79,7 +79,7 @@ def make_here(experiments: list[Experiment], preset: str, precision: Precision) 
     for experiment in experiments:  # hash the files that were imported now: they may change in the hours below
         record.sources(experiment), record.drawing(experiment)
     keep_compiled()
-    trainings = [name for experiment in experiments for name in experiment.presets[preset].suite.training.values()]
+    trainings = [name for experiment in experiments for name in experiment.presets[preset].suite.models.values()]
     devices.start(devices.Devices(), math.gcd(*(training_preset(name).batch for name in trainings)))
     failed = {}
     for experiment in experiments:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from icl_synth.checkpoints import create, export, load
     from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, sample_concept_hmm
     from icl_synth.documents import sample_documents, stream_documents
-    from icl_synth.evaluate import answers, compare_with_bayes, estimate, kl_to_bayes, token_losses
+    from icl_synth.estimates import estimate
+    from icl_synth.evaluate import answers, compare_with_bayes, kl_to_bayes, token_losses
     from icl_synth.lstm import LSTM, LSTMConfig
     from icl_synth.prompts import Prompts, sample_prompts
     from icl_synth.transformer import Transformer, TransformerConfig
@@ -51,7 +52,8 @@ _HOMES = {
     "checkpoints": ("create", "export", "load"),
     "concept_hmm": ("ConceptHMM", "WorldConfig", "official_ginc", "sample_concept_hmm"),
     "documents": ("sample_documents", "stream_documents"),
-    "evaluate": ("answers", "compare_with_bayes", "estimate", "kl_to_bayes", "token_losses"),
+    "estimates": ("estimate",),
+    "evaluate": ("answers", "compare_with_bayes", "kl_to_bayes", "token_losses"),
     "lstm": ("LSTM", "LSTMConfig"),
     "prompts": ("Prompts", "sample_prompts"),
     "transformer": ("Transformer", "TransformerConfig"),

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree
 
 from icl_synth import bayes, checkpoints, checks, devices
 from icl_synth.concept_hmm import ConceptHMM
@@ -143,40 +142,6 @@ def pad_to_bucket(tokens: Int[np.ndarray, "B L"], most: int) -> Int[np.ndarray, 
     length = tokens.shape[1]
     padded = max(length, min(length + -length % BUCKET, most))
     return np.pad(tokens, ((0, 0), (0, padded - length)))
-
-
-class Estimate(NamedTuple):
-    """A mean and the half width of its 95 % interval."""
-
-    mean: float
-    half_width: float
-
-
-def estimate(values: Shaped[np.ndarray, "*S N"]) -> Estimate:
-    """Mean over S training seeds and N prompts or documents that all seeds share, with a 95 % interval.
-
-    Seeds and prompts are both samples: the variance of the seeds' means (Student's t, S - 1 degrees of freedom) and
-    that of the prompts' means over seeds add up. One seed says nothing about the first variance and one prompt nothing
-    about the second; an unknown variance counts as 0. Raises ValueError for no values and for more axes than these two.
-    """
-    values = np.atleast_2d(np.asarray(values, np.float64))
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"values must be [seeds prompts] or [prompts], at least one, got shape {values.shape}")
-    seeds, prompts = values.shape
-    over_prompts = 1.96 * values.mean(0).std(ddof=1) / prompts**0.5 if prompts > 1 else 0.0
-    over_seeds = scipy.stats.t.ppf(0.975, seeds - 1) * values.mean(1).std(ddof=1) / seeds**0.5 if seeds > 1 else 0.0
-    return Estimate(float(values.mean()), float(np.hypot(over_prompts, over_seeds)))
-
-
-def ratio_of_means(now: Shaped[np.ndarray, " N"], before: Shaped[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """N values whose mean is now.mean() / before.mean() and whose spread gives its interval (delta method).
-
-    A `before` whose mean is below 1 / N, as where it is all zeros, counts as one case in N.
-    """
-    if before.mean() < 1 / len(before):
-        before = np.full(len(before), 1 / len(before))
-    ratio = now.mean() / before.mean()
-    return ratio + (now - ratio * before) / before.mean()
 
 
 def examples_that_fit(context: int, example_length: int, numbers: tuple[int, ...] = EXAMPLES) -> list[int]:

@@ -113,6 +113,27 @@ def weight_gradient(x: Float[Array, "*B I"], gradient: Float[Array, "*B O"], dty
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul_transposed(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: DTypeLike) -> Float[Array, "*B O"]:
+    """x @ weight.T, as `matmul`. Through `matmul`, XLA folds the transpose into the weight gradient, and has no bf16
+    kernel for that form on a CPU."""
+    return product(x, weight.T, dtype)
+
+
+def _transposed_forward(x, weight, dtype):
+    x, weight = x.astype(dtype), weight.astype(dtype)
+    return product(x, weight.T, dtype), (x, weight)
+
+
+def _transposed_backward(dtype, saved, gradient):
+    x, weight = saved
+    gradient = gradient.astype(dtype)
+    return product(gradient, weight, dtype), weight_gradient(gradient, x, dtype)
+
+
+matmul_transposed.defvjp(_transposed_forward, _transposed_backward)
+
+
 def drop(x: Float[Array, "*B D"], key: Key[Array, ""], rate: float) -> Float[Array, "*B D"]:
     """Dropout: each activation is zero with probability `rate`, and the others are divided by 1 - rate."""
     # a Python float would draw 64-bit numbers, and so other activations, under jax_enable_x64

@@ -246,7 +246,7 @@ class Transformer(nnx.Module):
         x = self.norm(x)
         if self.head is not None:
             return self.head(x, record)
-        return layers.matmul(x, self.embedding[...].T, self.dtype)
+        return layers.matmul_transposed(x, self.embedding[...], self.dtype)
 
 
 def check_room(length: Int[Array, " B"], count: int, room: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from icl_synth import aspects, bayes, checkpoints, checks, devices, documents, evaluate, probe, run_folder, train
+from icl_synth import aspects, bayes, checkpoints, checks, devices, documents, estimates, evaluate, probe, run_folder, train
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -177,8 +177,8 @@ def test_a_probe_of_no_numbers(wrong):
 
 
 def test_an_estimate_of_nothing():
-    refused("at least one", evaluate.estimate, np.zeros(0))
-    refused(r"\[seeds prompts\]", evaluate.estimate, np.zeros((2, 3, 4)))
+    refused("at least one", estimates.estimate, np.zeros(0))
+    refused(r"\[seeds prompts\]", estimates.estimate, np.zeros((2, 3, 4)))
 
 
 @few

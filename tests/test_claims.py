@@ -1,50 +1,104 @@
-"""Verdicts follow the numbers: recorded rows that are turned round turn the verdicts with them."""
+"""The rule of verdicts, at every boundary: the whole interval decides, parts join, own questions are corrected."""
 
 import numpy as np
-import pandas as pd
 import pytest
+import scipy.stats
 
-from figures.lab import catalogue, record
-from figures.lab.claims import above, difference, judged, near_zero, no_more, positive
+from figures.lab.claims import (
+    Claim,
+    Finding,
+    at_least,
+    between,
+    corrected,
+    difference,
+    exactly,
+    near_zero,
+    no_more,
+    positive,
+)
 from figures.lab.report import origin
-from figures.learning import order
-from icl_synth.evaluate import Estimate
-
-
-def verdicts(name: str, rows: pd.DataFrame, beginning: str) -> list[str]:
-    claims = catalogue.experiment(name).module.claims(rows)
-    return [claim.verdict for claim in claims if claim.claim.startswith(beginning)]
+from icl_synth.estimates import Estimate, estimate
 
 
 @pytest.mark.parametrize(
-    ("mean", "half_width", "verdict"),
-    [(-3.0, 1.0, "holds"), (1.0, 1.0, "holds"), (1.0, 1.1, "partly"), (2.0, 40.0, "partly"), (2.1, 0.0, "fails")],
+    ("statement", "mean", "half_width", "verdict"),
+    [
+        (positive, 1.1, 1.0, "holds"),
+        (positive, 1.0, 1.0, "inconclusive"),
+        (positive, -0.9, 1.0, "inconclusive"),
+        (positive, -1.0, 1.0, "fails"),
+        (positive, 0.0, 0.0, "fails"),
+        (lambda value: no_more(value, 2.0), 1.0, 1.0, "holds"),
+        (lambda value: no_more(value, 2.0), 1.0, 1.1, "inconclusive"),
+        (lambda value: no_more(value, 2.0), 3.0, 1.0, "inconclusive"),
+        (lambda value: no_more(value, 2.0), 3.1, 1.0, "fails"),
+        (lambda value: no_more(value, 2.0), 2.0, 0.0, "holds"),
+        (lambda value: at_least(value, 2.0), 3.0, 1.0, "holds"),
+        (lambda value: at_least(value, 2.0), 2.0, 40.0, "inconclusive"),
+        (lambda value: at_least(value, 2.0), 0.9, 1.0, "fails"),
+        (lambda value: near_zero(value, 2.0), -1.0, 1.0, "holds"),
+        (lambda value: near_zero(value, 2.0), 0.0, 40.0, "inconclusive"),
+        (lambda value: near_zero(value, 2.0), -3.1, 1.0, "fails"),
+        (lambda value: between(value, 3.0, 16.0), 15.0, 1.0, "holds"),
+        (lambda value: between(value, 3.0, 16.0), 15.5, 1.0, "inconclusive"),
+        (lambda value: between(value, 3.0, 16.0), 17.5, 1.0, "fails"),
+    ],
 )
-def test_that_nothing_is_gained_takes_the_whole_interval(mean, half_width, verdict):
-    """An interval that is too wide to tell never holds."""
-    assert no_more(Estimate(mean, half_width), 2.0) == verdict
+def test_the_whole_interval_decides(statement, mean, half_width, verdict):
+    assert statement(Estimate(mean, half_width)).verdict == verdict
+
+
+def test_a_verdict_turns_at_the_level_of_its_interval():
+    """The interval of level 1 - p ends where the statement turns: by hand, 1.5 standard errors from it."""
+    normal = positive(Estimate(1.5, scipy.stats.norm.ppf(0.975)))
+    assert normal.p == pytest.approx(2 * scipy.stats.norm.sf(1.5))
+    of_two = no_more(Estimate(0.5, scipy.stats.t.ppf(0.975, 2), df=2), 2.0)
+    assert of_two.p == pytest.approx(2 * scipy.stats.t.sf(1.5, 2))
+    for value in (Estimate(1.0001, 1.0, 5), Estimate(0.9999, 1.0, 5)):
+        assert (positive(value).p < 0.05) == (positive(value).verdict == "holds")
+    assert exactly(True) == Finding("holds", 0.0) and exactly(False) == Finding("fails", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("mean", "half_width", "verdict"),
-    [(1.0, 1.0, "holds"), (-1.0, 1.0, "holds"), (-1.0, 1.1, "partly"), (0.0, 40.0, "partly"), (-2.1, 0.0, "fails")],
+    ("parts", "verdict"),
+    [
+        ("h", "holds"),
+        ("f", "fails"),
+        ("i", "inconclusive"),
+        ("hh", "holds"),
+        ("hf", "partly"),
+        ("hi", "partly"),
+        ("hif", "partly"),
+        ("fi", "fails"),
+        ("ff", "fails"),
+        ("ii", "inconclusive"),
+        ("", "not judged"),
+    ],
 )
-def test_worth_the_same_takes_the_whole_interval_on_either_side(mean, half_width, verdict):
-    assert near_zero(Estimate(mean, half_width), 2.0) == verdict
+def test_parts_make_a_verdict(parts, verdict):
+    words = {"h": "holds", "f": "fails", "i": "inconclusive"}
+    assert Claim("a", "b", "c", [Finding(words[part], 0.01) for part in parts]).verdict == verdict
 
 
-@pytest.mark.parametrize(
-    ("high", "low", "verdict"),
-    [((5, 1), (2, 1), "holds"), ((5, 2), (2, 1), "partly"), ((2, 1), (2, 1), "fails"), ((1, 9), (2, 9), "fails")],
-)
-def test_one_is_above_the_other(high, low, verdict):
-    assert above(Estimate(*map(float, high)), Estimate(*map(float, low))) == verdict
+def test_own_questions_are_corrected_by_holm_and_claims_of_papers_are_not():
+    """Holm by hand: of p = .01, .02, .04 the first is tripled, the second doubled, the third left as it is."""
+    found = [Finding("holds", 0.04), Finding("fails", 0.01), Finding("holds", 0.02)]
+    claims = [Claim("own", "", "", found[:2], own=True), Claim("paper", "", "", [Finding("holds", 0.04)]),
+              Claim("own", "", "", found[2:], own=True)]  # fmt: skip
+    first, paper, last = corrected(claims)
+    assert [finding.p for finding in (*first.findings, *last.findings)] == pytest.approx([0.04, 0.03, 0.04])
+    assert paper == claims[1]
+    assert [claim.verdict for claim in corrected(claims)] == ["partly", "holds", "holds"]
+    assert [claim.verdict for claim in corrected([*claims, *claims])] == ["inconclusive", "holds", "inconclusive"] * 2
+    assert corrected([paper]) == [paper]
 
 
-def test_a_difference_has_both_intervals():
-    assert difference(Estimate(5.0, 3.0), Estimate(1.0, 4.0)) == Estimate(4.0, 5.0)
-    assert [positive(Estimate(mean, 1.0)) for mean in (1.1, 1.0, 0.0)] == ["holds", "partly", "fails"]
-    assert [judged(True, False), judged(False, True), judged(False)] == ["holds", "partly", "fails"]
+def test_a_difference_has_both_intervals_and_welchs_degrees_of_freedom():
+    value = difference(Estimate(5.0, 3.0), Estimate(1.0, 4.0))
+    assert value == Estimate(4.0, 5.0)
+    high, low = (np.random.default_rng(seed).normal(size=(6, 1)) * size for seed, size in ((0, 1), (1, 3)))
+    welch = scipy.stats.ttest_ind(high[:, 0], low[:, 0], equal_var=False)
+    assert difference(estimate(high), estimate(low)).df == pytest.approx(welch.df)
 
 
 def test_seeds_are_counted_for_each_model():
@@ -56,35 +110,3 @@ def test_seeds_are_counted_for_each_model():
     worlds = [{"model": f"4 concepts, world {seed + 1}", "seed": seed} | made for seed in (0, 1)]
     assert origin(known | {"models": worlds}) == "2 seeds, 6 min, a machine, a day, commit 1234"
     assert origin(known | {"models": []}) == "4 min, a machine, a day, commit 1234"
-
-
-@pytest.mark.parametrize(
-    ("name", "beginning", "turn"),
-    [
-        ("learning/accuracy", "transformer, k = 10: accuracy grows", lambda rows: 1 - rows.value),
-        ("learning/accuracy", "transformer: accuracy grows with the length", lambda rows: 1 - rows.value),
-        ("learning/concepts", "k = 5: with more concepts", lambda rows: 100 - rows.value),
-        ("learning/probe", "transformer: a linear probe", lambda rows: rows.value.where(rows.kind != "trained", -1.0)),
-        ("learning/aspects", "exact Bayes, k = 10: labels may be random", lambda rows: rows.value + 6),
-        ("block_float/models", "transformer: mx9 is within", lambda rows: rows.value + 0.1),
-        ("block_float/noise", "MX9 is about 3.6 dB", lambda rows: -rows.value),
-        ("pruning/bits", "width 256: at 3 bits", lambda rows: -rows.value),
-        ("assisted/speed", "large: 8 x 512, float32, sampled: assisted", lambda rows: rows.value / 4),
-        ("assisted/batch", "assistance pays at small batches", lambda rows: 1 / rows.value),
-    ],
-)
-def test_rows_turned_round_turn_the_verdict(name, beginning, turn):
-    rows = record.read_rows(name, "small")
-    recorded = verdicts(name, rows, beginning)
-    assert recorded and set(recorded) <= {"holds", "partly"}
-    assert "fails" in verdicts(name, rows.assign(value=np.asarray(turn(rows))), beginning)
-
-
-def test_a_spread_of_orders_is_measured_on_inputs_that_did_not_choose_them():
-    """Orders 0 and 2 are the worst and the best on even inputs, 1 and 0 on odd ones."""
-    rows = pd.DataFrame(
-        {"model": "a", "seed": 0, "set": 0, "value": [45.0, 35.0, 65.0], "even": [20.0, 50.0, 80.0],
-         "odd": [70.0, 20.0, 50.0]}
-    )  # fmt: skip
-    assert order.spreads(rows, "a").tolist() == [30.0]
-    assert order.held_out_spreads(rows, "a").tolist() == [((50 - 70) + (20 - 50)) / 2]

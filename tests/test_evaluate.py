@@ -8,15 +8,7 @@ import pytest
 from icl_synth import bayes, checkpoints, devices
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.documents import sample_documents
-from icl_synth.evaluate import (
-    answers,
-    compare_with_bayes,
-    estimate,
-    examples_that_fit,
-    kl_to_bayes,
-    ratio_of_means,
-    token_losses,
-)
+from icl_synth.evaluate import answers, compare_with_bayes, examples_that_fit, kl_to_bayes, token_losses
 from icl_synth.prompt_layout import most_examples, num_examples, prompt_length
 from icl_synth.prompts import sample_prompts
 from icl_synth.transformer import TransformerConfig
@@ -60,27 +52,6 @@ def test_answers_are_greedy_over_the_whole_vocabulary():
     assert np.array_equal(answers(MODEL, prompts), MODEL(prompts.tokens)[:, -1].argmax(-1))
 
 
-@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.1), (3, 0.5)])
-def test_intervals_cover_the_truth_95_times_in_100(seeds, spread):
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(2000):
-        # accuracies that differ by seed and by prompt, mean 0.5
-        by_prompt = rng.normal(0, 1, (1, 60))
-        by_seed = rng.normal(0, spread, (seeds, 1))
-        mean, half_width = estimate(0.5 + by_prompt + by_seed + rng.normal(0, 0.3, (seeds, 60)))
-        covered += abs(mean - 0.5) <= half_width
-    assert 0.93 <= covered / 2000 <= 0.99
-
-
-def test_an_interval_by_hand():
-    """Two seeds, two prompts: their means are 2 and 3, 0.5 and 4.5; t of one degree of freedom is 12.7062 at 97.5 %."""
-    assert estimate(np.array([[0, 4], [1, 5]])) == pytest.approx((2.5, (6.3531**2 + 3.92**2) ** 0.5), rel=1e-5)
-    assert estimate(np.array([0, 4])) == pytest.approx((2, 3.92))
-    assert estimate(np.array([[2], [3]])) == pytest.approx((2.5, 6.3531), rel=1e-5)
-    assert estimate(np.array([7])) == (7, 0)
-
-
 def test_prompts_that_fit():
     assert examples_that_fit(256, 3) == [0, 1, 2, 4, 8, 16, 32]
     assert examples_that_fit(258, 3) == [0, 1, 2, 4, 8, 16, 32, 64]
@@ -103,11 +74,3 @@ def test_the_layout_of_prompts_is_that_of_the_prompts(example_length):
         else:
             with pytest.raises(ValueError, match=f"{length} tokens are no prompt of examples of {example_length}"):
                 num_examples(length, example_length)
-
-
-def test_a_ratio_of_means_has_the_spread_of_the_delta_method():
-    now, before = np.array([1, 0, 1, 0]), np.array([1, 1, 0, 1])
-    values = ratio_of_means(now, before)
-    assert values.mean() == pytest.approx((2 / 4) / (3 / 4))
-    np.testing.assert_allclose(values, 2 / 3 + (now - 2 / 3 * before) / 0.75)
-    assert ratio_of_means(now, 0 * before).mean() == pytest.approx(0.5 / 0.25)  # none counts as one of four

@@ -29,6 +29,9 @@ def test_matmul_and_its_gradients(dtype, shape):
     fast, fast_vjp = jax.vjp(jax.jit(lambda x, w: layers.matmul(x, w, dtype)), x, weight)
     plain, plain_vjp = jax.vjp(lambda x, w: x @ w, x, weight)
     close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE[dtype])
+    fast, fast_vjp = jax.vjp(jax.jit(lambda x, w: layers.matmul_transposed(x, w, dtype)), x, weight.T)
+    plain, plain_vjp = jax.vjp(lambda x, w: x @ w.T, x, weight.T)
+    close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

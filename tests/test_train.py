@@ -313,7 +313,7 @@ def test_a_full_disk_while_a_model_is_written_keeps_the_old_one(tmp_path, monkey
     assert (tmp_path / "model.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("kind", ["transformer", "lstm"])
+@pytest.mark.parametrize("kind", ["modern", "gpt2", "lstm"])
 def test_bfloat16_trains_as_float32_does_under_the_compiler_that_users_have(kind, tmp_path):
     """Some products of bfloat16 fail or fall back only in XLA's full pipeline, which the other tests turn off."""
     program = f"""
@@ -322,7 +322,8 @@ from icl_synth import devices, train
 from icl_synth.config import DataConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
 from icl_synth.transformer import TransformerConfig
-model = TransformerConfig(context=96, depth=1, width=32, heads=2) if {kind!r} == "transformer" else LSTMConfig(width=32)
+model = (LSTMConfig(width=32) if {kind!r} == "lstm" else
+         TransformerConfig(context=96, depth=1, width=32, heads=2, style={kind!r}))
 config = TrainConfig(steps=120, batch=4, evaluate_every=120, evaluation_documents=4, data=DataConfig(length=97),
                      model=model, micro_batch=1)
 devices.start(devices.Devices(), 2)

@@ -1,53 +1,130 @@
-"""A claim with our number beside the paper's, and the rules by which it is judged."""
+"""A claim with our number beside the paper's, and the one rule by which every claim is judged.
 
+A statement about a number *holds* where the number's whole 95 % interval satisfies it and *fails* where the whole
+interval contradicts it; what lies between is *inconclusive*. A claim of several parts holds, or fails, where all its
+parts do, and holds *partly* where some do.
+"""
+
+import dataclasses
 import math
 from typing import Literal, NamedTuple
 
-from icl_synth.evaluate import Estimate
+from scipy.special import stdtr, stdtrit
+from statsmodels.stats.multitest import multipletests
 
-Verdict = Literal["holds", "partly", "fails", "not found"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "partly", "fails", "not found")
+from icl_synth.estimates import Estimate
+
+Verdict = Literal["holds", "partly", "inconclusive", "fails", "not judged"]
+VERDICTS: tuple[Verdict, ...] = ("holds", "partly", "inconclusive", "fails", "not judged")
+LEVEL = 0.05
 
 
-class Claim(NamedTuple):
-    """What is claimed, the published number and its place, our number with its interval, and a verdict."""
+class Finding(NamedTuple):
+    """How a statement about one number comes out, and the level of the interval that just decides it."""
+
+    verdict: Verdict
+    p: float
+
+
+def positive(value: Estimate) -> Finding:
+    """That a number, often a paired difference, is above zero."""
+    return _decided(value, value.mean - value.half_width > 0, value.mean + value.half_width <= 0, abs(value.mean))
+
+
+def at_least(value: Estimate, margin: float) -> Finding:
+    """That a number is no smaller than a margin."""
+    return between(value, margin, math.inf)
+
+
+def no_more(value: Estimate, margin: float) -> Finding:
+    """That a number is no larger than a margin."""
+    return between(value, -math.inf, margin)
+
+
+def near_zero(value: Estimate, margin: float) -> Finding:
+    """That two things are worth the same: that their difference lies within the margin on either side of zero."""
+    return between(value, -margin, margin)
+
+
+def between(value: Estimate, low: float, high: float) -> Finding:
+    """That a number lies in a range whose ends count."""
+    inside = min(value.mean - low, high - value.mean)  # negative outside
+    return _decided(value, inside >= value.half_width, inside < -value.half_width, abs(inside))
+
+
+def exactly(true: bool) -> Finding:
+    """Of a statement about numbers without sampling error, such as an exact count or a bound for every input."""
+    return Finding("holds" if true else "fails", 0.0)
+
+
+def _decided(value: Estimate, holds: bool, fails: bool, distance: float) -> Finding:
+    """`distance` is that from the value to the border at which the statement turns."""
+    standard_error = value.half_width / stdtrit(value.df, 0.975)
+    p = 2 * stdtr(value.df, -distance / standard_error) if standard_error else 0.0
+    return Finding("holds" if holds else "fails" if fails else "inconclusive", float(p))
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What is claimed, the published number and its place, our number with its interval, and what was found."""
 
     claim: str
     paper: str
     ours: str
-    verdict: Verdict
-    headline: bool = False  # whether README shows it
+    findings: list[Finding]
+    """One for each part of the claim; none where there is nothing to compare or the published number cannot be read
+    in a public copy."""
+    own: bool = False
+    """Whether the question is ours: no paper makes the claim."""
+    headline: bool = False
+    """Whether README shows it."""
+
+    @property
+    def verdict(self) -> Verdict:
+        found = {finding.verdict for finding in self.findings}
+        if not found:
+            return "not judged"
+        if "holds" in found:
+            return "holds" if len(found) == 1 else "partly"
+        return "fails" if "fails" in found else "inconclusive"
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Its row in a table."""
+        return self.claim, self.paper, self.ours, self.verdict
 
 
-def judged(holds: bool, partly: bool = False) -> Verdict:
-    return "holds" if holds else "partly" if partly else "fails"
+def corrected(claims: list[Claim]) -> list[Claim]:
+    """The claims of an experiment, its own questions corrected for being many (Holm 1979).
+
+    All findings of its own questions are one family: what was decided at a level that Holm's step-down raises above
+    5 % is inconclusive. A paper's claims were not ours to choose and are left as they are.
+    """
+    levels = [finding.p for claim in claims if claim.own for finding in claim.findings]
+    raised = iter(multipletests(levels, LEVEL, method="holm")[1]) if levels else iter(())
+    return [
+        dataclasses.replace(claim, findings=[_at(finding, next(raised)) for finding in claim.findings])
+        if claim.own
+        else claim
+        for claim in claims
+    ]
 
 
-def above(high: Estimate, low: Estimate) -> Verdict:
-    """Holds where the 95 % intervals do not overlap, partly where only the means have the claimed order."""
-    return judged(high.mean - high.half_width > low.mean + low.half_width, high.mean > low.mean)
-
-
-def positive(difference: Estimate) -> Verdict:
-    """Holds where the whole 95 % interval of a paired difference is above zero, partly where the mean is."""
-    return judged(difference.mean > difference.half_width, difference.mean > 0)
-
-
-def no_more(gain: Estimate, margin: float) -> Verdict:
-    """Of a claim that nothing is gained: holds where the whole 95 % interval is below the margin, partly where the mean
-    is. An interval too wide to tell never holds."""
-    return judged(gain.mean + gain.half_width <= margin, gain.mean <= margin)
-
-
-def near_zero(gain: Estimate, margin: float) -> Verdict:
-    """Of a claim that two things are worth the same: holds where the whole 95 % interval of their difference lies
-    within the margin on either side of zero, partly where the mean does."""
-    return judged(abs(gain.mean) + gain.half_width <= margin, abs(gain.mean) <= margin)
+def _at(finding: Finding, p: float) -> Finding:
+    return Finding(finding.verdict if p <= LEVEL else "inconclusive", float(p))
 
 
 def difference(high: Estimate, low: Estimate) -> Estimate:
-    """high - low, of two that are not paired."""
-    return Estimate(high.mean - low.mean, math.hypot(high.half_width, low.half_width))
+    """high - low, of two that are not paired (degrees of freedom: Welch-Satterthwaite)."""
+    parts = [
+        ((value.half_width / stdtrit(value.df, 0.975)) ** 2, value.df)
+        for value in (high, low)
+        if value.half_width
+    ]
+    together = sum(variance for variance, _ in parts)
+    inverse = sum(variance**2 / df for variance, df in parts)
+    df = together**2 / inverse if inverse else math.inf
+    return Estimate(high.mean - low.mean, math.hypot(high.half_width, low.half_width), df)
 
 
 def show(value: Estimate, digits: int = 1) -> str:

@@ -75,7 +75,7 @@ def presets_table(_: str) -> list[str]:
     lines = ["| preset | models | seeds | prompts at each point | its rows |", "|---|---|---:|---:|---|"]
     accuracy = catalogue.experiment("learning/accuracy")
     for name, (suite, sizes) in accuracy.presets.items():
-        models = ", ".join(f"{model} (`{training}`)" for model, training in suite.training.items())
+        models = ", ".join(f"{model} (`{training}`)" for model, training in suite.models.items())
         kept = "not committed" if name == "quick" else "committed" if record.directory(name).exists() else "not run"
         lines.append(f"| `{name}` | {models} | {len(suite.seeds)} | {sizes.prompts:,} | {kept} |")
     return lines

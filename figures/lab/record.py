@@ -34,6 +34,7 @@ STYLE = FIGURES / "lab" / "house.mplstyle"
 MACHINERY = ("catalogue", "claims", "generated", "presets", "programs", "record", "report", "runs", "schedule")
 NO_PICTURE = tuple(f"figures/lab/{name}.py" for name in MACHINERY)
 NO_ROWS = (*NO_PICTURE, "figures/lab/style.py")
+RULES = "figures/lab/claims.py"
 State = Literal["missing", "stale", "to be drawn", "fresh"]
 
 
@@ -65,14 +66,14 @@ def sources(experiment: Experiment) -> dict[str, str]:
 
 
 def any_models(experiment: Experiment) -> bool:
-    return any(preset.suite.training for preset in experiment.presets.values())
+    return any(preset.suite.models for preset in experiment.presets.values())
 
 
 def asked(experiment: Experiment, preset: str) -> str:
     """Digest of what a preset trains and asks."""
     suite, sizes = experiment.presets[preset]
     values = {
-        "training": {name: dataclasses.asdict(training_preset(name)) for name in suite.training.values()},
+        "training": {name: dataclasses.asdict(training_preset(name)) for name in suite.models.values()},
         "models": list(suite.runs),
         "sizes": repr(sizes),
     }
@@ -84,6 +85,12 @@ def drawing(experiment: Experiment) -> str:
     code = files_behind(experiment.path, "plot", exclude=NO_PICTURE)
     values = [file for pattern in experiment.module.PUBLISHED for file in sorted(PAPER_VALUES.glob(pattern))]
     return digest(json.dumps(code).encode(), *(path.read_bytes() for path in [*values, STYLE]))[:16]
+
+
+def rules(experiment: Experiment) -> str:
+    """Digest of the code that judges the claims, by which it is seen whether a rule is older than its rows."""
+    code = files_behind(experiment.path, "claims", exclude=tuple(path for path in NO_PICTURE if path != RULES))
+    return digest(json.dumps(code).encode())[:16]
 
 
 def changes(experiment: Experiment, preset: str) -> list[str]:
@@ -133,7 +140,7 @@ def make(experiment: Experiment, preset: str, command: str, precision: Precision
         "preset": preset,
         "command": command,
         "seeds": list(suite.seeds),
-        "training": {name: dataclasses.asdict(training_preset(training)) for name, training in suite.training.items()},
+        "training": {name: dataclasses.asdict(training_preset(training)) for name, training in suite.models.items()},
         "sizes": sizes._asdict(),
         "models": [run.record() for several in models.values() for run in several],
         "minutes": round(minutes, 2),
@@ -143,6 +150,7 @@ def make(experiment: Experiment, preset: str, command: str, precision: Precision
         "jax": jax.__version__,
         "rows": digest(text.encode()),
         "asked": asked(experiment, preset),
+        "rules": rules(experiment),
         "sources": known_sources,
         "drawing": "",
     }

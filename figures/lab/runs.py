@@ -52,9 +52,10 @@ class Job(NamedTuple):
 
     @property
     def config(self) -> TrainConfig:
-        """The training preset with an experiment's seed on top of its own."""
+        """The training preset with an experiment's seed on top of its own, and with the precision that is asked for."""
         config = preset(self.training)
-        return dataclasses.replace(config, seed=config.seed + self.seed, precision=self.precision)
+        precision = config.precision if self.precision == "auto" else self.precision
+        return dataclasses.replace(config, seed=config.seed + self.seed, precision=precision)
 
     @property
     def folder(self) -> Path:
@@ -95,7 +96,7 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
 
     Raises TrainingError where a run cannot be read, and where runs mix precisions.
     """
-    models: Models = {name: [] for name in suite.training}
+    models: Models = {name: [] for name in suite.models}
     for (name, _, _), job in zip(suite.runs, jobs(suite, precision), strict=True):
         folder = job.train()
         try:

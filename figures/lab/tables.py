@@ -1,13 +1,14 @@
 """Tidy rows: one for each quantity and training seed; and what claims and pictures read off them."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from jaxtyping import Shaped
 
-from icl_synth.evaluate import Estimate, estimate
+from icl_synth import estimates
+from icl_synth.estimates import Estimate, estimate
 
 PAPER_VALUES = Path(__file__).parents[1] / "paper_values"
 MEASURED = ["seed", "value", "half_width", "half_width_of_mean"]
@@ -34,7 +35,7 @@ class Table:
         if seed in seeds:
             raise ValueError(f"seed {seed} of {cell} is there already")
         seeds[seed] = np.atleast_1d(np.asarray(values, np.float64))
-        self.least[cell] = least
+        self.least[cell] = max(least, self.least.get(cell, 0.0))
 
     def rows(self) -> pd.DataFrame:
         """The columns, then seed, value, half_width and half_width_of_mean."""
@@ -45,7 +46,7 @@ class Table:
                 raise ValueError(f"the seeds of {cell} have different numbers of values: {sorted(sizes)}")
             of_mean = max(estimate(np.mean(list(seeds.values()), axis=0)).half_width, self.least[cell])
             for seed, values in seeds.items():
-                mean, half_width = estimate(values)
+                mean, half_width, _ = estimate(values)
                 rows.append((*cell, seed, mean, max(half_width, self.least[cell]), of_mean))
         table = pd.DataFrame(rows, columns=[*self.columns, *MEASURED])
         return table.astype({"seed": "Int64"})
@@ -55,18 +56,16 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell: `value`, the mean over training seeds, and `half_width`, its 95 % interval.
 
     The interval has the part of the prompts or documents and that of the seeds (Student's t), as
-    `icl_synth.evaluate.estimate`. Rows recorded before there was one for each seed are such a table already.
+    `icl_synth.estimates.over_seeds`. Rows recorded before there was one for each seed are such a table already.
     """
     if "half_width_of_mean" not in rows:
         return rows
     keys = [column for column in rows.columns if column not in MEASURED]
     cells = []
     for key, group in rows.groupby(keys, sort=False, dropna=False):
-        number, mean = len(group), group.value.mean()
-        t = scipy.stats.t.ppf(0.975, number - 1) if number > 1 else 0.0
-        seeds = t * group.value.std(ddof=1) / number**0.5 if number > 1 else 0.0
-        cells.append((*key, mean, float(np.hypot(group.half_width_of_mean.iloc[0], seeds))))
-    return pd.DataFrame(cells, columns=[*keys, "value", "half_width"])
+        of_each, of_mean = ((group[column].to_numpy() / estimates.Z) ** 2 for column in MEASURED[2:])
+        cells.append((*key, *estimates.over_seeds(group.value.to_numpy(), of_each, float(of_mean[0]))))
+    return pd.DataFrame(cells, columns=[*keys, "value", "half_width", "df"])
 
 
 def pick(rows: pd.DataFrame, **where: object) -> pd.DataFrame:
@@ -81,7 +80,12 @@ def only(rows: pd.DataFrame, **where: object) -> Estimate:
     chosen = pick(rows, **where)
     if len(chosen) != 1:
         raise KeyError(f"{len(chosen)} rows have {where}, not one")
-    return Estimate(float(chosen.value.iloc[0]), float(chosen.half_width.iloc[0]))
+    return as_estimate(chosen.iloc[0])
+
+
+def as_estimate(row: pd.Series) -> Estimate:
+    """A row of `over_seeds` as an estimate."""
+    return Estimate(float(row["value"]), float(row["half_width"]), float(row.get("df", math.inf)))
 
 
 def published(name: str, **where: object) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from figures.lab import record
 from figures.lab.catalogue import experiment
-from figures.lab.claims import Claim
+from figures.lab.report import recorded_claims
 
 
 def picture(name: str, preset: str = "small") -> Figure:
@@ -15,7 +15,5 @@ def picture(name: str, preset: str = "small") -> Figure:
 
 def claims(*names: str, preset: str = "small") -> pd.DataFrame:
     """The claims of experiments, with the papers' numbers, ours and the verdicts."""
-    found = [
-        (name, *claim[:4]) for name in names for claim in experiment(name).module.claims(record.read_rows(name, preset))
-    ]
-    return pd.DataFrame(found, columns=["experiment", *Claim._fields[:4]])
+    found = [(name, *claim.cells) for name in names for claim in recorded_claims(experiment(name), preset)]
+    return pd.DataFrame(found, columns=["experiment", "claim", "paper", "ours", "verdict"])
