@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from icl_synth import aspects, bayes, checkpoints, checks, devices, documents, estimates, evaluate, probe, run_folder, train
+from icl_synth import (
+    aspects,
+    bayes,
+    checkpoints,
+    checks,
+    devices,
+    documents,
+    estimates,
+    evaluate,
+    probe,
+    run_folder,
+    train,
+)
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
