@@ -117,9 +117,7 @@ def _at(finding: Finding, p: float) -> Finding:
 def difference(high: Estimate, low: Estimate) -> Estimate:
     """high - low, of two that are not paired (degrees of freedom: Welch-Satterthwaite)."""
     parts = [
-        ((value.half_width / stdtrit(value.df, 0.975)) ** 2, value.df)
-        for value in (high, low)
-        if value.half_width
+        ((value.half_width / stdtrit(value.df, 0.975)) ** 2, value.df) for value in (high, low) if value.half_width
     ]
     together = sum(variance for variance, _ in parts)
     inverse = sum(variance**2 / df for variance, df in parts)

@@ -8,9 +8,10 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import matplotlib.pyplot as plt
@@ -35,6 +36,7 @@ MACHINERY = ("catalogue", "claims", "generated", "presets", "programs", "record"
 NO_PICTURE = tuple(f"figures/lab/{name}.py" for name in MACHINERY)
 NO_ROWS = (*NO_PICTURE, "figures/lab/style.py")
 RULES = "figures/lab/claims.py"
+Result = TypeVar("Result")
 State = Literal["missing", "stale", "to be drawn", "fresh"]
 
 
@@ -113,6 +115,18 @@ def state(experiment: Experiment, preset: str) -> State:
         return "stale"
     pictures = all(file_of(name, preset, suffix).exists() for suffix in (".png", ".pdf"))
     return "fresh" if pictures and known["drawing"] == drawing(experiment) else "to be drawn"
+
+
+def from_rows(function: Callable[[pd.DataFrame], Result], experiment: Experiment, preset: str) -> Result | None:
+    """What a function such as `claims` makes of the recorded rows; None where these come from older code and lack what
+    today's function reads."""
+    rows = read_rows(experiment.name, preset)
+    try:
+        return function(rows)
+    except (LookupError, AttributeError, TypeError, ValueError):
+        if state(experiment, preset) != "stale":
+            raise
+        return None
 
 
 def check_committed(preset: str) -> None:
