@@ -119,7 +119,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 def draw_model(panel: Axes, rows: pd.DataFrame, name: str, sources: list[str]) -> None:
     for place, source in enumerate(sources[::-1]):
         cost = only(rows, model=name, source=source, quantity="cost")
-        panel.errorbar(cost.mean, place, xerr=cost.half_width, marker="o", capsize=2,
+        panel.errorbar(cost.mean, place, xerr=cost.half_width, marker="o", elinewidth=1, capsize=2,
                        color=ORANGE if source == MAGNITUDE else BLUE)  # fmt: skip
     panel.axvline(only(rows, model=name, source=OWN, quantity="cost").mean, color="black", ls=":", lw=1)
     panel.set_title(name)

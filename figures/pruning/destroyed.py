@@ -61,7 +61,7 @@ class Sizes(NamedTuple):
     formats: tuple[str, ...] = ("mx9", "msfp12", "mx6", "mxfp4")
 
 
-PRESETS = presets(KINDS, quick=Sizes(32, 128), small=Sizes(128, 1000), paper=Sizes(32, 1000))
+PRESETS = presets(KINDS, quick=Sizes(32, 128), small=Sizes(64, 1000), paper=Sizes(32, 1000))
 
 
 class Asked(NamedTuple):
@@ -184,11 +184,20 @@ def plot(rows: pd.DataFrame) -> Figure:
         draw_parts(panel, rows, name, where)
     panels[0].set_ylabel("part of KL(Bayes || model), nats")
     panels[0].legend(fontsize=8)
-    added = {part: only(rows, model=name, compression="50 %", calibration=DOCUMENTS, asked=DOCUMENTS,
-                        quantity=f"added to {part}").mean for part in STYLES}  # fmt: skip
-    share = added[WITHIN] / sum(added.values())
-    figure.suptitle(f"{name}, 50 % on documents: {100 * share:.0f} % of what pruning adds is within concepts", size=11)
+    figure.suptitle(
+        f"{name}, what pruning adds on documents that is within concepts: {shares_within(rows, name)}", size=10
+    )
     return figure
+
+
+def shares_within(rows: pd.DataFrame, name: str) -> str:
+    """Of what pruning adds on documents, calibrated on documents, the share within concepts by sparsity."""
+    cells = pick(rows, model=name, calibration=DOCUMENTS, asked=DOCUMENTS)
+    shares = {}
+    for label in cells.compression.unique():
+        belief, within = (only(cells, compression=label, quantity=f"added to {part}").mean for part in STYLES)
+        shares[label] = within / (belief + within)
+    return ", ".join(f"{100 * share:.0f} % at {label}" for label, share in shares.items())
 
 
 def draw_parts(panel: Axes, rows: pd.DataFrame, name: str, where: str) -> None:
@@ -200,7 +209,7 @@ def draw_parts(panel: Axes, rows: pd.DataFrame, name: str, where: str) -> None:
             line = rows[(rows.quantity == part) & (rows.calibration == source)]
             place = np.array([labels.index(label) for label in line.compression]) + 0.12 * (source == PROMPTS)
             panel.errorbar(place, line.value, line.half_width, color=colour, mfc=fill, marker=marker, ls="", ms=5,
-                           capsize=2, label=part if source == DOCUMENTS else None)  # fmt: skip
+                           elinewidth=1, capsize=2, label=part if source == DOCUMENTS else None)  # fmt: skip
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:g}")
     panel.set_xticks(range(len(labels)), labels=labels, rotation=45, size=8)

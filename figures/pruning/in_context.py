@@ -154,7 +154,7 @@ def draw_kept(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     for label, (colour, marker) in STYLES.items():
         loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
         panel.errorbar(loss.mean, accuracy.mean, accuracy.half_width, loss.half_width, color=colour, marker=marker,
-                       ls="", capsize=2, label=label)  # fmt: skip
+                       ls="", elinewidth=1, capsize=2, label=label)  # fmt: skip
     ends = np.array([min(panel.get_xlim()[0], panel.get_ylim()[0]), 1.02])
     panel.plot(ends, ends, color="black", lw=0.8, ls=":")
     panel.annotate("both alike", (ends.mean(), ends.mean()), (-4, 4), textcoords="offset points", size=8, ha="right",

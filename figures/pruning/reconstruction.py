@@ -204,7 +204,7 @@ def draw_treatments(panel: Axes, rows: pd.DataFrame) -> None:
         for place, label in enumerate(labels):
             gaps = only(rows, model=name, layer="all", treatment=label, quantity="gap")
             panel.errorbar(gaps.mean, place - 0.15 * number, xerr=gaps.half_width, color=colour, marker="o", ms=4,
-                           capsize=2, label=None if place else name)  # fmt: skip
+                           elinewidth=1, capsize=2, label=None if place else name)  # fmt: skip
     panel.set_yticks(range(len(labels)), labels=labels)
     panel.set_xlabel("gap: logarithm of the ratio of errors")
     panel.legend(fontsize=8)

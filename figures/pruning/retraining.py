@@ -137,8 +137,10 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.set_title(f"{name}: {tokens:g} M tokens, then retrained", size=9)
     panels[0, 0].set_ylabel("loss above exact Bayes, nats per token")
     below = [only(means, model=name, state=RETRAINED, quantity="below_dense").mean for name in names]
-    found = "; ".join(f"{1000 * value:+.1f} mnats ({name})" for value, name in zip(below, names, strict=True))
-    figure.suptitle(f"Dense less pruned and retrained: {found}", size=11)
+    found = "; ".join(
+        f"{abs(x):.4f} nats {'less' if x > 0 else 'more'} ({name})" for x, name in zip(below, names, strict=True)
+    )
+    figure.suptitle(f"Pruned and retrained, it loses against dense {found}", size=10)
     return figure
 
 
@@ -147,7 +149,7 @@ def draw_states(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
     for place, (state, (colour, marker)) in enumerate(STYLES.items()):
         seeds, mean = pick(rows, state=state).value, only(means, state=state)
         panel.plot(np.full(len(seeds), place - 0.2), seeds, ".", color=colour, alpha=0.6)
-        panel.errorbar(place, mean.mean, mean.half_width, color=colour, marker=marker, capsize=2)
+        panel.errorbar(place, mean.mean, mean.half_width, color=colour, marker=marker, elinewidth=1, capsize=2)
     labels = [state.replace(", ", ",\n").replace(" and ", "\nand ") for state in STYLES]
     panel.set_xticks(range(len(STYLES)), labels=labels, size=8)
     panel.set_xlim(-0.5, len(STYLES) - 0.5)

@@ -111,8 +111,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure.supxlabel("loss above the dense model's, nats per token", size=10)
     best = [min(SKIPPED, key=lambda s, name=name: only(rows, model=name, skipped=s, quantity="cost").mean)
             for name in names]  # fmt: skip
-    found = "; ".join(f"{one} ({name})" for name, one in zip(names, best, strict=True))
-    figure.suptitle(f"2:4 elsewhere: best left dense is {found}", size=11)
+    found = " and ".join(f"{one} in {name}" for name, one in zip(names, best, strict=True))
+    figure.suptitle(f"All but a third at 2:4: best left dense is {found}", size=11)
     return figure
 
 
@@ -121,7 +121,7 @@ def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     for place, skipped in enumerate(SKIPPED[::-1]):
         cost = only(rows, model=name, skipped=skipped, quantity="cost")
         colour = BLUE if skipped in THIRDS else ORANGE
-        panel.errorbar(cost.mean, place, xerr=cost.half_width, color=colour, marker="o", capsize=2)
+        panel.errorbar(cost.mean, place, xerr=cost.half_width, color=colour, marker="o", elinewidth=1, capsize=2)
     full = only(rows, model=name, skipped=FULL, quantity="cost")
     panel.axvline(full.mean, color="black", ls=":", lw=1)
     panel.annotate("all at 2:4", (full.mean, 5.45), (-3, 0), textcoords="offset points", size=8, ha="right", va="top")
@@ -131,10 +131,11 @@ def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
 def draw_published(panel: Axes) -> None:
     for (model, dense), marker in zip(DENSE.items(), "sD", strict=True):
         values = [common.published("other", quantity=f"2:4 skipping {s}, {model}").nats.iloc[0] for s in SKIPPED[::-1]]
-        panel.plot(np.array(values) - np.log(dense), range(len(SKIPPED)), marker, color=GREY, mfc="white", ms=5,
-                   label=model)  # fmt: skip
+        panel.plot(np.array(values) - np.log(dense), range(len(SKIPPED)), marker, color=GREY, mfc="white", ms=5)
+        panel.annotate(model, (values[-1] - np.log(dense), len(SKIPPED) - 1), (0, 6), textcoords="offset points",
+                       size=7, ha="center", color="#555555")  # fmt: skip
     panel.set(title="Frantar & Alistarh", ylim=(-0.5, 5.5))
-    panel.legend(fontsize=7, loc="lower right")
+    panel.margins(x=0.15)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
