@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from icl_synth import bayes
-from icl_synth.aspects import examples_of, read, robust_evidence, with_known_starts
+from icl_synth.aspects import examples_of, label_set, read, robust_evidence, with_known_starts
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.prompt_layout import DELIMITER, join_prompts, prompt_length, split_prompts
 from icl_synth.prompts import Prompts
@@ -75,10 +75,23 @@ def possible_labels(hmm: ConceptHMM, prompts: Prompts, inputs: Int[Array, "B N J
     return jax.lax.map(allowed, (inputs, tasks(hmm, prompts)))
 
 
-def draw_from(allowed: Bool[Array, "B N V"], otherwise: Int[Array, "B N"], key: Key[Array, ""]) -> Int[Array, "B N"]:
-    """A token drawn uniformly from those allowed at each place, another one where none is."""
-    drawn = jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf)).astype(jnp.int32)
-    return jnp.where(allowed.any(-1), drawn, otherwise)
+def wrong_by_possibility(
+    hmm: ConceptHMM, prompts: Prompts, example_length: int, right: Int[Array, "B N"], key: Key[Array, ""]
+) -> tuple[Int[Array, "B N"], Int[Array, "B N"]]:
+    """Labels of the label set that are not right: possible ones, and impossible ones, each drawn uniformly.
+
+    The right label stays where there is none of the kind.
+    """
+    tokens, inputs = jnp.arange(hmm.vocab_size), examples_of(prompts, example_length)[0][:, :, :-1]
+    wrong = jnp.isin(tokens, jnp.asarray(label_set(hmm))) & (tokens != right[..., None])
+    possible = possible_labels(hmm, prompts, inputs)
+
+    def drawn(allowed: Bool[Array, "B N V"], key: Key[Array, ""]) -> Int[Array, "B N"]:
+        chosen = jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf)).astype(jnp.int32)
+        return jnp.where(allowed.any(-1), chosen, right)
+
+    keys = jax.random.split(key)
+    return drawn(wrong & possible, keys[0]), drawn(wrong & ~possible, keys[1])
 
 
 @functools.partial(jax.jit, static_argnames="example_length")
