@@ -12,7 +12,17 @@ import pandas as pd
 import pytest
 
 from figures.lab.tables import over_seeds, pick, published
-from figures.learning import accuracy, common, persistence, protocol, test_length, unseen, vocabulary, worlds
+from figures.learning import (
+    accuracy,
+    common,
+    long_examples,
+    persistence,
+    protocol,
+    test_length,
+    unseen,
+    vocabulary,
+    worlds,
+)
 from icl_synth import bayes, config
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.prompt_layout import prompt_length, split_prompts
@@ -311,6 +321,28 @@ def test_the_closest_concept_is_another_one():
     divergence = np.array([[[0.0, 3.0, 2.0]], [[5.0, 0.0, 4.0]], [[1.0, 7.0, 0.0]]])
     prompts = SimpleNamespace(concepts=np.array([0, 1, 2, 0]), start_properties=np.ones(4, int))
     np.testing.assert_array_equal(test_length.closest(divergence, prompts), [2, 4, 1, 2])
+
+
+def test_the_same_test_input_follows_long_duplicated_and_independent_examples(hmm):
+    sizes = long_examples.Sizes(4, few=1, short=3, long=4)
+    tokens = jnp.asarray([[1, 2, 3, 4, 0, 5, 6, 7, 8, 0, 9, 10, 11]])  # two examples and a test input
+    found = {kind: of_kind[0].tolist() for kind, of_kind in long_examples.arranged(tokens, sizes).items()}
+    assert found == {
+        "5 short": [1, 2, 3, 0, 9, 10],
+        "5 long": [1, 2, 3, 4, 0, 9, 10],
+        "5 short, duplicated": [1, 2, 3, 0, 1, 2, 3, 0, 9, 10],
+        "10 short": [1, 2, 3, 0, 5, 6, 7, 0, 9, 10],
+    }
+
+
+@pytest.mark.parametrize(("shift", "verdicts_found"), [(10, ["holds"] * 3), (-10, ["fails", "holds", "fails"])])
+def test_long_examples_turn(shift, verdicts_found):
+    hardness = np.arange(1000) / 10
+    shares = {"5 short": 50, "5 long": 50 + shift, "5 short, duplicated": 50, "10 short": 50 + 2 * shift}
+    table = long_examples.Table("reader", "examples", "quantity")
+    right = {kind: 100.0 * (hardness < share) for kind, share in shares.items()}
+    long_examples.add_reader(table, "transformer", right, None)
+    assert list(verdicts(long_examples, table.rows()).values()) == verdicts_found
 
 
 def test_pairs_are_those_of_one_seed():

@@ -90,6 +90,7 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "learning/decomposition": (KINDS, {"prompts": 6, "lengths": (3, 10), **FEW}),
     "learning/early": (LENGTHS, {"prompts": 6, "documents": 16, "lengths": (3, 10)}),
     "learning/emergence": (STEPS, {"prompts": 5, "documents": 16}),
+    "learning/long_examples": (KINDS, {"prompts": 12, "few": 2}),
     "learning/order": (KINDS, {"inputs": 2, "sets": 2}),
     "learning/persistence": (MOVING, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "learning/posterior": (KINDS, {"documents": 16}),
@@ -126,7 +127,8 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "block_float/exponents": (TRANSFORMER, {"documents": 4, "normal_blocks": 100}),
     "block_float/formats": (NONE, {"numbers": 2**10, "product": (16, 32, 16)}),
     "block_float/models": (
-        TRANSFORMER, {"documents": 16, "prompts": 5, "formats": FORMATS, "tuned": ("mx6",), "tuning_steps": 2}
+        Suite({"transformer": "toy"}),
+        {"documents": 16, "prompts": 5, "formats": FORMATS, "tuned": ("mx6",), "tuning_steps": 2},
     ),
     "block_float/noise": (NONE, {"draws": 2, "vectors": 20, "block_sizes": (4, 256), "sized": ("mx9", "mxfp4")}),
     "block_float/training": (

@@ -16,6 +16,8 @@ from figures.lab.runs import Models
 from figures.lab.style import MODELS, PUBLISHED_MODELS, draw_band, legend_below, panels, places
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.common import (
+    SMOOTHED,
+    TOLD,
     Right,
     add_accuracy,
     add_difference,
@@ -60,7 +62,6 @@ DIFFERS = (
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1114
-TOLD, SMOOTHED = "exact Bayes, told the format", "exact Bayes for documents, smoothed 1e-6"
 READERS: dict[str, dict[str, Any]] = {TOLD: {"color": "black", "ls": "--"}, SMOOTHED: {"color": "#777777", "ls": ":"}}
 LEAD = "LSTM less"  # its accuracy less that of the transformer of the row
 

@@ -27,6 +27,7 @@ Right = dict[Cell, Float[np.ndarray, " N"]]  # by cell, 100 for each prompt that
 LENGTH_COLOURS = {3: BLUE, 5: GREEN, 8: YELLOW, 10: ORANGE}  # by k
 PAPER_SEEDS = 5
 SMOOTHING = 1e-6
+TOLD, SMOOTHED = "exact Bayes, told the format", "exact Bayes for documents, smoothed 1e-6"
 PAPER_MOST = EXAMPLES[-1]  # examples in the paper's longest prompts
 
 

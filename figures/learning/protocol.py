@@ -15,7 +15,7 @@ from figures.lab.claims import Claim, at_least, difference, positive, show
 from figures.lab.measure import held_back
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREY, ORANGE, draw_band, legend_below, places
+from figures.lab.style import GREEN, GREY, PINK, draw_band, legend_below, places
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.common import (
     Right,
@@ -62,7 +62,7 @@ HALF_WAY = "half of starts less cut"
 LEAD = "LSTM less"  # its accuracy less that of the transformer of the row
 NAMED = {CUT: "cut from long documents", STARTS: "each begins a document"}
 EARLY = 7  # predictions, of tokens 2 to 8
-COLOURS = {CUT: BLUE, STARTS: ORANGE}
+COLOURS = {CUT: GREEN, STARTS: PINK}
 
 
 class Sizes(NamedTuple):

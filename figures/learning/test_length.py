@@ -17,7 +17,16 @@ from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, GREY, MODELS, draw_line, legend_below, panels
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
-from figures.learning.common import SMOOTHING, add_accuracy, add_points, any_run, document_answers, listed
+from figures.learning.common import (
+    SMOOTHED,
+    SMOOTHING,
+    TOLD,
+    add_accuracy,
+    add_points,
+    any_run,
+    document_answers,
+    listed,
+)
 from icl_synth import checkpoints
 from icl_synth.evaluate import EXAMPLE_LENGTHS, map_rows, pad_to_bucket
 from icl_synth.prompts import Prompts, sample_prompts
@@ -43,7 +52,6 @@ DIFFERS = (
 )
 PUBLISHED = ()
 PROMPT_SEED = 1129
-TOLD, SMOOTHED = "exact Bayes, told the format", "exact Bayes for documents, smoothed 1e-6"
 COLOURS = MODELS | {TOLD: BLACK, SMOOTHED: GREY}
 KL_LENGTH = 3  # tokens of the examples whose divergence is summed exactly
 THEOREMS = ("Theorem 2", "Theorem 3")
@@ -166,10 +174,9 @@ def plot(rows: pd.DataFrame) -> Figure:
     for name in names:
         draw_theorem(left, pick(rows, reader=name), name)
         draw_tests(right, pick(rows, reader=name, quantity="error"), name)
-    left.set(
-        xlabel="1 / (k - 1), k the length of examples", ylabel="error, %", title="Theorem 3: mean over test inputs"
-    )
-    right.set(xlabel="tokens of the test input", ylabel="error, %", title="examples of the shortest and longest k")
+    left.set(xlabel="1 / (k - 1), k the length of examples", title="Theorem 3: mean over test inputs")
+    right.set(xlabel="tokens of the test input", title="shortest (dotted) and longest examples")
+    left.set_ylabel("error, %")
     name = names[0]
     values = [only(rows, reader=name, quantity=quantity).mean for quantity in ("by examples", "by test")]
     figure.suptitle("The {}'s error falls by {:.0f} points with longer examples, by {:.0f} with longer test inputs"

@@ -17,6 +17,7 @@ from figures.lab.style import BLACK, MODELS, PUBLISHED_MODELS, draw_line, legend
 from figures.lab.tables import Table, only, over_seeds, pick, published
 from figures.learning.common import (
     PAPER_MOST,
+    TOLD,
     Right,
     add_difference,
     add_growth,
@@ -60,7 +61,6 @@ DIFFERS = (
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1121
-TOLD = "exact Bayes, told the format"
 LEAD = "LSTM less"  # its accuracy less that of the transformer of the row
 
 
@@ -165,10 +165,10 @@ def draw_losses(panel: Axes, rows: pd.DataFrame, beside: list[str]) -> None:
 def draw_accuracies(panel: Axes, rows: pd.DataFrame, beside: list[str], k: int) -> None:
     """Accuracy by vocabulary at one length, without examples and with the most: the paper's and ours."""
     for name in beside:
-        for n, dashes in ((0, ":"), (64, "--")):
+        for n, dashes in ((0, ":"), (PAPER_MOST, "--")):
             line = published("xie2022_accuracy", model=name, example_length=k, num_examples=n)
-            panel.plot(line.vocab_size, line.accuracy_percent, dashes, marker="s", lw=0.9, mfc="white",
-                       color=PUBLISHED_MODELS[name])  # fmt: skip
+            panel.errorbar(line.vocab_size, line.accuracy_percent, line.interval_percent, ls=dashes, marker="s", ms=4,
+                           lw=0.9, mfc="white", elinewidth=0.7, color=PUBLISHED_MODELS[name])  # fmt: skip
     for name in (*learned(rows, TOLD), TOLD):
         lines = pick(rows, model=name)
         for n, dashes in ((0, ":"), (lines.num_examples.max(), "-")):
