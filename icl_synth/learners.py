@@ -24,8 +24,8 @@ def remembered_log_probs(
     emits = _emissions(hmm)
 
     def step(belief, token):
-        states = jnp.einsum("bc,bcep->bep", jnp.exp(belief.log_concepts), belief.states)
-        log_probs = jnp.log(jnp.einsum("bep,epv->bv", states, emits))
+        states = bayes.einsum("bc,bcep->bep", jnp.exp(belief.log_concepts), belief.states)
+        log_probs = jnp.log(bayes.einsum("bep,epv->bv", states, emits))
         return bayes.advance(hmm, bayes.observe(hmm, belief, token)[0], smoothing), log_probs
 
     return jax.lax.scan(step, bayes.prior(hmm, len(tokens)), tokens.T)[1].swapaxes(0, 1)
@@ -47,11 +47,11 @@ def counted_log_probs(hmm: ConceptHMM, tokens: Int[Array, "B L"], prior: float =
         def step(carry, at):
             states, counts = carry  # by the property before, the property and the entity now
             token, moved = at
-            log_probs = jnp.log(jnp.einsum("pqf,fqv->v", states, emits))
+            log_probs = jnp.log(bayes.einsum("pqf,fqv->v", states, emits))
             seen = jnp.where((hmm.memory == token).T, states, 0.0)
             seen /= seen.sum()
             counts += moved * seen.sum(2)
-            now = jnp.einsum("pqf,fg->qg", seen, entities, precision="highest")
+            now = bayes.einsum("pqf,fg->qg", seen, entities)
             return (now[:, None] * _moves(counts, prior)[:, :, None], counts), log_probs
 
         start = hmm.start.mean(0).T / P  # the first token follows none

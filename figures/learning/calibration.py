@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.lab.claims import Claim, above, difference, judged
+from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.measure import held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
@@ -19,7 +19,7 @@ from figures.lab.style import BAYES, GREY, MODELS, draw_line, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.common import any_run, learned
 from icl_synth import bayes, checkpoints
-from icl_synth.evaluate import Estimate, kl_to_bayes, log_probs, map_rows
+from icl_synth.evaluate import kl_to_bayes, log_probs, map_rows
 
 TITLE = "Accuracy, distance to exact Bayes and calibration by position (beyond Xie et al. 2022)"
 DIFFERS = (
@@ -28,20 +28,21 @@ DIFFERS = (
     "the one that comes. Reliability sorts predictions into tenths by the probability of their likeliest token, and "
     "compares the mean of that probability with how often the token comes, once for the first 15 tokens, while the "
     "concept is open, and once for the rest. The calibration error is the mean distance of the two, weighted by the "
-    "number of predictions in each tenth. Exact Bayes is calibrated by construction, so its own error shows how much "
-    "is due to sampling alone; errors are compared with it on the same documents. A calibrated reader need not be near "
-    "Bayes: one that always gives the frequencies of tokens would be calibrated too. Intervals of reliability are "
-    "over tokens, all others over documents and training seeds. No claim here is a paper's. That a model is calibrated "
-    "*holds* where the 95 % interval of its error less that of exact Bayes ends below 0.01, and *partly* where the "
-    "mean is below 0.02. That the divergence is largest in the first 15 tokens *holds* where the interval of its "
-    "largest value there lies above that of its largest value later, and *partly* where only the means have this "
-    "order."
+    "number of predictions in each tenth; confidence to spare is the mean probability of the likeliest token less how "
+    "often it comes. Exact Bayes is calibrated by construction, so its own numbers show how much is due to sampling "
+    "alone: a model is compared with it on the same documents. A calibrated reader need not be near Bayes: one that "
+    "always gives the frequencies of tokens would be calibrated too. Intervals of reliability are over tokens, all "
+    "others over documents and training seeds. No claim here is a paper's. That a model is calibrated asks that its "
+    "error be above that of exact Bayes by at most 0.01, a tenth of the width of a tenth. That it is too confident "
+    "asks that its confidence to spare be above that of exact Bayes. That it is furthest from exact Bayes in the first "
+    "15 tokens asks that its mean divergence there be above its mean divergence later, in the same documents."
 )
 PUBLISHED = ()
 BINS = 10
 EARLY = 16  # tokens read before this many are early
 EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # positions from one edge up to the next, or to the end
 PARTS = {"early": np.s_[..., : EARLY - 1], "late": np.s_[..., EARLY - 1 :]}
+CALIBRATED = 0.1 / BINS  # above the error of exact Bayes
 WORDS = {"early": f"in the first {EARLY - 1} tokens", "late": "later"}
 
 
@@ -64,8 +65,10 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: model, quantity, at, share.
 
     Quantities: kl (nats) and accuracy (%) from position `at` on to the next edge. Then, of early and of late
-    positions: calibration_error, and more_error, the same less exact Bayes's (fractions; at = 0); and reliability over
-    all seeds, the accuracy (%) of predictions whose confidence (%) is `at` on average, with their share of all.
+    positions (at = 0): calibration_error (a fraction), and more_error and more_confidence, the calibration error and
+    the confidence to spare less those of exact Bayes; and reliability over all seeds, the accuracy (%) of predictions
+    whose confidence (%) is `at` on average, with their share of all. kl_more_early is the divergence of early positions
+    less that of late ones (nats).
     """
     table = Table("model", "quantity", "at")
     hmm, _ = any_run(models).config.data.build()
@@ -80,9 +83,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             graph, weights = checkpoints.split(run.model)
             reading = read(exact, map_rows(log_probs, graph, weights, tokens[:, :-1])[..., : hmm.vocab_size], tokens)
             add_reading(table, name, run.seed, reading)
-            for part, here in PARTS.items():
-                more = errors(reading, here) - errors(ideal, here)
-                table.add(name, f"more_error_{part}", 0, seed=run.seed, values=more)
+            add_comparison(table, name, run.seed, reading, ideal)
             readings[name].append(reading)
     return pd.concat([table.rows().assign(share=1.0), reliability(readings)], ignore_index=True)
 
@@ -107,6 +108,20 @@ def add_reading(table: Table, name: str, seed: int | None, reading: Reading) -> 
         table.add(name, "accuracy", start, seed=seed, values=100.0 * reading.right[span].mean(-1))
     for part, here in PARTS.items():
         table.add(name, f"calibration_error_{part}", 0, seed=seed, values=errors(reading, here))
+
+
+def add_comparison(table: Table, name: str, seed: int, reading: Reading, ideal: Reading) -> None:
+    """A model beside exact Bayes on the same documents, and early beside late."""
+    for part, here in PARTS.items():
+        for quantity, of in (("error", errors), ("confidence", spare)):
+            table.add(name, f"more_{quantity}_{part}", 0, seed=seed, values=of(reading, here) - of(ideal, here))
+    early, late = (reading.kl[here].mean(-1) for here in PARTS.values())
+    table.add(name, "kl_more_early", 0, seed=seed, values=early - late)
+
+
+def spare(reading: Reading, part: tuple) -> Float[np.ndarray, " B"]:
+    """Confidence to spare, by document."""
+    return (reading.confidence[part] - reading.right[part]).mean(-1)
 
 
 def tenths(confidence: Float[np.ndarray, "*B T"]) -> Int[np.ndarray, "*B T"]:
@@ -180,37 +195,41 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     rows = over_seeds(rows)
     table = []
     for name in learned(rows, BAYES):
-        table += [calibration_claim(rows, name, part) for part in PARTS]
-        table.append(divergence_claim(pick(rows, model=name, quantity="kl"), name))
+        for part in PARTS:
+            table += [calibration_claim(rows, name, part), confidence_claim(rows, name, part)]
+        table.append(divergence_claim(rows, name))
     return table
-
-
-def more_error(rows: pd.DataFrame, name: str, part: str) -> Estimate:
-    """A model's calibration error less that of exact Bayes: paired, where rows have it; older rows do not."""
-    paired = pick(rows, model=name, quantity=f"more_error_{part}")
-    errors = (only(rows, model=who, quantity=f"calibration_error_{part}") for who in (name, BAYES))
-    return only(paired) if len(paired) else difference(*errors)
 
 
 def calibration_claim(rows: pd.DataFrame, name: str, part: str) -> Claim:
     error, chance = (only(rows, model=who, quantity=f"calibration_error_{part}") for who in (name, BAYES))
-    more = more_error(rows, name, part)
+    more = only(rows, model=name, quantity=f"more_error_{part}")
     return Claim(
         f"{name}: next-token predictions {WORDS[part]} are calibrated",
         "no claim of a paper's",
-        f"calibration error {error.mean:.4f}, exact Bayes {chance.mean:.4f}: {more.mean:+.4f} ± {more.half_width:.4f}",
-        judged(more.mean + more.half_width < 0.01, more.mean < 0.02),
+        f"calibration error {error.mean:.4f}, exact Bayes {chance.mean:.4f}: {show(more, 4)} more",
+        [no_more(more, CALIBRATED)],
+        own=True,
     )
 
 
-def divergence_claim(line: pd.DataFrame, name: str) -> Claim:
-    parts = line[line["at"] < EARLY], line[line["at"] >= EARLY]
-    early, late = (part.iloc[int(part.value.argmax())] for part in parts)
-    worst, rest = (Estimate(row.value, row.half_width) for row in (early, late))
+def confidence_claim(rows: pd.DataFrame, name: str, part: str) -> Claim:
+    more = only(rows, model=name, quantity=f"more_confidence_{part}")
     return Claim(
-        f"{name}: the divergence from exact Bayes is largest in the first {EARLY - 1} tokens",
+        f"{name}: next-token predictions {WORDS[part]} are too confident",
         "no claim of a paper's",
-        f"{worst.mean:.3f} ± {worst.half_width:.3f} nats after {early['at']:.0f} tokens, later at most "
-        f"{rest.mean:.3f} ± {rest.half_width:.3f} (from {late['at']:.0f} on)",
-        above(worst, rest),
+        f"confidence to spare {show(more, 4)} above that of exact Bayes",
+        [positive(more)],
+        own=True,
+    )
+
+
+def divergence_claim(rows: pd.DataFrame, name: str) -> Claim:
+    more = only(rows, model=name, quantity="kl_more_early")
+    return Claim(
+        f"{name}: it is furthest from exact Bayes in the first {EARLY - 1} tokens",
+        "no claim of a paper's",
+        f"{show(more, 4)} nats per token more than later",
+        [positive(more)],
+        own=True,
     )

@@ -1,0 +1,181 @@
+"""Remembering concepts or inferring them: which of two readers is a model nearer to? Beyond Xie et al. 2022."""
+
+from typing import NamedTuple
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from figures.lab.claims import Claim, no_more, positive, show
+from figures.lab.presets import presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, BLUE, ORANGE, draw_line, legend_below
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.learning.concepts import SUITES, concepts
+from icl_synth import checkpoints
+from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.documents import sample_documents
+from icl_synth.evaluate import kl_to_bayes, log_probs, map_rows
+from icl_synth.learners import counted_log_probs, remembered_log_probs
+
+TITLE = "Remembering concepts or inferring them, beside two readers that do (beyond Xie et al. 2022)"
+DIFFERS = (
+    "No paper makes these claims. The models are those of the sweep over numbers of concepts: one transformer, random "
+    "worlds, three of each number. Two readers stand beside each model. The first remembers: it is exact Bayes with "
+    "exactly the concepts of the training world. On documents of other concepts it is told that one move in a hundred "
+    "leads anywhere, for else most are impossible. The second infers: it knows the tokens and how entities move, which "
+    "all concepts of a world share, and counts the moves of properties within the document. The ideal of inferring "
+    "would be exact Bayes with the prior of concepts. It cannot be computed, and a mixture of thousands of sampled "
+    "concepts comes nowhere near it, for none of them is close to a new one; the reader that counts loses far less and "
+    "so bounds that ideal from above. Its prior weighs one move a row, chosen once on other documents. A model is "
+    "nearer to the reader with the smaller KL(reader || model), averaged over the tokens after the first of a "
+    "document. Documents are of the training world's concepts, or of concepts that no training had, the same for all "
+    "models of a seed. Exact Bayes over many concepts is asked fewer documents. That a model with so many concepts "
+    "infers asks that it be nearer to the second reader on both kinds of documents; every number of concepts is asked. "
+    "That it infers as well as the reader that counts asks that its loss on concepts that no training had be higher by "
+    "at most 0.01 nats per token, to which the paper gives losses."
+)
+PUBLISHED = ()
+DOCUMENT_SEED = 1128
+NEW = 256  # concepts that no training had
+BUDGET, FEWEST = 2**17, 16  # exact Bayes is asked about at most so many documents times concepts; documents at least
+ELSEWHERE = 0.01  # share of moves that lead anywhere, for the reader that remembers, on concepts it does not know
+EQUAL = 0.01  # nats per token
+READERS = {"remembering": ORANGE, "inferring": BLUE}
+WORDS = {"own": "concepts of the training world", "new": "concepts that no training had"}
+
+
+class Sizes(NamedTuple):
+    documents: int  # of each world, at most
+
+
+PRESETS = presets(SUITES, quick=Sizes(64), small=Sizes(128), paper=Sizes(100))
+
+
+class Losses(NamedTuple):
+    """Of B documents, in nats per token."""
+
+    loss: dict[str, Float[np.ndarray, " B"]]  # of each reader and the model
+    distance: dict[str, Float[np.ndarray, " B"]]  # KL(reader || model)
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: concepts, of (own, new), quantity; the seed is that of the world.
+
+    Quantities, in nats per token: loss of each reader and of the model, KL from each reader, nearer (how much nearer
+    the model is to the reader that infers) and more_loss (than that reader's).
+    """
+    table = Table("concepts", "of", "quantity")
+    runs = sorted((run for several in models.values() for run in several), key=lambda run: run.config.data.concepts)
+    largest = {run.config.data.world_seed: run for run in runs}
+    new = {seed: run.config.data.build()[1] for seed, run in largest.items()}
+    for run in tqdm(runs, desc="two readers", unit="model"):
+        hmm, _ = run.config.data.build()
+        number = min(sizes.documents, max(FEWEST, BUDGET // hmm.num_concepts))
+        others = new[run.config.data.world_seed]
+        for of, drawn_from in (("own", hmm), ("new", others.select(slice(min(NEW, others.num_concepts))))):
+            losses = read(run, hmm, draw(drawn_from, run, number), smoothing=ELSEWHERE if of == "new" else 0.0)
+            add_losses(table, run, of, losses)
+    return table.rows()
+
+
+def draw(hmm: ConceptHMM, run: Run, number: int) -> Int[np.ndarray, "B L"]:
+    key = jax.random.fold_in(jax.random.key(DOCUMENT_SEED), run.config.data.world_seed)
+    return np.asarray(sample_documents(hmm, key, number, run.config.data.length)[0])
+
+
+def read(run: Run, hmm: ConceptHMM, tokens: Int[np.ndarray, "B L"], smoothing: float) -> Losses:
+    """What a model and both readers make of documents; the readers know the model's training world."""
+    graph, weights = checkpoints.split(run.model)
+    learned = map_rows(log_probs, graph, weights, tokens[:, :-1])[..., : hmm.vocab_size]
+    ideal = {"remembering": remembered_log_probs(hmm, tokens, smoothing), "inferring": counted_log_probs(hmm, tokens)}
+    readers = {name: np.asarray(predicted)[:, 1:] for name, predicted in ideal.items()}
+    loss = {
+        name: -np.take_along_axis(predicted, tokens[:, 1:, None], -1)[..., 0].mean(1)
+        for name, predicted in (readers | {"model": learned}).items()
+    }
+    return Losses(loss, {name: kl_to_bayes(predicted, learned).mean(1) for name, predicted in readers.items()})
+
+
+def add_losses(table: Table, run: Run, of: str, losses: Losses) -> None:
+    number = run.config.data.concepts
+    quantities = {f"loss, {name}": values for name, values in losses.loss.items()}
+    quantities |= {f"KL, {name}": values for name, values in losses.distance.items()}
+    quantities["nearer"] = losses.distance["remembering"] - losses.distance["inferring"]
+    quantities["more_loss"] = losses.loss["model"] - losses.loss["inferring"]
+    for quantity, values in quantities.items():
+        table.add(number, of, quantity, seed=run.seed, values=values)
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    rows = over_seeds(rows)
+    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)
+    for panel, of in zip(panels, WORDS, strict=True):
+        here = pick(rows, of=of)
+        for reader, colour in READERS.items():
+            line = pick(here, quantity=f"KL, {reader}")
+            draw_line(panel, line, "concepts", color=colour, marker="o", label=f"from the {reader} reader")
+        draw_crossing(panel, pick(here, quantity="nearer"))
+        panel.set(xscale="log", yscale="log", xlabel="concepts in training")
+        panel.set_title(f"documents of {WORDS[of]}", size=9)
+    panels[0].set_ylabel("KL(reader || model), nats per token")
+    legend_below(figure, panels[0], 2)
+    figure.suptitle(finding(rows), size=9)
+    return figure
+
+
+def draw_crossing(panel: Axes, nearer: pd.DataFrame) -> None:
+    """A line where the model first stays nearer to the reader that infers."""
+    start = first_inferring(nearer)
+    if start is not None:
+        panel.axvline(start, color=BLACK, ls=":", lw=1)
+
+
+def first_inferring(nearer: pd.DataFrame) -> int | None:
+    """The number of concepts from which on a model is nearer to the reader that infers, by the means."""
+    line = nearer.sort_values("concepts")
+    remembering = line[line.value <= 0].concepts.max()
+    after = line[line.concepts > remembering] if remembering == remembering else line
+    return int(after.concepts.min()) if len(after) else None
+
+
+def finding(rows: pd.DataFrame) -> str:
+    """From how many concepts on a model infers."""
+    start = first_inferring(pick(rows, quantity="nearer", of="new"))
+    if start is None:
+        return "On concepts it never saw, the model stays nearer to the reader that remembers"
+    return f"On concepts it never saw, the model is nearer to the reader that infers from {start:,} concepts on"
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """With how many concepts a model infers, and whether it does so as well as the reader that counts."""
+    rows = over_seeds(rows)
+    table = []
+    for number in sorted(rows.concepts.unique()):
+        nearer = {of: only(rows, concepts=number, of=of, quantity="nearer") for of in WORDS}
+        table.append(
+            Claim(
+                f"with {concepts(number)} in training, a model is nearer to the reader that infers",
+                "no claim of a paper's",
+                ", ".join(f"{WORDS[of]}: {show(value, 3)}" for of, value in nearer.items()) + " nats per token nearer",
+                [positive(value) for value in nearer.values()],
+                own=True,
+            )
+        )
+    most = rows.concepts.max()
+    more = only(rows, concepts=most, of="new", quantity="more_loss")
+    table.append(
+        Claim(
+            f"with {concepts(most)} in training, a model infers a new concept as well as the reader that counts",
+            "no claim of a paper's",
+            f"{show(more, 3)} nats per token more",
+            [no_more(more, EQUAL)],
+            own=True,
+        )
+    )
+    return table
