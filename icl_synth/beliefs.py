@@ -1,7 +1,8 @@
-"""How far a model's predictions are from Bayes because of the concepts that it believes in, and how far within them.
+"""How far a model's predictions are from Bayes because of the concepts that it believes in, and how far for the rest.
 
-A model is a black box that gives a distribution of the next token. Its belief is read off as the mixture of the
-concepts' exact predictions that is nearest to this distribution.
+A model is a black box that gives a distribution of the next token. Its belief is read off as the mixture that is
+nearest to this distribution, of the concepts' exact predictions and of two that know no history. Without these two,
+Bayes with uniform noise would pass for a reader who believes in several concepts.
 """
 
 from collections.abc import Callable
@@ -34,29 +35,49 @@ def by_concept(hmm: ConceptHMM, predict: Predict) -> Float[np.ndarray, "*B C V"]
     a history is impossible. A concept that a history rules out gets the prediction of its smoothed filter, with an
     exact last move.
     """
-    anywhere = np.bincount(np.asarray(hmm.memory).ravel(), minlength=hmm.vocab_size) / hmm.memory.size
     each = []
     for concept in range(hmm.num_concepts):
         world = hmm.select([concept])
         exact, smoothed = predict(world, 0.0), predict(world, SMOOTHING)
-        moved = (smoothed - SMOOTHING * anywhere) / (1 - SMOOTHING)
+        moved = (smoothed - SMOOTHING * emitted(hmm)) / (1 - SMOOTHING)
         moved = np.where(moved < ROUNDING, 0.0, moved)
         moved /= moved.sum(-1, keepdims=True)
         each.append(np.where(exact.sum(-1, keepdims=True) > 0, exact, moved))
     return np.stack(each, axis=-2).astype(np.float32)
 
 
+def without_history(hmm: ConceptHMM) -> Float[np.ndarray, "2 V"]:
+    """Predictions that know nothing of a history: all tokens alike, and as often as states emit them."""
+    uniform = np.full(hmm.vocab_size, 1 / hmm.vocab_size)
+    return np.stack([uniform, emitted(hmm)]).astype(np.float32)
+
+
+def emitted(hmm: ConceptHMM) -> Float[np.ndarray, " V"]:
+    """The share of states that emit each token."""
+    return np.bincount(np.asarray(hmm.memory).ravel(), minlength=hmm.vocab_size) / hmm.memory.size
+
+
 @jax.jit
 def split_divergence(
-    exact: Float[Array, "*B V"], learned: Float[Array, "*B V"], of_concepts: Float[Array, "*B C V"]
+    exact: Float[Array, "*B V"],
+    learned: Float[Array, "*B V"],
+    of_concepts: Float[Array, "*B C V"],
+    ignorant: Float[Array, "N V"],
 ) -> Split:
-    """KL(exact || learned) in two parts: KL(exact || mixture), and what is left.
+    """KL(exact || learned) in two parts: what the wrong weights of concepts make, and the rest.
 
-    exact: probabilities. learned: log-probabilities. of_concepts: probabilities, all 0 for a concept that the history
-    rules out. The mixture is that of the concepts' predictions which is nearest to the learned distribution.
+    exact: probabilities. learned: log-probabilities. of_concepts: probabilities given each concept. ignorant: those
+    without a history. The first part is the divergence between two readers who are as ignorant as the model: one with
+    the exact weights of concepts and one with the model's.
     """
-    mixture = nearest_mixture(jnp.exp(learned), of_concepts)
-    belief = divergence(exact, jnp.log(jnp.maximum(mixture, jnp.finfo(jnp.float32).tiny)))
+    ignorant = jnp.broadcast_to(ignorant, (*of_concepts.shape[:-2], *ignorant.shape))
+    parts = jnp.concatenate([of_concepts, ignorant], axis=-2)
+    weights = nearest_weights(jnp.exp(learned), parts)
+    concepts = of_concepts.shape[-2]
+    noise = jnp.einsum("...n,...nv->...v", weights[..., concepts:], ignorant)
+    mixture = jnp.einsum("...c,...cv->...v", weights, parts)
+    as_ignorant = weights[..., :concepts].sum(-1, keepdims=True) * exact + noise
+    belief = divergence(as_ignorant, jnp.log(jnp.maximum(mixture, jnp.finfo(jnp.float32).tiny)))
     return Split(belief, divergence(exact, learned) - belief)
 
 
@@ -66,21 +87,17 @@ def divergence(exact: Float[Array, "*B V"], log_other: Float[Array, "*B V"]) -> 
     return jnp.where(possible, exact * (jnp.log(jnp.where(possible, exact, 1.0)) - log_other), 0.0).sum(-1)
 
 
-def nearest_mixture(learned: Float[Array, "*B V"], of_concepts: Float[Array, "*B C V"]) -> Float[Array, "*B V"]:
-    """The mixture with the least KL(learned || mixture), over the tokens that some concept allows.
+def nearest_weights(learned: Float[Array, "*B V"], parts: Float[Array, "*B C V"]) -> Float[Array, "*B C"]:
+    """The weights of the mixture of the parts that has the least KL(learned || mixture).
 
-    Expectation maximisation from equal weights: each step multiplies a concept's weight by the mean, under `learned`,
-    of its prediction over the mixture's.
+    Expectation maximisation from equal weights: each step multiplies a weight by the mean, under `learned`, of its
+    part over the mixture.
     """
-    possible = of_concepts.sum(-2) > 0
-    learned = jnp.where(possible, learned, 0.0)
     learned = learned / learned.sum(-1, keepdims=True)
-    alive = (of_concepts.sum(-1) > 0).astype(of_concepts.dtype)
 
     def step(_, weights):
-        mixture = jnp.einsum("...c,...cv->...v", weights, of_concepts)
-        ratio = jnp.where(possible, learned / jnp.where(mixture > 0, mixture, 1.0), 0.0)
-        return weights * jnp.einsum("...v,...cv->...c", ratio, of_concepts)
+        mixture = jnp.einsum("...c,...cv->...v", weights, parts)
+        ratio = learned / jnp.where(mixture > 0, mixture, 1.0)
+        return weights * jnp.einsum("...v,...cv->...c", ratio, parts)
 
-    weights = jax.lax.fori_loop(0, EM_STEPS, step, alive / alive.sum(-1, keepdims=True))
-    return jnp.einsum("...c,...cv->...v", weights, of_concepts)
+    return jax.lax.fori_loop(0, EM_STEPS, step, jnp.full(parts.shape[:-1], 1 / parts.shape[-2], jnp.float32))

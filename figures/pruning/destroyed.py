@@ -23,7 +23,7 @@ from figures.lab.style import BLUE, ORANGE
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.pruning.common import CALIBRATION, listed
 from icl_synth import bayes, checkpoints
-from icl_synth.beliefs import Split, by_concept, split_divergence
+from icl_synth.beliefs import Split, by_concept, split_divergence, without_history
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.evaluate import log_probs, map_rows
 from icl_synth.prompt_layout import prompt_length
@@ -32,23 +32,27 @@ from icl_synth.prompts import sample_prompts
 TITLE = "What compression destroys: beliefs about the concept, or predictions within it"
 DIFFERS = (
     "No paper makes this split, which needs the exact predictions of every concept. At each token, the model's "
-    "distribution of the next one is projected on mixtures of the concepts' predictions given the same history: the "
-    "weights that minimise KL(model || mixture) are the belief that the model acts by, whatever it computes inside "
-    "(expectation maximisation, over the tokens that some concept allows). KL(Bayes || model) is then the sum of two "
-    "parts: wrong belief, KL(Bayes || mixture), and what is left, wrong prediction within concepts, which no weights "
-    "of concepts could mend. The second is no divergence and may be a little below zero. A concept that the history "
-    "rules out keeps the prediction that it has where impossible moves are jumps to anywhere: a model may still "
-    "believe in it. On documents Bayes is the exact reader of documents, and the parts are means over tokens after "
-    "the first; on prompts it is the reader that knows how prompts are made, at the token asked for, which models "
-    "trained on documents miss by far even when dense. Prompts have as many examples of five tokens as fit. "
-    "Calibration is on 128 documents or on as many prompts. All questions are ours, on differences paired by seed and "
-    "by document or prompt: of what compression adds, is more within concepts than in the belief, for every sparsity "
-    "and format, on documents and on prompts; and does calibration on prompts, instead of documents, lower either part "
-    "on prompts, for every sparsity?"
+    "distribution of the next one is projected on mixtures (least KL(model || mixture), by expectation maximisation) "
+    "of the concepts' predictions given the same history and of two that know no history: all tokens alike, and as "
+    "often as the world has them. The weights of concepts are the belief that the model acts by, whatever it computes "
+    "inside. Without the other two, exact Bayes with some uniform noise would pass for a reader who believes in "
+    "several concepts. KL(Bayes || model) is the sum of two parts: wrong belief, the divergence between readers as "
+    "ignorant as the model, with the exact weights of concepts and with the model's; and what is left, wrong "
+    "prediction within concepts, which no weights of concepts could mend. The second is no divergence and may be a "
+    "little below zero. A concept that the history rules out keeps the prediction that it has where impossible moves "
+    "are jumps to anywhere: a model may still believe in it. On documents Bayes is the exact reader of documents, and "
+    "the parts are means over tokens after the first; on prompts it is the reader that knows how prompts are made, at "
+    "the token asked for, which models trained on documents miss even when dense. Prompts have as many examples of "
+    "five tokens as fit. Calibration is on 128 documents or on as many prompts. As a control, exact Bayes with "
+    "uniform noise, of which nothing is belief, is drawn beside the models. All questions are ours, on differences "
+    "paired by seed and by document or prompt: of what compression adds, is more within concepts than in the belief, "
+    "for every sparsity and format, on documents and on prompts; and does calibration on prompts, instead of "
+    "documents, lower either part on prompts, for every sparsity?"
 )
 PUBLISHED = ()
 BELIEF, WITHIN = "belief", "within concepts"
 DOCUMENTS, PROMPTS = "documents", "prompts"
+CONTROL, NOISE = "exact Bayes with noise", 0.1
 STYLES = {BELIEF: (ORANGE, "s"), WITHIN: (BLUE, "o")}
 SEED, EXAMPLE_LENGTH, AT_ONCE = 2304, 5, 16  # documents at once
 Tokens = Int[np.ndarray, "B L"]
@@ -75,6 +79,7 @@ class Asked(NamedTuple):
     places: int
     of_concepts: Float[np.ndarray, "B T C V"]
     exact: Float[np.ndarray, "B T V"]
+    ignorant: Float[np.ndarray, "2 V"]
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
@@ -87,6 +92,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     table = Table("model", "compression", "calibration", "asked", "quantity")
     first = next(iter(models.values()))[0]
     asked = {DOCUMENTS: on_documents(first, sizes.documents), PROMPTS: on_prompts(first, sizes.prompts)}
+    for where, what in asked.items():
+        add_split(table, (CONTROL, "dense", "none", where), None, with_noise(what), None)
     bar = tqdm(total=sum(map(len, models.values())), desc="models", unit="model")
     for name, runs in models.items():
         for run in runs:
@@ -103,7 +110,7 @@ def on_documents(run: Run, number: int) -> Asked:
     def predict(world: ConceptHMM, smoothing: float) -> Float[np.ndarray, "B T V"]:
         return np.exp(np.asarray(bayes.next_token_log_probs(world, jnp.asarray(tokens), smoothing))[:, 1:])
 
-    return Asked(tokens[:, :-1], 0, by_concept(hmm, predict), predict(hmm, 0.0))
+    return Asked(tokens[:, :-1], 0, by_concept(hmm, predict), predict(hmm, 0.0), without_history(hmm))
 
 
 def on_prompts(run: Run, number: int) -> Asked:
@@ -116,7 +123,7 @@ def on_prompts(run: Run, number: int) -> Asked:
             :, None
         ]
 
-    return Asked(tokens, tokens.shape[1] - 1, by_concept(hmm, predict), predict(hmm, 0.0))
+    return Asked(tokens, tokens.shape[1] - 1, by_concept(hmm, predict), predict(hmm, 0.0), without_history(hmm))
 
 
 def prompts_of(hmm: ConceptHMM, context: int, number: int, seed: int) -> Tokens:
@@ -155,7 +162,7 @@ def compressed(run: Run, sizes: Sizes) -> dict[tuple[str, str], checkpoints.Mode
     }
 
 
-def add_split(table: Table, cell: tuple[str, ...], seed: int, split: Split, dense: Split | None) -> None:
+def add_split(table: Table, cell: tuple[str, ...], seed: int | None, split: Split, dense: Split | None) -> None:
     for part, values in zip(STYLES, split, strict=True):
         table.add(*cell, part, seed=seed, values=values)
     if dense is not None:
@@ -168,17 +175,30 @@ def add_split(table: Table, cell: tuple[str, ...], seed: int, split: Split, dens
 def mean_split(model: checkpoints.Model, asked: Asked) -> Split:
     """The two parts of each document or prompt, means over its tokens."""
     learned = map_rows(log_probs, *checkpoints.split(model), asked.tokens)
-    learned = learned[:, asked.places :, : asked.exact.shape[-1]]
+    return split_of(learned[:, asked.places :, : asked.exact.shape[-1]], asked)
+
+
+def with_noise(asked: Asked) -> Split:
+    """The two parts of exact Bayes with a tenth of uniform noise."""
+    noisy = (1 - NOISE) * asked.exact + NOISE / asked.exact.shape[-1]
+    return split_of(np.log(noisy).astype(np.float32), asked)
+
+
+def split_of(learned: Float[np.ndarray, "B T V"], asked: Asked) -> Split:
+    """The two parts of log-probabilities."""
+    ignorant = jnp.asarray(asked.ignorant)
     parts = [
-        split_divergence(*(jnp.asarray(x[start : start + AT_ONCE]) for x in (asked.exact, learned, asked.of_concepts)))
-        for start in range(0, len(learned), AT_ONCE)
+        split_divergence(
+            *(jnp.asarray(x[at : at + AT_ONCE]) for x in (asked.exact, learned, asked.of_concepts)), ignorant
+        )
+        for at in range(0, len(learned), AT_ONCE)
     ]
     return Split(*(np.concatenate([np.asarray(part).mean(-1) for part in both]) for both in zip(*parts, strict=True)))
 
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    name = rows.model.iloc[0]
+    name = next(name for name in rows.model if name != CONTROL)
     figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.7), sharey=False)
     for panel, where in zip(panels, (DOCUMENTS, PROMPTS), strict=True):
         draw_parts(panel, rows, name, where)
@@ -202,7 +222,9 @@ def shares_within(rows: pd.DataFrame, name: str) -> str:
 
 def draw_parts(panel: Axes, rows: pd.DataFrame, name: str, where: str) -> None:
     """Both parts by compression, calibrated on documents (full) and on prompts (open)."""
-    rows = rows[(rows.model == name) & (rows.asked == where)]
+    control = rows[rows.model == CONTROL].assign(compression="Bayes, noise")
+    rows = pd.concat([control, rows[rows.model == name]])
+    rows = rows[rows.asked == where]
     labels = list(rows.compression.unique())
     for part, (colour, marker) in STYLES.items():
         for source, fill in ((DOCUMENTS, colour), ("none", colour), (PROMPTS, "white")):
@@ -211,6 +233,7 @@ def draw_parts(panel: Axes, rows: pd.DataFrame, name: str, where: str) -> None:
             panel.errorbar(place, line.value, line.half_width, color=colour, mfc=fill, marker=marker, ls="", ms=5,
                            elinewidth=1, capsize=2, label=part if source == DOCUMENTS else None)  # fmt: skip
     panel.set_yscale("log")
+    panel.set_ylim(bottom=1e-3)  # what is below is 0 but for rounding
     panel.yaxis.set_major_formatter("{x:g}")
     panel.set_xticks(range(len(labels)), labels=labels, rotation=45, size=8)
     panel.set_title(f"on {where}", size=10)
@@ -223,6 +246,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     return [
         claim
         for name in rows.model.unique()
+        if name != CONTROL
         for claim in (
             *(within_claim(rows, name, where) for where in (DOCUMENTS, PROMPTS)),
             *(calibration_claim(rows, name, part) for part in STYLES),

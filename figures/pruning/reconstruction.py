@@ -192,8 +192,9 @@ def draw_ranks(panel: Axes, rows: pd.DataFrame) -> None:
                    textcoords="offset points", size=7, ha="right", color="#555555")  # fmt: skip
     panel.set(xscale="log", yscale="log", xlabel="effective rank of the inputs, % of their number")
     panel.set_ylabel("error above exact reconstruction, %")
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter("{x:g}")
+    panel.set_xticks([2, 5, 10, 20, 50, 100], labels=["2", "5", "10", "20", "50", "100"])
+    panel.set_yticks([10, 20, 50, 100, 200, 500], labels=["10", "20", "50", "100", "200", "500"])
+    panel.minorticks_off()
     panel.legend(fontsize=8)
 
 
