@@ -1,63 +1,139 @@
 """What the experiments with assisted generation share: pairs of models, exact acceptance on texts, drafts by table."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jaxtyping import Array, Float, Int
 
-from decoding.drafts import fit_ngram
-from decoding.readers import Reader, as_reader
+from decoding.drafts import PromptLookup, fit_ngram
+from decoding.generate import generate
+from decoding.readers import BayesReader, Reader, as_reader
 from decoding.variants import widened
-from figures.lab.presets import PAPER_TRANSFORMERS, Suite
+from figures.lab.presets import PAPER_TRANSFORMERS, SEEDS, Suite
 from figures.lab.runs import Models, Run
+from figures.lab.tables import pick, published
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
+from icl_synth.estimates import Estimate, estimate, ratio_of_means
 from icl_synth.transformer import Transformer
 
 PUBLISHED = ("assisted.csv",)
 DOCUMENT_SEED = 31  # of the documents that acceptance is measured on
+TRIGRAMS, BIGRAMS, LOOKUP, BAYES = TABLES = ("trigrams", "bigrams", "prompt lookup", "exact Bayes")
+SMOOTHING = 1e-3  # of exact Bayes
+SAMPLING_SEED = 13  # of the target's own texts
 COUNTED = (37, 500, 1000)  # seed, documents and length of what n-grams are counted in
 ROWS_AT_ONCE = 32
 
-# drafts, the smallest first, and last the target that they draft for, with one seed
-SUITES = {
-    "quick": Suite({"2 blocks of 32": "quick-draft", "LSTM": "quick-lstm", "6 blocks of 64": "quick"}),
-    "small": Suite(
-        {
-            "2 blocks of 32": "quick-draft",
-            "4 blocks of 32": "small-w32",
-            "6 blocks of 64": "small",
-            "LSTM": "small-lstm",
-            "6 blocks of 256": "small-w256",
-        }
-    ),
-    "paper": Suite(PAPER_TRANSFORMERS),
+# drafts, the smallest first, and last the target that they draft for
+NAMES = {
+    "quick": {"2 blocks of 32": "quick-draft", "LSTM": "quick-lstm", "6 blocks of 64": "quick"},
+    "small": {
+        "2 blocks of 32": "quick-draft",
+        "4 blocks of 32": "small-w32",
+        "6 blocks of 64": "small",
+        "LSTM": "small-lstm",
+        "6 blocks of 256": "small-w256",
+    },
+    "paper": PAPER_TRANSFORMERS,
 }
+TIMED = {name: Suite(models) for name, models in NAMES.items()}  # time hardly depends on the seed
+SUITES = TIMED | {"small": Suite(NAMES["small"], SEEDS["small"], {"6 blocks of 256": (0,)})}
 
 
 class Pair(NamedTuple):
     """A target and its drafts, the world that they were trained on, and documents of it that none has seen."""
 
     target: Run
-    drafts: list[Run]
+    drafts: list[list[Run]]  # a run for each seed
     hmm: ConceptHMM
     documents: Int[np.ndarray, "B L"]
 
     @property
     def draft(self) -> Run:
-        """The smallest."""
-        return self.drafts[0]
+        """The smallest, of the first seed."""
+        return self.drafts[0][0]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.target.config.model.vocab_size
+
+    @property
+    def unused(self) -> int:
+        """Tokens that models have beyond the world's."""
+        return self.vocab_size - self.hmm.vocab_size
+
+    def of_target(self) -> Float[np.ndarray, "B L V"]:
+        """The target's log-probabilities along the documents."""
+        return log_probs(self.target.model, self.documents)
+
+
+class Draft(NamedTuple):
+    """A draft by name; what was not trained has no seed."""
+
+    name: str
+    seed: int | None
+    reader: Reader
 
 
 def pair(models: Models, documents: int) -> Pair:
     """The models of a suite above, and so many documents as long as the target's context."""
-    *drafts, target = (run for (run,) in models.values())
+    *drafts, (target,) = models.values()
     hmm, _ = target.config.data.build()
     tokens, _ = sample_documents(hmm, jax.random.key(DOCUMENT_SEED), documents, target.config.model.context)
     return Pair(target, drafts, hmm, np.asarray(tokens))
+
+
+def trained(models: Pair) -> list[Draft]:
+    """Every draft of the suite with every seed, the smallest first."""
+    return [Draft(run.name, run.seed, as_reader(run.model)) for runs in models.drafts for run in runs]
+
+
+def sizes_of(names: Iterable[str]) -> list[str]:
+    """Those of trained transformers, the smallest first: they differ in size only."""
+    return [name for name in names if name not in (*TABLES, "LSTM") and not name.startswith("target")]
+
+
+def untrained(models: Pair) -> list[Draft]:
+    """Tables counted in documents, the text itself, and exact Bayes, smoothed since a model may say the impossible."""
+    readers = {
+        TRIGRAMS: ngrams(models, 3),
+        BIGRAMS: ngrams(models, 2),
+        LOOKUP: PromptLookup(models.vocab_size),
+        BAYES: BayesReader(models.hmm, SMOOTHING, models.unused),
+    }
+    return [Draft(name, None, reader) for name, reader in readers.items()]
+
+
+class Own(NamedTuple):
+    """Texts that the target continued at a temperature, from the first token that could be drafted on."""
+
+    temperature: float
+    texts: Int[np.ndarray, "B L"]
+    start: int  # where the first token that could be drafted stands
+    p: Float[np.ndarray, "B N V"]  # of the target, log-probabilities
+
+    @property
+    def tokens(self) -> Int[np.ndarray, "B N"]:
+        return self.texts[:, self.start :]
+
+    def log_probs(self, draft: Draft) -> Float[np.ndarray, "B N V"]:
+        return log_probs(draft.reader, self.texts)[:, self.start - 1 : -1]
+
+
+def own_texts(models: Pair, temperature: float, number: int) -> Own:
+    """Documents begun, and continued to the end of the target's context."""
+    context = models.target.config.model.context
+    length, new = lengths(context, context // 8, context)
+    how = {"temperature": temperature} | ({"key": jax.random.key(SAMPLING_SEED)} if temperature else {})
+    reader = as_reader(models.target.model)
+    texts = np.asarray(generate(reader, models.documents[:number, :length], new, **how))
+    return Own(temperature, texts, length + 1, log_probs(reader, texts)[:, length:-1])
 
 
 class Large(NamedTuple):
@@ -82,7 +158,7 @@ def ngrams(models: Pair, order: int) -> Reader:
     """A table counted in documents of the pair's world."""
     seed, number, length = COUNTED
     counted = sample_documents(models.hmm, jax.random.key(seed), number, length)[0]
-    return fit_ngram(counted, models.target.model.config.vocab_size, order)
+    return fit_ngram(counted, models.vocab_size, order)
 
 
 def log_probs(model: checkpoints.Model | Reader, tokens: Int[np.ndarray, "B L"]) -> Float[np.ndarray, "B L V"]:
@@ -98,18 +174,38 @@ def _log_probs(reader: Reader, tokens: Array) -> Array:
     return jax.nn.log_softmax(reader.read(tokens, reader.start(batch, length, length))[0])
 
 
-def acceptance(
-    p: Float[np.ndarray, "*B V"], q: Float[np.ndarray, "*B V"], temperature: float = 1.0
-) -> Float[np.ndarray, "*B"]:
-    """Probability that a draft's token stands, exactly: the sum of min(p, q); at temperature 0 whether both agree.
-
-    p, q: log-probabilities of the target and of the draft.
-    """
-    if temperature == 0:
-        return (p.argmax(-1) == q.argmax(-1)).astype(float)
-    return np.minimum(_softmax(p / temperature), _softmax(q / temperature)).sum(-1)
+def lengths(context: int, prompt: int, new: int) -> tuple[int, int]:
+    """Tokens of a prompt and of its continuation, cut to a context."""
+    length = min(prompt, context // 4)
+    return length, min(new, context - length)
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    shifted = np.exp(x - x.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+def of_turns(rows: pd.DataFrame, **where: object) -> Float[np.ndarray, " T"]:
+    """What was measured in each turn of a timing, in order."""
+    return pick(rows, **where).sort_values("turn").value.to_numpy(float)
+
+
+def mean_of(turns: Float[np.ndarray, " T"]) -> Estimate:
+    """Mean over turns of a timing, with Student's interval."""
+    return estimate(turns[:, None])
+
+
+def ratios(now: Float[np.ndarray, " T"], before: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """A value for each turn whose mean is the ratio of both times' means, however short they are."""
+    unit = before.mean()
+    return ratio_of_means(now / unit, before / unit)
+
+
+def faster(plain: Float[np.ndarray, " T"], assisted: Float[np.ndarray, " T"]) -> Estimate:
+    """Speed-up: seconds of all turns over seconds of all turns, with its interval over turns."""
+    return mean_of(ratios(plain, assisted))
+
+
+def shifted(value: Estimate, by: float) -> Estimate:
+    return value._replace(mean=value.mean + by)
+
+
+def paper_miss() -> float:
+    """How much more Leviathan et al. expected than they measured, as a share, in the known cell of their Table 4."""
+    expected, measured = (published("assisted", what=what).value.iloc[0] for what in ("expected", "measured"))
+    return float(expected / measured - 1)
