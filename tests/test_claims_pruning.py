@@ -213,7 +213,7 @@ def test_predictions_by_concept_make_up_bayes(histories):
 
 
 def split(exact, learned, of_concepts, ignorant) -> beliefs.Split:
-    parts = (exact, np.log(learned), of_concepts, ignorant)
+    parts = (exact, np.log(np.maximum(learned, 1e-30)), of_concepts, ignorant)
     return beliefs.Split(*map(np.asarray, beliefs.split_divergence(*(jnp.asarray(x, jnp.float32) for x in parts))))
 
 
