@@ -55,7 +55,7 @@ EVERY = 0  # length of rows about all lengths together
 MARKERS = ("o", "^", "s", "D")  # of models
 
 Right = dict[tuple[int, str], Float[np.ndarray, " N"]]  # 100 or 0 for each prompt, by length of examples and labels
-Asked = dict[tuple[int, str], Prompts]  # the same
+Asked = dict[tuple[int, str], Prompts]
 
 
 class Sizes(NamedTuple):
@@ -180,14 +180,12 @@ def batch(
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    names = trained(rows)
+    names = list(pick(rows, quantity="exponent").model)
     figure, panels = plt.subplots(1, 3, figsize=(7.5, 3.5), sharey=True)
     draw_readers(panels[0], rows, names)
     draw_kinds(panels[1], rows, names)
     draw_tuning(panels[2], rows, names)
     panels[0].set_ylabel("points lost against gold labels")
-    for panel in panels:
-        panel.axhline(0, color="black", lw=0.8)
     legend_below(figure, panels[0], 6)
     spared = [value for name in names for value in cells(rows, model=name, quantity="spared").values()]
     clear = sum(positive(value).verdict == "holds" for value in spared)
@@ -195,10 +193,6 @@ def plot(rows: pd.DataFrame) -> Figure:
         f"Wrong labels clearly cost less where they are possible in {clear} of {len(spared)} cases", size=11
     )
     return figure
-
-
-def trained(rows: pd.DataFrame) -> list[str]:
-    return list(pick(rows, quantity="exponent").model)
 
 
 def draw_readers(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
@@ -235,6 +229,7 @@ def draw_tuning(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 def draw_costs(panel: Axes, places: list[tuple[pd.DataFrame, list[str]]]) -> None:
     """At each place the costs of some models: a colour for each length of examples, a marker for each model."""
+    panel.axhline(0, color="black", lw=0.8)
     for place, (rows, names) in enumerate(places):
         for index, (name, marker) in enumerate(zip(names, MARKERS, strict=False)):
             for step, (k, cost) in enumerate(cells(rows, model=name, quantity="cost").items()):
@@ -243,9 +238,13 @@ def draw_costs(panel: Axes, places: list[tuple[pd.DataFrame, list[str]]]) -> Non
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Wrong labels cost because they are impossible and prompts are read as documents; tuning on prompts cures it."""
+    """Wrong labels cost because they are impossible in a document; tuning on prompts cures it."""
     rows = over_seeds(rows)
-    return [claim for name in trained(rows) for claim in [*cause_claims(rows, name), *tuning_claims(rows, name)]]
+    return [
+        claim
+        for name in list(pick(rows, quantity="exponent").model)
+        for claim in [*cause_claims(rows, name), *tuning_claims(rows, name)]
+    ]
 
 
 def cause_claims(rows: pd.DataFrame, name: str) -> list[Claim]:
