@@ -124,7 +124,7 @@ def add_model(table: Table, run: Run, asked: dict[str, Questions]) -> None:
 
 def add_slopes(table: Table) -> None:
     """The trend of the gain on unseen concepts, of which all models of a seed are asked the same prompts."""
-    gains: dict[tuple[int, int], dict[int, dict[int, np.ndarray]]] = {}
+    gains: dict[tuple[int, int], dict[int, dict[int | None, np.ndarray]]] = {}
     for (number, of, quantity, k, n), seeds in table.cells.items():
         if (of, quantity) == ("unseen", "gain"):
             gains.setdefault((k, n), {})[number] = seeds

@@ -128,7 +128,7 @@ def compare(model: checkpoints.Model, prompts: Prompts, read: Read) -> Compared:
 def add_model(table: Table, name: str, seed: int, by_cell: dict[Cell, Compared]) -> None:
     """The parts of a model's error in every cell and over all numbers of examples; its implied smoothing by length."""
     for (k, n), compared in by_cell.items():
-        add_accuracy(table, name, "error", k, n, values=sum(compared.parts.values()), seed=seed)
+        add_accuracy(table, name, "error", k, n, values=np.sum(list(compared.parts.values()), 0), seed=seed)
         for part in ("format", "model"):
             add_accuracy(table, name, part, k, n, values=compared.parts[part], seed=seed)
     lengths = list(dict.fromkeys(k for k, _ in by_cell))

@@ -132,7 +132,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 def draw_crossing(panel: Axes, nearer: pd.DataFrame) -> None:
     """A line where the model first stays nearer to the reader that infers."""
     start = first_inferring(nearer)
-    if start is not None:
+    if start is not None and start > nearer.concepts.min():
         panel.axvline(start, color=BLACK, ls=":", lw=1)
 
 
@@ -149,7 +149,7 @@ def finding(rows: pd.DataFrame) -> str:
     start = first_inferring(pick(rows, quantity="nearer", of="new"))
     if start is None:
         return "On concepts it never saw, the model stays nearer to the reader that remembers"
-    return f"On concepts it never saw, the model is nearer to the reader that infers from {start:,} concepts on"
+    return f"On concepts it never saw, the model is nearer to the reader that infers from {concepts(start)} on"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
