@@ -84,13 +84,15 @@ FORMATS = ("msfp11", "mx6", "mxint8", "mxfp4", "mxfp4 with mxfp6_e3m2")
 # by experiment: its models and the sizes that differ from those of `quick`
 TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "learning/accuracy": (KINDS, {"prompts": 12, "lengths": (3, 10), **FEW}),
-    "learning/aspects": (KINDS, {"prompts": 5}),
+    "learning/aspects": (KINDS, {"prompts": 5, "lengths": (3, 5)}),
     "learning/calibration": (KINDS, {"documents": 16}),
+    "learning/channel": (KINDS, {"prompts": 5, "others": 1, "lengths": (3,)}),
     "learning/concepts": (CONCEPTS, {"prompts": 2, "documents": 16}),
     "learning/decomposition": (KINDS, {"prompts": 6, "lengths": (3, 10), **FEW}),
     "learning/early": (LENGTHS, {"prompts": 6, "documents": 16, "lengths": (3, 10)}),
     "learning/emergence": (STEPS, {"prompts": 5, "documents": 16}),
     "learning/long_examples": (KINDS, {"prompts": 12, "few": 2}),
+    "learning/labels": (KINDS, {"prompts": 5, "lengths": (3,), "numbers": (1, 2), "enough": 1}),
     "learning/order": (KINDS, {"inputs": 2, "sets": 2}),
     "learning/persistence": (MOVING, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "learning/posterior": (KINDS, {"documents": 16}),
@@ -99,8 +101,12 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "learning/sizes": (FAMILY_AND_LSTM, {"prompts": 2, "documents": 16, **FEW}),
     "learning/two_readers": (CONCEPTS, {"documents": 16}),
     "learning/test_length": (KINDS, {"prompts": 12, "examples": 2, "limit": 4, "lengths": (3, 10)}),
+    "learning/spliced": (KINDS, {"prompts": 6, "steps": 2, "lengths": (3, 5), "exponents": (-3, -1)}),
     "learning/unseen": (KINDS, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "learning/vocabulary": (VOCABULARIES, {"prompts": 5, "lengths": (3, 10), **FEW}),
+    "learning/when_labels_matter": (
+        KINDS, {"prompts": 12, "lengths": (3,), "numbers": (1, 2), "shares": (1.0, 0.5, 0.0)}
+    ),
     "learning/worlds": (WORLDS, {"prompts": 5, "lengths": (3, 10), **FEW}),
     "pruning/ablations": (
         ALONE,
@@ -141,7 +147,7 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
         DRAFTED,
         {
             "documents": 16, "schedules": ("heuristic",), "constants": (5,), "temperatures": (0.0, 1.0, 1.5),
-            "turns": 2, "new": 16,
+            "tables": ("bigrams",), "turns": 2, "new": 4,
         },
     ),
     "assisted/speed": (DRAFTED, {"documents": 16, "large": LARGE, "gammas": (1, 2), "turns": 2}),
