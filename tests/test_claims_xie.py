@@ -23,14 +23,16 @@ from figures.learning import (
     vocabulary,
     worlds,
 )
-from icl_synth import bayes, config
+from icl_synth import bayes, checkpoints, config, evaluate
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.prompt_layout import prompt_length, split_prompts
 from icl_synth.prompts import sample_prompts
 from icl_synth.test_lengths import divergences, labels_along, told_log_probs, with_lengths
+from icl_synth.transformer import TransformerConfig
 
 NOTEBOOK = Path(__file__).parents[2] / "shared" / "data" / "xie2022_notebook.csv"
 PROMPTS = 1000
+FEW = {"lengths": (3, 10), "numbers": (0, 1, 4, 16)}
 Rate = Callable[[int, int], float]  # the share of right answers at length k with n examples
 
 
@@ -94,7 +96,7 @@ def verdicts(module, rows: pd.DataFrame) -> dict[str, str]:
 @pytest.mark.parametrize(("transformer", "lstm", "verdict"), [(growing, better, "holds"), (shrinking, flat, "fails")])
 def test_accuracy_that_grows_holds_and_one_that_shrinks_fails(no_models, transformer, lstm, verdict):
     runs = made_up_runs({"transformer": ("small", transformer), "LSTM": ("small-lstm", lstm)})
-    found = verdicts(accuracy, accuracy.compute(runs, accuracy.Sizes(PROMPTS)))
+    found = verdicts(accuracy, accuracy.compute(runs, accuracy.Sizes(PROMPTS, **FEW)))
     assert found["transformer: accuracy grows with the number of examples"] == verdict
     assert found["transformer: accuracy grows with the length of examples"] == verdict
     assert found["the LSTM is more accurate than the transformer"] == verdict
@@ -140,7 +142,9 @@ def test_prompts_of_one_length_ask_the_same_at_every_number_of_examples():
 
 def in_worlds(single: Rate, random: Rate, cold: Rate) -> pd.DataFrame:
     runs = made_up_runs({"single concept": ("small-single", single), "random tokens": ("small-uniform", random)})
-    return worlds.compute(runs | made_up_runs({"low entropy, world 1": ("small-cold-0", cold)}), worlds.Sizes(PROMPTS))
+    return worlds.compute(
+        runs | made_up_runs({"low entropy, world 1": ("small-cold-0", cold)}), worlds.Sizes(PROMPTS, **FEW)
+    )
 
 
 def test_other_worlds_turn(no_models):
@@ -164,7 +168,7 @@ def test_the_lowest_number_of_examples_is_chosen_on_the_other_half():
 def test_without_persistence_growth_is_asked_of_every_vocabulary(no_models):
     def rows(small: Rate, large: Rate) -> pd.DataFrame:
         runs = made_up_runs({"V = 50": ("small-moving", small), "V = 100": ("small-moving-v100", large)})
-        return persistence.compute(runs, persistence.Sizes(PROMPTS))
+        return persistence.compute(runs, persistence.Sizes(PROMPTS, **FEW))
 
     assert set(verdicts(persistence, rows(growing, lambda k, n: growing(k, n**3))).values()) == {"holds"}
     found = verdicts(persistence, rows(growing, flat))
@@ -197,7 +201,7 @@ def test_vocabularies_turn(no_models):
                 for V in (50, 100, 150)
             }
         )
-        return verdicts(vocabulary, vocabulary.compute(runs, vocabulary.Sizes(PROMPTS)))
+        return verdicts(vocabulary, vocabulary.compute(runs, vocabulary.Sizes(PROMPTS, **FEW)))
 
     claim = "transformer: accuracy grows with the vocabulary, V = 50 → 100 → 150"
     up, down = found(0.002), found(-0.001)
@@ -209,7 +213,7 @@ def test_vocabularies_turn(no_models):
 def test_the_protocol_explains_or_does_not(no_models):
     def found(cut: Rate, starts: Rate) -> dict[str, str]:
         runs = made_up_runs({"transformer, cut": ("protocol", cut), "transformer, starts": ("protocol-starts", starts)})
-        return verdicts(protocol, protocol.compute(runs, protocol.Sizes(PROMPTS, 8)))
+        return verdicts(protocol, protocol.compute(runs, protocol.Sizes(PROMPTS, 8, **FEW)))
 
     lower = "transformer: blocks cut from mid-document lower accuracy without examples"
     half = "transformer: cut blocks explain at least half of the distance to the paper's accuracy without examples"
@@ -274,6 +278,18 @@ def test_a_test_input_as_long_as_its_examples_is_an_ordinary_prompt(hmm):
     np.testing.assert_allclose(
         told_log_probs(hmm, prompts.tokens, 5, 3)[:, -1], bayes.prompt_log_probs(hmm, prompts.tokens, 5), atol=1e-4
     )
+
+
+def test_a_model_answers_after_every_token_as_it_answers_prompts_that_end_there(hmm):
+    model = checkpoints.create(TransformerConfig(depth=1, width=16, heads=1, context=64))
+    prompts = sample_prompts(hmm, jax.random.key(1), 5, 3, 5)
+    along = test_length.answers_along(model, np.asarray(prompts.tokens), 4)
+    for t in (1, 4):
+        ends = prompts._replace(tokens=prompts.tokens[:, : prompts.tokens.shape[1] - 4 + t])
+        np.testing.assert_array_equal(along[:, t - 1], evaluate.answers(model, ends))
+    of_bayes = common.document_answers(hmm, np.asarray(prompts.tokens))
+    exact = bayes.next_token_log_probs(hmm, np.asarray(prompts.tokens), smoothing=common.SMOOTHING)
+    np.testing.assert_array_equal(of_bayes[:, :-1], np.asarray(exact).argmax(-1))
 
 
 def test_examples_and_test_inputs_have_lengths_of_their_own(hmm):

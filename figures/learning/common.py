@@ -1,8 +1,10 @@
 """What the learning experiments share: who answers which prompts, published accuracies, and how both are drawn."""
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -175,9 +177,14 @@ def quoted(model: str, k: int, n: int, vocab_size: int = 50) -> float:
 def quoted_estimate(model: str, k: int, n: int, vocab_size: int = 50) -> Estimate:
     """Xie et al.'s accuracy in percent. Its interval over their seeds is Student's, as ours are; they print 1.96
     standard errors."""
-    row = published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k, num_examples=n).iloc[0]
+    row = _accuracies().loc[model, vocab_size, k, n]
     widened = scipy.stats.t.ppf(0.975, PAPER_SEEDS - 1) / Z
     return Estimate(float(row.accuracy_percent), widened * float(row.interval_percent), PAPER_SEEDS - 1)
+
+
+@functools.cache
+def _accuracies() -> pd.DataFrame:
+    return published("xie2022_accuracy").set_index(["model", "vocab_size", "example_length", "num_examples"])
 
 
 def as_printed(model: str, k: int, n: int, vocab_size: int = 50) -> str:
@@ -247,7 +254,7 @@ def longer_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str) -> Cla
     ]
     last = {
         f"{before[k]} → {k}": show(only(steps, example_length=k, num_examples=n))
-        for k, n in steps.groupby("example_length").num_examples.max().items()
+        for k, n in most_examples(rows, "longer").items()
     }
     findings = [positive(as_estimate(row)) for _, row in steps.iterrows()]
     return Claim(
@@ -281,12 +288,13 @@ def lstm_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_si
     )
 
 
-def most_examples(rows: pd.DataFrame) -> dict[int, int]:
+def most_examples(rows: pd.DataFrame, quantity: str = "accuracy") -> dict[int, int]:
     """The most examples that were asked of each length."""
-    return pick(rows, quantity="accuracy").groupby("example_length").num_examples.max().to_dict()
+    most = pick(rows, quantity=quantity).groupby("example_length").num_examples.max()
+    return {int(k): int(n) for k, n in most.items()}  # type: ignore[call-overload]
 
 
-def draw_published(panel: Axes, model: str, k: int, vocab_size: int = 50, **style: object) -> None:
+def draw_published(panel: Axes, model: str, k: int, vocab_size: int = 50, **style: Any) -> None:
     """Xie et al.'s accuracy with the interval that they print, at every number of examples."""
     place, line = places(EXAMPLES), published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k)
     panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent, lw=0.9, ls="--",

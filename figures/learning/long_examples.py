@@ -106,8 +106,10 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, (panel,) = panels(1, 1, 6.0, 3.8)
     kinds = (SHORTS, DUPLICATED, LONGS, INDEPENDENT)
     place = {kind: number for number, kind in enumerate(kinds)}
-    for reader, line in pick(rows, quantity="accuracy").groupby("reader", sort=False):
-        line = line.assign(place=line.examples.map(place)).sort_values("place")
+    accuracy = pick(rows, quantity="accuracy")
+    accuracy = accuracy.assign(place=accuracy.examples.map(place)).sort_values("place")
+    for reader in rows.reader.unique():
+        line = pick(accuracy, reader=reader)
         draw_line(panel, line, "place", marker="o", color=COLOURS[reader], label=reader)
     theirs = published("xie2022_lambada")
     label = "Xie et al. 2022: GPT-3 on LAMBADA"
@@ -147,7 +149,7 @@ def reader_claims(rows: pd.DataFrame, reader: str, theirs: pd.Series) -> list[Cl
             [no_more(repeated, round(theirs[LONGS] - theirs[SHORTS], 1))],
         ),
         Claim(
-            f"{reader}: as many independent short examples raise it more than long ones do",
+            f"{reader}: twice as many independent short examples raise it more than long ones do",
             f"{theirs[LONGS]} → {theirs[INDEPENDENT]} %, GPT-3 (Table 1)",
             f"{show(above)} points above long, {show(more)} above short",
             [positive(above)],

@@ -108,7 +108,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     right: dict[tuple[str, str], dict[int, Right]] = {}
     early: dict[tuple[str, str], dict[int, Float[np.ndarray, " B"]]] = {}
     for name, runs in models.items():
-        model, blocks = who = tuple(name.rsplit(", ", 1))
+        model, blocks = name.rsplit(", ", 1)
+        who = (model, blocks)
         for run in tqdm(runs, desc=name, unit="seed"):
             answered = right.setdefault(who, {})[run.seed] = answers_by_cell(run.model, prompts)
             add_growth(table, model, blocks, right=answered, seed=run.seed)

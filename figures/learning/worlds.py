@@ -192,8 +192,8 @@ def flat_claim(rows: pd.DataFrame, vocab_size: int) -> Claim:
 
 def random_claim(rows: pd.DataFrame) -> Claim:
     sizes = list(rows.vocab_size.unique())
-    values = published("xie2022_accuracy", model=theirs(RANDOM))
-    values = values[values.vocab_size.isin(sizes)].accuracy_percent
+    table = published("xie2022_accuracy", model=theirs(RANDOM))
+    values = table[table.vocab_size.isin(sizes)].accuracy_percent
     return Claim(
         f"{RANDOM}: nothing is learned that answers a prompt, V = {', '.join(map(str, sizes))}",
         f"{values.min():.1f} to {values.max():.1f} % over all k and n (Fig. 4)",
