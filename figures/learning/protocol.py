@@ -51,8 +51,8 @@ DIFFERS = (
     "asked of the models trained on cut blocks, as `learning/accuracy` asks them: at every k for growth with n, in "
     "every cell for growth with k and for the LSTM's lead. Our own questions ask, without examples and at every k, "
     "for accuracy of starts less that of cut, above zero; for the same less half of the distance from starts to the "
-    "paper's mean, which has its own interval, no less than zero; and for KL(Bayes || model) of cut at tokens 2 to 8 "
-    "less that of starts, above zero."
+    "paper's mean, which has its own interval, no less than zero, and for that distance itself, above zero; and for "
+    "KL(Bayes || model) of cut at tokens 2 to 8 less that of starts, above zero."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1128
