@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -315,7 +315,7 @@ SHORTER = {
 }
 
 
-def _protocol(like: TrainConfig, **data: int) -> TrainConfig:
+def _protocol(like: TrainConfig, **data: Any) -> TrainConfig:
     """A model of `small` by the data protocol of Xie et al. 2022: five epochs over ten million tokens in blocks of
     1,024. The optimizer stays that of `small`."""
     return dataclasses.replace(

@@ -55,7 +55,7 @@ KINDS = {
     "small": Suite({"transformer": "small", "LSTM": "small-lstm"}, MORE_SEEDS["small"]),
     "paper": Suite(PAPER_TRANSFORMERS | {"LSTM": "paper-lstm"}, MORE_SEEDS["paper"]),
 }
-ONE_SEED = {"width 256": (0,)}  # as long to train as ten of the others
+ONE_SEED: dict[str, tuple[int, ...]] = {"width 256": (0,)}  # as long to train as ten of the others
 # transformers of one recipe from small to large
 FAMILIES = {name: Suite(widths, SEEDS[name], ONE_SEED) for name, widths in WIDTHS.items()}
 
