@@ -7,6 +7,7 @@ independently of all others. One draw of these answers for every token gives the
 text.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -81,15 +82,22 @@ def rounds(stands: Bool[np.ndarray, "B N"], plan: Plan | None) -> Rounds:
     """
     if plan is not None and plan.schedule == "confidence":
         raise ValueError("the confidence schedule depends on proposals that are not in the text")
-    return Rounds(*(np.asarray(counts) for counts in _rounds(jnp.asarray(stands), plan)))
+    start = 0 if plan is None else plan.start
+    if plan is not None and plan.schedule == "constant":  # then gamma is data: one program serves all
+        plan = dataclasses.replace(plan, start=0, most=stands.shape[1], widths=(), seconds=jnp.zeros(0))
+    return Rounds(*(np.asarray(counts) for counts in _rounds(jnp.asarray(stands), plan, jnp.int32(start))))
 
 
 @jax.jit
-def _rounds(stands: Bool[Array, "B N"], plan: Plan | None) -> tuple[Int[Array, "B N"], Int[Array, "B N"]]:
-    return jax.vmap(lambda text: _rounds_of_one(text, plan))(stands)
+def _rounds(
+    stands: Bool[Array, "B N"], plan: Plan | None, start: Int[Array, ""]
+) -> tuple[Int[Array, "B N"], Int[Array, "B N"]]:
+    return jax.vmap(lambda text: _rounds_of_one(text, plan, start))(stands)
 
 
-def _rounds_of_one(stands: Bool[Array, "N"], plan: Plan | None) -> tuple[Int[Array, "N"], Int[Array, "N"]]:
+def _rounds_of_one(
+    stands: Bool[Array, "N"], plan: Plan | None, first: Int[Array, ""]
+) -> tuple[Int[Array, "N"], Int[Array, "N"]]:
     total = len(stands)
     most = total if plan is None else plan.most
     _, lengths = jax.lax.scan(lambda run, one: ((run + 1) * one,) * 2, jnp.int32(0), stands, reverse=True)
@@ -107,8 +115,7 @@ def _rounds_of_one(stands: Bool[Array, "N"], plan: Plan | None) -> tuple[Int[Arr
         return (start + stood + 1, turn + 1, before, wanted.at[turn].set(drafts), kept.at[turn].set(stood),
                 accepted, examined)  # fmt: skip
 
-    first = jnp.full(1, 0 if plan is None else plan.start, jnp.int32)
-    loop = (jnp.int32(0), jnp.int32(0), first, none, none, counts, counts)
+    loop = (jnp.int32(0), jnp.int32(0), first[None], none, none, counts, counts)
     loop = jax.lax.while_loop(lambda loop: loop[0] < total, one_round, loop)
     return loop[3], loop[4]
 

@@ -196,9 +196,9 @@ def plot(rows: pd.DataFrame) -> Figure:
         panels["A"].errorbar(line.place, line.value, line.half_width, marker="o", color=colours[str(name)], ms=3,
                              capsize=2, label=name)  # fmt: skip
     panels["A"].axhline(0, color="black", lw=0.8)
-    panels["A"].set(xlabel="eighth of exact Bayes's margins, nearest to a tie first",
+    panels["A"].set(xlabel="margin of exact Bayes, by eighths\n(1: nearest to a tie)",
                     ylabel="acceptance at temperature 0 less at 1")  # fmt: skip
-    panels["A"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=7)
+    panels["A"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=7)
     draw_roles(panels["B"], rows)
     draw_oracle(panels["C"], rows)
     near = pick(rows, quantity="gap", target=BAYES, place=1.0)
@@ -219,6 +219,7 @@ def draw_roles(panel: Axes, rows: pd.DataFrame) -> None:
         panel.errorbar(line.value, line.draft.map(places), xerr=line.half_width, fmt="o", color=colour, ms=4, label=who)
     panel.set_yticks([*places.values()], labels=[*places])
     panel.set(xlabel="acceptance, temperature 1, by target")
+    panel.margins(y=0.2)
     panel.tick_params(axis="y", labelsize=7)
     panel.legend(fontsize=7)
 
@@ -235,7 +236,7 @@ def draw_oracle(panel: Axes, rows: pd.DataFrame) -> None:
                    textcoords="offset points", color=GREY)  # fmt: skip
     panel.set_yticks([*places.values()], labels=[*places])
     panel.tick_params(axis="y", labelsize=7)
-    panel.set(xlabel="an oracle gamma's gain, %, c = 0.02, 0.05, 0.1 upwards", xlim=(0, None))
+    panel.set(xlabel="gain of an oracle gamma, %\n(costs of a draft's token rise upwards)", xlim=(0, None))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -124,18 +124,12 @@ class Timing(NamedTuple):
     def rows(self, draft: Draft, name: str, temperature: float, **schedule: Any) -> Iterator[Row]:
         """Plain and assisted generation of every turn's text under a schedule called `name`."""
         how = {"temperature": temperature} | ({"key": jax.random.key(SAMPLING_SEED)} if temperature else {})
-        works = [
-            (
-                functools.partial(generate, self.target, text[None], self.new, **how),
-                functools.partial(
-                    assisted_generate, self.target, draft.reader, text[None], self.new, **how, **schedule
-                ),
-            )
-            for text in self.prompts
-        ]
+        alone = functools.partial(generate, self.target, num_tokens=self.new, **how)
+        helped = functools.partial(assisted_generate, self.target, draft.reader, num_tokens=self.new, **how, **schedule)
+        works = [[functools.partial(work, text[None]) for work in (alone, helped)] for text in self.prompts]
         seconds = every_time(works) / self.new
-        for turn, ((plain, assisted), (_, helped)) in enumerate(zip(seconds, works, strict=True)):
-            run = helped()
+        for turn, ((plain, assisted), (_, work)) in enumerate(zip(seconds, works, strict=True)):
+            run = work()
             counts = {"accepted": int(run.accepted.sum()), "examined": int(run.examined.sum())}
             for quantity, value in ({"plain": plain, "assisted": assisted} | counts).items():
                 yield draft.name, name, temperature, quantity, turn, float(value)
@@ -194,14 +188,15 @@ def schedules(rows: pd.DataFrame) -> list[str]:
 
 def plot(rows: pd.DataFrame) -> Figure:
     names = list(rows.draft.unique())
+    first = first_draft(rows)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 5), width_ratios=(1.2, 1, 1))
     draw_map(left, rows, names)
-    first = first_draft(rows)
     draw_bars(middle, {name: {t: Cell(rows, name, temperature=t).speedup for t in COLOURS} for name in names})
     draw_bars(right, {how: {t: Cell(rows, first, how, t).speedup for t in COLOURS} for how in schedules(rows)})
     paper = published("assisted", setting="bigram draft").iloc[0]
-    middle.plot([paper.value], [len(names) - 1 - names.index(BIGRAMS)], **PUBLISHED_POINT)
-    middle.annotate("Leviathan et al.", (paper.value, len(names) - 1 - names.index(BIGRAMS)), (6, -3), **LABEL)
+    place = paper.value, len(names) - 1 - names.index(BIGRAMS)
+    middle.plot(*place, **PUBLISHED_POINT)
+    middle.annotate("Leviathan et al.", place, (6, -3), **LABEL)
     fastest = max(names, key=lambda name: Cell(rows, name).speedup.mean)
     middle.set_title(f"sampled, {fastest} is fastest")
     right.set_title(f"{first} by schedule")

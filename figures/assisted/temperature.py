@@ -192,7 +192,10 @@ def draw_runs(panel: Axes, rows: pd.DataFrame) -> None:
         line = pick(rows, quantity="correlation", draft=name, temperature=1.0)
         panel.errorbar(line.place, line.value, line.half_width, color=colour, marker="o", ms=3, capsize=2, label=name)
     panel.axhline(0, color=GREY, lw=0.8)
+    lags = sorted(pick(rows, quantity="correlation").place.unique())
     panel.set(xscale="log", xlabel="tokens apart", ylabel="correlation", title="acceptance along a sampled text")
+    panel.set_xticks(lags, labels=[f"{lag:g}" for lag in lags])
+    panel.minorticks_off()
     panel.legend(fontsize=7)
 
 
