@@ -152,11 +152,11 @@ def add_fit(table: Table, name: str, seed: int, right: Right, documents: dict[in
 
 def add_tuned(table: Table, name: str, runs: list[Run], hmm: ConceptHMM, sizes: Sizes, asked: Asked) -> None:
     """What labels cost after tuning, and how much less than after tuning on documents."""
-    context = runs[0].config.model.context
     config = tuning(runs[0].config, sizes.steps)
+    asked = {cell: prompts for cell, prompts in asked.items() if cell[1] in (GOLD, RANDOM)}
     right = {}
     for shown, words in TUNED.items():
-        data = functools.partial(batch, hmm, shown, config.batch, context, sizes.lengths)
+        data = functools.partial(batch, hmm, shown, config.batch, config.model.context, sizes.lengths)
         for run, model in zip(runs, tuned([run.model for run in runs], config, data), strict=True):
             right[shown, run.seed] = {cell: percent_right(model, prompts) for cell, prompts in asked.items()}
             add_costs(table, f"{name}, {words}", run.seed, right[shown, run.seed])
