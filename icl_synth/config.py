@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -315,7 +315,7 @@ SHORTER = {
 }
 
 
-def _protocol(like: TrainConfig, **data: Any) -> TrainConfig:
+def _protocol(like: TrainConfig, documents: int, document_length: int) -> TrainConfig:
     """A model of `small` by the data protocol of Xie et al. 2022: five epochs over ten million tokens in blocks of
     1,024. The optimizer stays that of `small`."""
     return dataclasses.replace(
@@ -323,14 +323,14 @@ def _protocol(like: TrainConfig, **data: Any) -> TrainConfig:
         steps=6250,
         batch=8,
         evaluate_every=625,
-        data=DataConfig(length=1024, **data),
+        data=DataConfig(length=1024, documents=documents, document_length=document_length),
         model=dataclasses.replace(like.model, context=1024),
     )
 
 
 # blocks cut from long documents, of which one in ten begins with its document, and blocks that all do
 PROTOCOL = {
-    f"protocol{ending}{kind}": _protocol(like, documents=documents, document_length=length)
+    f"protocol{ending}{kind}": _protocol(like, documents, length)
     for kind, like in (("", FAMILY["small"]), ("-lstm", TINY["small-lstm"]))
     for ending, documents, length in (("", 1000, 10_240), ("-starts", 10_000, 1024))
 }
