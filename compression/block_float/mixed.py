@@ -62,15 +62,15 @@ def in_two_formats(
     model whose layers were replaced before or that is no transformer.
     """
     checkpoints.check_plain(model)
-    if not isinstance(model, Transformer):
+    copy = checkpoints.merge(*checkpoints.split(model))
+    if not isinstance(copy, Transformer):
         raise TypeError(f"only a transformer takes two formats, got {type(model).__name__}")
-    if model.head is None and not keep_head:
+    if copy.head is None and not keep_head:
         raise ValueError("the head is the embedding itself and stays in float32: leave keep_head True")
     formats = find(weights), find(others)
-    copy = checkpoints.merge(*checkpoints.split(model))
     for block in copy.blocks:
         for part in ("qkv", "out", "up", "down"):
             setattr(block, part, MixedLinear(getattr(block, part), *formats))
-    if not keep_head:
+    if copy.head is not None and not keep_head:
         copy.head = MixedLinear(copy.head, *formats)
     return copy
