@@ -106,7 +106,7 @@ def add_formats(table: Table, distribution: str, arrays: list[np.ndarray]) -> No
                 table.add("bound", distribution, name, format.average_bits, values=limit)
     for low, high in DISTANCES.items():
         table.add(f"above {low}", distribution, high, 0.0, values=noise[high] - noise[low])
-    digits = [FORMATS[name].element.magnitude for name in MSFP]
+    digits = [FORMATS[name].element.bits - 1 for name in MSFP]  # without the sign
     slopes = np.polyfit(digits, np.array([noise[name] for name in MSFP]), 1)[0]
     table.add("slope", distribution, "msfp", 0.0, values=slopes)
 

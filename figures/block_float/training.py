@@ -165,7 +165,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     joined = over_seeds(rows)
     figure, (curves, ends) = plt.subplots(1, 2, figsize=(7.5, 4.2), width_ratios=(1, 1.15))
     costs = pick(joined, quantity="cost").set_index("format").value
-    most, least = costs.idxmax(), costs.abs().idxmin()
+    most, least = str(costs.idxmax()), str(costs.abs().idxmin())
     figure.suptitle(
         f"Trained in {least} a model ends {costs[least]:+.4f} nats from float32, in {most} {costs[most]:+.3f}", size=10
     )
@@ -181,11 +181,13 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_ends(panel: Axes, rows: pd.DataFrame, joined: pd.DataFrame) -> None:
     """Loss above float32's at the end: ours, seeds as dots, beside the papers' larger models."""
-    for number, (format, line) in enumerate(pick(joined, quantity="cost").groupby("format", sort=False)):
-        place, style = 0.14 * (number - 2), {"color": DRAWN[format], "capsize": 2}
+    costs = pick(joined, quantity="cost")
+    for number, format in enumerate(costs["format"].unique().tolist()):
+        place, line = 0.14 * (number - 2), pick(costs, format=format)
         dots = pick(rows, format=format, quantity="cost")
         panel.plot(np.full(len(dots), place + 0.05), dots.value, ".", ms=4, color=DRAWN[format], alpha=0.6)
-        panel.errorbar(place, line.value, line.half_width, fmt=FAMILIES[family_of(format)].marker, ms=5, **style)
+        panel.errorbar(place, line.value, line.half_width, fmt=FAMILIES[family_of(format)].marker, ms=5,
+                       color=DRAWN[format], capsize=2)  # fmt: skip
     for format, verified in (("mxfp6_e3m2", True), (MIXED, False)):
         label = "OCP's" if verified else f"OCP's, {UNVERIFIED}"
         panel.plot(range(1, 1 + len(THEIRS)), published_costs(format), "s--" if verified else "s:", lw=1.0, mfc="white",
