@@ -143,7 +143,7 @@ def add_model(table: Table, name: str, run: Run, sizes: Sizes, asked: dict[str, 
             add_split(table, (name, label, source, where), run.seed, split, dense)
         for label in shares:
             for part, before, after in zip(STYLES, splits[label, DOCUMENTS], splits[label, PROMPTS], strict=True):
-                table.add(name, label, PROMPTS, where, f"less {part}", seed=run.seed, values=before - after)
+                table.add(name, label, PROMPTS, where, f"less {part}", seed=run.seed, values=np.asarray(before - after))
 
 
 def compressed(run: Run, sizes: Sizes) -> dict[tuple[str, str], checkpoints.Model]:
@@ -164,12 +164,12 @@ def compressed(run: Run, sizes: Sizes) -> dict[tuple[str, str], checkpoints.Mode
 
 def add_split(table: Table, cell: tuple[str, ...], seed: int | None, split: Split, dense: Split | None) -> None:
     for part, values in zip(STYLES, split, strict=True):
-        table.add(*cell, part, seed=seed, values=values)
+        table.add(*cell, part, seed=seed, values=np.asarray(values))
     if dense is not None:
         added = Split(split.belief - dense.belief, split.within - dense.within)
         for part, values in zip(STYLES, added, strict=True):
-            table.add(*cell, f"added to {part}", seed=seed, values=values)
-        table.add(*cell, "within more", seed=seed, values=added.within - added.belief)
+            table.add(*cell, f"added to {part}", seed=seed, values=np.asarray(values))
+        table.add(*cell, "within more", seed=seed, values=np.asarray(added.within - added.belief))
 
 
 def mean_split(model: checkpoints.Model, asked: Asked) -> Split:

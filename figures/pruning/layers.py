@@ -76,16 +76,17 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 def add_ratios(table: Table, name: str, run: Run, draws: int) -> None:
     """The ratio of each layer and of groups of layers, with a value for each draw of the calibration documents."""
     by_draw = pd.DataFrame([layer_ratios(run, draw) for draw in range(draws)])
+    every: list[str] = by_draw.columns.tolist()
     half = run.model.config.depth // 2
-    early = [layer for layer in by_draw if int(layer.split(".")[1]) < half]
+    early = [layer for layer in every if int(layer.split(".")[1]) < half]
     groups = {
-        "all": list(by_draw),
+        "all": every,
         "others": [layer for layer in early if not layer.endswith("out")],
         "out": [layer for layer in early if layer.endswith("out")],
         "late down": [f"blocks.{half - 1}.down"],
     }
     means = {group: by_draw[layers].mean(axis=1).to_numpy() for group, layers in groups.items()}
-    quantities = [("ratio", layer, by_draw[layer].to_numpy()) for layer in by_draw]
+    quantities = [("ratio", layer, by_draw[layer].to_numpy()) for layer in every]
     quantities += [("mean ratio", group, values) for group, values in means.items()]
     quantities += [("out above others", "out", means["out"] - means["others"])]
     for quantity, layer, values in quantities:
