@@ -177,14 +177,17 @@ def quoted(model: str, k: int, n: int, vocab_size: int = 50) -> float:
 def quoted_estimate(model: str, k: int, n: int, vocab_size: int = 50) -> Estimate:
     """Xie et al.'s accuracy in percent. Its interval over their seeds is Student's, as ours are; they print 1.96
     standard errors."""
-    row = _accuracies().loc[model, vocab_size, k, n]
+    percent, interval = _accuracies()[model, vocab_size, k, n]
     widened = scipy.stats.t.ppf(0.975, PAPER_SEEDS - 1) / Z
-    return Estimate(float(row.accuracy_percent), widened * float(row.interval_percent), PAPER_SEEDS - 1)
+    return Estimate(percent, widened * interval, PAPER_SEEDS - 1)
 
 
 @functools.cache
-def _accuracies() -> pd.DataFrame:
-    return published("xie2022_accuracy").set_index(["model", "vocab_size", "example_length", "num_examples"])
+def _accuracies() -> dict[tuple[str, int, int, int], tuple[float, float]]:
+    """Percent and half an interval by model, vocabulary, length of examples and number of examples."""
+    table = published("xie2022_accuracy").set_index(["model", "vocab_size", "example_length", "num_examples"])
+    percent, interval = table.accuracy_percent.tolist(), table.interval_percent.tolist()
+    return dict(zip(table.index.tolist(), zip(percent, interval, strict=True), strict=True))
 
 
 def as_printed(model: str, k: int, n: int, vocab_size: int = 50) -> str:
