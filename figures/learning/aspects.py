@@ -177,9 +177,15 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def answerable(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of exact Bayes at lengths at which it does not answer everything without any example."""
-    alone = pick(rows, model=BAYES, aspect="no examples", quantity="accuracy")
+    rows = pick(rows, model=BAYES)
+    alone = pick(rows, aspect="no examples", quantity="accuracy")
     open_lengths = alone[alone.value + alone.half_width < 100].example_length
-    return pick(rows, model=BAYES)[lambda table: table.example_length.isin(open_lengths)]
+    return rows[rows.example_length.isin(open_lengths)]
+
+
+def by_length(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """The rows by the length of examples, the shortest first."""
+    return {k: pick(rows, example_length=k) for k in sorted(rows.example_length.unique().tolist())}
 
 
 def cells(rows: pd.DataFrame, **where: object) -> dict[int, Estimate]:

@@ -85,7 +85,10 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
                 scores = {labels: label_log_probs(one.model, altered, others) for labels, altered in asked.items()}
                 add_answers(table, (name, k), one.seed, scores, truth, known)
         scores = {
-            labels: tuple(np.asarray(of(hmm, altered.tokens, k)) for of in (robust_log_probs, label_prior))
+            labels: (
+                np.asarray(robust_log_probs(hmm, altered.tokens, k)),
+                np.asarray(label_prior(hmm, altered.tokens, k)),
+            )
             for labels, altered in asked.items()
         }
         add_answers(table, (BAYES, k), None, scores, truth, known)

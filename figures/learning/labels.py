@@ -16,7 +16,7 @@ from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
 from figures.lab.style import RANGE, draw_line, legend_below, places
 from figures.lab.tables import Table, over_seeds, pick, published
-from figures.learning.aspects import RANGES, cells, in_words, paper_range
+from figures.learning.aspects import RANGES, by_length, cells, in_words, paper_range
 from figures.learning.common import LENGTH_COLOURS, any_run, learned, percent_right
 from icl_synth.aspects import alter, examples_of, gold_labels, wrong_labels
 from icl_synth.concept_hmm import ConceptHMM
@@ -170,7 +170,7 @@ def draw_numbers(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
 def draw_lines(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
     """A line for each model, by its style, and length of examples, by its colour."""
     for name, style in zip(names, ("-", ":", "--", "-."), strict=False):
-        for k, line in pick(costs, model=name).groupby("example_length"):
+        for k, line in by_length(pick(costs, model=name)).items():
             draw_line(panel, line.sort_values("x"), "x", color=LENGTH_COLOURS[k], ls=style, marker="o", ms=3,
                       label=f"{name}, k = {k}")  # fmt: skip
 

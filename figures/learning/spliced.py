@@ -17,7 +17,7 @@ from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.aspects import RANGES, cells, in_words, paper_range
+from figures.learning.aspects import RANGES, by_length, cells, in_words, paper_range
 from figures.learning.common import LENGTH_COLOURS, add_accuracy, any_run, percent_right
 from figures.learning.labels import EXAMPLES, GOLD, RANDOM, share_name
 from icl_synth.aspects import alter, examples_of, gold_labels, wrong_labels
@@ -95,7 +95,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 def ask(hmm: ConceptHMM, sizes: Sizes, context: int) -> Asked:
     """The same prompts with labels of every kind, by length and kind."""
-    asked = {}
+    asked: Asked = {}
     for k in sizes.lengths:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), 5)
         prompts = sample_prompts(hmm, keys[0], sizes.prompts, min(EXAMPLES, most_examples(context, k)), k)
@@ -199,7 +199,7 @@ def draw_readers(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     """What random labels cost readers of documents, by their free moves, and models at the share fitted to them."""
     costs = pick(rows, labels=RANDOM, quantity="cost")
     exponents = costs.model.str.extract(r"documents, 1e(-\d+)", expand=False).astype(float)
-    for k, line in costs.assign(exponent=exponents).dropna(subset="exponent").groupby("example_length"):
+    for k, line in by_length(costs.assign(exponent=exponents).dropna(subset="exponent")).items():
         panel.plot(line.exponent, line.value, "-", color=LENGTH_COLOURS[k], label=f"k = {k}")
         for name, marker in zip(names, MARKERS, strict=False):
             fitted = only(rows, model=name, quantity="exponent").mean
