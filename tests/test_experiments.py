@@ -43,9 +43,10 @@ def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypa
     claims = report.recorded_claims(experiment, "toy")
     assert claims and all(claim.verdict in VERDICTS for claim in claims)
     suite, sizes = experiment.presets["toy"]
-    if suite.training and "seed" in rows:  # tidy: one row for each seed
+    if suite.models and "seed" in rows:  # tidy: one row for each seed
         assert set(rows.seed.dropna()) == {job.config.seed for job in runs.jobs(suite)}
     known = json.loads(record.file_of(name, "toy", ".json").read_text())
+    assert known["rules"] == record.rules(experiment)
     assert known["sizes"].keys() == sizes._asdict().keys() and len(known["models"]) == len(suite.runs)
     assert record.state(experiment, "toy") == "fresh"
     monkeypatch.setattr(runs, "train", None)  # a second time nothing is trained or computed

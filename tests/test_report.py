@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from figures.lab import catalogue, generated, report
+from figures.lab import catalogue, generated, record, report
+from figures.lab.claims import Claim, Finding
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,10 +93,52 @@ def test_the_readme_fits():
 def test_a_claim_that_fails_is_said_to_fail():
     module = catalogue.experiment("learning/posterior").module
     rows = pd.DataFrame(
-        [("exact Bayes", 1, "posterior", 0.3, 0.1), ("transformer", 0, "mean_excess", 0.5, 0.1)],
+        [("exact Bayes", 10, "posterior", 0.3, 0.1), ("transformer", 0, "mean_excess", 0.5, 0.1)],
         columns=["model", "position", "quantity", "value", "half_width"],
     )
     assert [claim.verdict for claim in module.claims(rows)] == ["fails", "fails"]
+
+
+def claim(verdict: str, own: bool) -> Claim:
+    return Claim(f"{verdict}, {own}", "theirs", "ours", [Finding(verdict, 0.01)], own=own)
+
+
+def test_claims_of_papers_and_own_questions_are_counted_and_listed_apart(monkeypatch):
+    table = [claim("holds", False), claim("holds", True), claim("fails", True), claim("inconclusive", True)]
+    experiment = catalogue.experiment("learning/posterior")
+    monkeypatch.setattr(report, "recorded_claims", lambda one, _: table if one.name == experiment.name else [])
+    papers, own = (line for line in report.overview([experiment]) if "#learning" in line or "in-context" in line)
+    assert [line.split(" | ")[1:7] for line in (papers, own)] == [
+        ["papers", "1", "0", "0", "0", "0"],
+        ["our own questions", "1", "0", "1", "1", "0"],
+    ]
+    lines = report.section(experiment)
+    asked = lines.index("Our own questions, corrected for being 3:")
+    assert any("holds, False" in line for line in lines[:asked])
+    assert all(f"{one.claim} | theirs | ours | {one.verdict} |" in "\n".join(lines[asked:]) for one in table[1:])
+
+
+def test_rows_that_claims_outgrew_are_said_to_be_so(monkeypatch):
+    experiment = catalogue.experiment("learning/posterior")
+    module = type("Module", (), {"claims": staticmethod(lambda rows: rows["what old rows lack"]), "DIFFERS": ""})
+    asking = experiment._replace(module=module)
+    monkeypatch.setattr(record, "state", lambda *_: "stale")
+    assert report.recorded_claims(asking, "small") == [] and report.OUTGROWN in report.section(
+        experiment._replace(module=type("Module", (), {**vars(experiment.module), "claims": module.claims}))
+    )
+    monkeypatch.setattr(record, "state", lambda *_: "fresh")  # rows of today's code lack nothing: the claims are wrong
+    with pytest.raises(KeyError, match="what old rows lack"):
+        report.recorded_claims(asking, "small")
+
+
+def test_a_rule_that_is_newer_than_its_rows_is_said_to_be_so(monkeypatch):
+    experiment = catalogue.experiment("learning/posterior")
+    known = {"rules": record.rules(experiment), "commit": "1234"}
+    monkeypatch.setattr(record, "read_provenance", lambda *_: known)
+    monkeypatch.setattr(record, "state", lambda *_: "fresh")
+    assert report.freshness(experiment, "small") == []
+    known["rules"] = "another"
+    assert report.freshness(experiment, "small")[0].startswith("The rules of its claims changed after")
 
 
 def test_published_values_say_where_they_come_from():
