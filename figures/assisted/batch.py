@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
@@ -83,7 +83,7 @@ def batch_rows(models: Pair, sizes: Sizes) -> Iterator[Row]:
     target, draft = as_reader(models.target.model), as_reader(models.draft.model)
     length, new = common.lengths(models.target.config.model.context, sizes.prompt, sizes.new)
     texts = np.resize(models.documents[:, :length], (sizes.turns, max(sizes.batches), length))
-    how = {"temperature": 1.0, "key": jax.random.key(SAMPLING_SEED)}
+    how: dict[str, Any] = {"temperature": 1.0, "key": jax.random.key(SAMPLING_SEED)}
     yield "new", "", 0, 0, new
     for batch in tqdm(sizes.batches, desc="batches"):
         works = [
@@ -151,7 +151,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_means(panel: Axes, values: dict[int, Estimate], **style: object) -> None:
+def draw_means(panel: Axes, values: dict[int, Estimate], **style: Any) -> None:
     """Means over turns with their intervals."""
     means, half_widths = ([getattr(value, part) for value in values.values()] for part in ("mean", "half_width"))
     panel.errorbar(list(values), means, half_widths, capsize=2, elinewidth=1, **style)

@@ -1,7 +1,7 @@
 """What the experiments with assisted generation share: pairs of models, exact acceptance on texts, drafts by table."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +130,7 @@ def own_texts(models: Pair, temperature: float, number: int) -> Own:
     """Documents begun, and continued to the end of the target's context."""
     context = models.target.config.model.context
     length, new = lengths(context, context // 8, context)
-    how = {"temperature": temperature} | ({"key": jax.random.key(SAMPLING_SEED)} if temperature else {})
+    how: dict[str, Any] = {"temperature": temperature, "key": jax.random.key(SAMPLING_SEED)}
     reader = as_reader(models.target.model)
     texts = np.asarray(generate(reader, models.documents[:number, :length], new, **how))
     return Own(temperature, texts, length + 1, log_probs(reader, texts)[:, length:-1])

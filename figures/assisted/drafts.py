@@ -123,10 +123,10 @@ class Timing(NamedTuple):
 
     def rows(self, draft: Draft, name: str, temperature: float, **schedule: Any) -> Iterator[Row]:
         """Plain and assisted generation of every turn's text under a schedule called `name`."""
-        how = {"temperature": temperature} | ({"key": jax.random.key(SAMPLING_SEED)} if temperature else {})
+        how: dict[str, Any] = {"temperature": temperature, "key": jax.random.key(SAMPLING_SEED)}
         alone = functools.partial(generate, self.target, num_tokens=self.new, **how)
         helped = functools.partial(assisted_generate, self.target, draft.reader, num_tokens=self.new, **how, **schedule)
-        works = [[functools.partial(work, text[None]) for work in (alone, helped)] for text in self.prompts]
+        works = [(functools.partial(alone, text[None]), functools.partial(helped, text[None])) for text in self.prompts]
         seconds = every_time(works) / self.new
         for turn, ((plain, assisted), (_, work)) in enumerate(zip(seconds, works, strict=True)):
             run = work()

@@ -106,21 +106,21 @@ def copies(models: Pair, prunings: Iterable[str], formats: Iterable[str]) -> lis
 
 def add_own(table: Table, draft: Draft, text: Own, sizes: Sizes) -> Float[np.ndarray, " B"]:
     """Acceptance on the target's own texts, and what rounds make of it; returns the acceptance of each text."""
-    q, where = text.log_probs(draft), {"seed": draft.seed}
+    q, seed = text.log_probs(draft), draft.seed
     alpha = acceptance(text.p, q, text.temperature).mean(1)
-    table.add("own", draft.name, text.temperature, 0, **where, values=alpha)
+    table.add("own", draft.name, text.temperature, 0, seed=seed, values=alpha)
     chances = proposed(text.p, q, text.tokens, text.temperature)
     stands = np.random.default_rng(ACCEPTANCE_SEED).random(chances.shape) < chances
     for lag in (lag for lag in sizes.lags if 2 * lag < chances.shape[1]):
-        table.add("correlation", draft.name, text.temperature, lag, **where, values=autocorrelation(chances, lag))
+        table.add("correlation", draft.name, text.temperature, lag, seed=seed, values=autocorrelation(chances, lag))
     for gamma in sizes.gammas:
         counted = rounds(stands, check_plan("constant", gamma, 0.0, chances.shape[1]))
         ratio = formula_over_count(alpha, counted, gamma)
-        table.add("formula", draft.name, text.temperature, gamma, **where, values=ratio)
+        table.add("formula", draft.name, text.temperature, gamma, seed=seed, values=ratio)
         spread = over_dispersion(counted, gamma)
-        table.add("dispersion", draft.name, text.temperature, gamma, **where, values=spread)
+        table.add("dispersion", draft.name, text.temperature, gamma, seed=seed, values=spread)
         expected = np.atleast_1d(expected_tokens(float(alpha.mean()), gamma))
-        table.add("expected", draft.name, text.temperature, gamma, **where, values=expected)
+        table.add("expected", draft.name, text.temperature, gamma, seed=seed, values=expected)
     return alpha
 
 
