@@ -150,7 +150,7 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
             "tables": ("bigrams",), "turns": 2, "new": 4,
         },
     ),
-    "assisted/speed": (DRAFTED, {"documents": 16, "large": LARGE, "gammas": (1, 2), "turns": 2}),
+    "assisted/speed": (DRAFTED, {"documents": 16, "large": LARGE, "kinds": ("int8",), "gammas": (1, 2), "turns": 2}),
     "assisted/temperature": (DRAFTED, {"documents": 16, "texts": 8, "prunings": (), "formats": ("msfp12",)}),
     "assisted/text": (DRAFTED, {"documents": 16, "texts": 16}),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """How much faster: speed-up by gamma, measured and predicted, beside Leviathan et al. 2023."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +54,11 @@ ALONE = True
 MODES = {"greedy": "o", "sampled": "D"}  # markers
 HOW: dict[str, dict[str, Any]] = {"greedy": {}, "sampled": {"temperature": 1.0}}
 SAMPLING_SEED = 5
+IN_KIND: dict[str, Callable[[Any], checkpoints.Model]] = {
+    "float32": lambda model: model,
+    "bfloat16": in_bfloat16,
+    "int8": in_int8,
+}
 FITTED = 2  # tokens drafted where the overhead is fitted
 COLOURS = CYCLE[2:]
 
@@ -61,6 +66,7 @@ COLOURS = CYCLE[2:]
 class Sizes(NamedTuple):
     documents: int  # of which the first begin the texts
     large: Large | None = Large()  # takes some ten minutes
+    kinds: tuple[str, ...] = ("float32", "bfloat16", "int8")  # of the large target's weights
     gammas: tuple[int, ...] = (1, FITTED, 3, 5, 8)  # tokens drafted in a round
     turns: int = 10
     prompt: int = 32  # tokens
@@ -87,22 +93,21 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """
     chosen = pair(models, sizes.documents)
     rows: list[Row] = []
-    for timed in tqdm(pairs(chosen, sizes.large), desc="pairs", unit="pair"):
+    for timed in tqdm(pairs(chosen, sizes), desc="pairs", unit="pair"):
         for mode in MODES:
             forget_if_many()
             rows += mode_rows(timed, mode, chosen, sizes)
     return pd.DataFrame(rows, columns=["pair", "mode", "gamma", "quantity", "turn", "value"])
 
 
-def pairs(models: Pair, large: Large | None) -> list[Timed]:
-    """The trained pair, and the large one in three kinds of weights, float32 first."""
+def pairs(models: Pair, sizes: Sizes) -> list[Timed]:
+    """The trained pair, and the large one in several kinds of weights."""
     name = f"trained: {models.target.name}, drafted by {models.draft.name}"
     timed = [Timed(name, models.target.model, models.draft.model)]
-    if large:
-        target, draft = large.models()
+    if sizes.large:
+        target, draft = sizes.large.models()
         shape = f"large: {target.config.depth} x {target.config.width}"
-        kinds = {"float32": target, "bfloat16": in_bfloat16(target), "int8": in_int8(target)}
-        timed += [Timed(f"{shape}, {kind}", model, draft) for kind, model in kinds.items()]
+        timed += [Timed(f"{shape}, {kind}", IN_KIND[kind](target), draft) for kind in sizes.kinds]
     return timed
 
 
