@@ -30,7 +30,8 @@ def sources(notebook: NotebookNode, preset: str = "small") -> str:
     parts = [cell.encode() for cell in code]
     for name in sorted(shown):
         judging = files_behind(catalogue.experiment(name).path, "plot", "claims", exclude=record.NO_PICTURE)
-        parts += [record.file_of(name, preset, ".csv").read_bytes(), json.dumps(judging).encode()]
+        rows = record.file_of(name, preset, ".csv")
+        parts += [rows.read_bytes() if rows.exists() else b"no rows", json.dumps(judging).encode()]
     return digest(*parts)
 
 
