@@ -13,7 +13,7 @@ from icl_synth import sources
 MODULE = '''
 """A module."""
 import numpy as np
-from icl_synth.estimates import estimate
+from icl_synth.evaluate import estimate
 from icl_synth import bayes, lstm
 
 TITLE = "Old"
