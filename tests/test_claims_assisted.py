@@ -216,9 +216,9 @@ def test_every_draft_is_judged_for_temperature(falls, verdict):
     assert claim.verdict == verdict and len(claim.findings) == 2
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.45, "holds"), (0.55, "inconclusive"), (0.71, "fails")])
-def test_an_oracle_gains_no_more_than_the_paper_says(gain, verdict):
-    assert acceptance.oracle_claim(cells("oracle_gain", gain, gain)).verdict == verdict
+def test_what_no_public_copy_bears_judges_nothing():
+    claim = acceptance.oracle_claim(cells("oracle_gain", 0.9, 0.9))
+    assert claim.verdict == "not judged" and "not verifiable" in claim.paper
 
 
 def test_near_ties_are_asked_for_less_and_clear_margins_for_more():
