@@ -48,12 +48,11 @@ DIFFERS = (
     "the next one's is asked to be above zero where exact Bayes is the target. The oracle knows which proposals of a "
     "round will stand and drafts these and no more; verifying is free, and a draft's token costs 0.02, 0.05 or 0.1 "
     "plain tokens, as in Leviathan et al.'s optimal gammas. It is held against the constant gamma that is best on the "
-    "other half of the texts. Texts are the transformer's own; one draw of acceptances serves all schedules. The number "
-    "that is reported of the paper, about 60 %, could not be read in a public copy and judges nothing. Our own "
-    "questions on the same cells: whether it gains more than with the same "
-    "acceptances in random order, as if they were independent, and whether the heuristic and the optimal schedule are "
-    "faster than the best constant. The confidence schedule is left out: what it drafts after a refused token is not "
-    "in the text."
+    "other half of the texts. Texts are the transformer's own; one draw of acceptances serves all schedules. The "
+    "number that is reported of the paper, about 60 %, could not be read in a public copy and judges nothing. Our own"
+    " questions on the same cells: whether it gains more than with the same acceptances in random order, as if they "
+    "were independent, and whether the heuristic and the optimal schedule are faster than the best constant. The "
+    "confidence schedule is left out: what it drafts after a refused token is not in the text."
 )
 PUBLISHED = common.PUBLISHED
 EIGHTHS = 8
