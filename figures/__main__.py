@@ -24,6 +24,7 @@ def command(
     /,
     preset: PresetName = "quick",
     jobs: int = 1,
+    seeds: tuple[int, ...] = (),
     precision: Precision = "auto",
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     redraw: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -35,6 +36,7 @@ def command(
         names: Experiments such as learning/accuracy, or subjects such as learning; all if none are named.
         preset: Size of the models and of the evaluation.
         jobs: Trainings and experiments made at once.
+        seeds: Only these of a preset's seeds; a record that has some seeds grows by the others.
         precision: Operands of matrix products in training; auto follows from the processor.
         list: Show every experiment: its claims, presets, minutes, state, and what changed since it was made.
         redraw: Draw recorded rows again without computing.
@@ -50,7 +52,7 @@ def command(
     elif redraw:
         redraw_all(chosen, preset)
     else:
-        make(chosen, preset, jobs, precision)
+        make(chosen, preset, jobs, precision, seeds)
 
 
 def redraw_all(experiments: list[Experiment], preset: str) -> None:
@@ -62,19 +64,25 @@ def redraw_all(experiments: list[Experiment], preset: str) -> None:
             record.redraw(experiment, preset)
 
 
-def make(experiments: list[Experiment], preset: str, jobs: int, precision: Precision) -> None:
+def make(
+    experiments: list[Experiment], preset: str, jobs: int, precision: Precision, seeds: tuple[int, ...] = ()
+) -> None:
     """Make what is not fresh, say what came of it, and end with a status that is not zero where something failed."""
     record.check_committed(preset)
     if jobs > 1:
-        failed = {failure.name: failure.why for failure in schedule.make_all(experiments, preset, jobs, precision)}
+        failed = {
+            failure.name: failure.why for failure in schedule.make_all(experiments, preset, jobs, precision, seeds)
+        }
     else:
-        failed = make_here(experiments, preset, precision)
+        failed = make_here(experiments, preset, precision, seeds)
     print(report.summary([experiment for experiment in experiments if experiment.name not in failed], preset))
     if failed:
         sys.exit("\n".join(["", "failed:", *(f"  {name}: {why}" for name, why in failed.items())]))
 
 
-def make_here(experiments: list[Experiment], preset: str, precision: Precision) -> dict[str, str]:
+def make_here(
+    experiments: list[Experiment], preset: str, precision: Precision, seeds: tuple[int, ...]
+) -> dict[str, str]:
     """Make experiments in this process, one after another; the reasons of those that failed."""
     for experiment in experiments:  # hash the files that were imported now: they may change in the hours below
         record.sources(experiment), record.drawing(experiment)
@@ -84,23 +92,25 @@ def make_here(experiments: list[Experiment], preset: str, precision: Precision) 
     failed = {}
     for experiment in experiments:
         try:
-            bring_up_to_date(experiment, preset, precision)
+            bring_up_to_date(experiment, preset, precision, seeds)
         except Exception as error:  # the others can still be made
             traceback.print_exc()
             failed[experiment.name] = f"{type(error).__name__}: {error}"
     return failed
 
 
-def bring_up_to_date(experiment: Experiment, preset: str, precision: Precision) -> None:
+def bring_up_to_date(experiment: Experiment, preset: str, precision: Precision, seeds: tuple[int, ...] = ()) -> None:
     """Compute and draw what is not recorded from today's code."""
     with alone(lock_of(experiment, preset)):
         state = record.state(experiment, preset)
         if state == "to be drawn":
             record.redraw(experiment, preset)
-        if state in ("fresh", "to be drawn"):
+        if state in ("fresh", "to be drawn") or (
+            state == "partial" and not record.seeds_left(experiment, preset, seeds)
+        ):
             print(f"{experiment.name}: up to date", file=sys.stderr)
         else:
-            record.make(experiment, preset, f"python -m figures {experiment.name} --preset {preset}", precision)
+            record.make(experiment, preset, f"python -m figures {experiment.name} --preset {preset}", precision, seeds)
 
 
 def lock_of(experiment: Experiment, preset: str) -> Path:

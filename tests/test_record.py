@@ -5,14 +5,16 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from figures import __main__ as command
 from figures.lab import record, report
 from figures.lab.catalogue import Experiment
-from figures.lab.claims import Claim
+from figures.lab.claims import Claim, exactly
 from figures.lab.presets import Preset, Suite
+from figures.lab.tables import Table, join, only, over_seeds
 
 
 class Sizes(NamedTuple):
@@ -36,7 +38,7 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = SimpleNamespace(
         __file__=__file__, TITLE="A test", DIFFERS="Nothing.", PUBLISHED=(), compute=compute, plot=plot,
-        claims=lambda rows: [Claim("x is three", "3", f"{rows.value[0]:g}", "holds")],
+        claims=lambda rows: [Claim("x is three", "3", f"{rows.value[0]:g}", [exactly(rows.value[0] == 3)])],
     )  # fmt: skip
     presets = {"quick": Preset(Suite({}), Sizes(3)), "small": Preset(Suite({}), Sizes(4))}
     return Experiment("test/x", module, presets)
@@ -87,6 +89,77 @@ def test_rows_that_were_edited_by_hand_are_stale(experiment):
     csv = record.file_of(experiment.name, "quick", ".csv")
     csv.write_text(csv.read_text().replace("3.0", "4.0"))
     assert record.state(experiment, "quick") == "stale"
+
+
+def answers(seed: int) -> np.ndarray:
+    """Of one seed to 200 prompts that all seeds are asked: hard and easy ones."""
+    hard = np.random.default_rng(9).random(200) * 0.5
+    return 100.0 * (np.random.default_rng(seed).random(200) > hard)
+
+
+@pytest.fixture
+def seeded(experiment, monkeypatch):
+    """One whose rows are of three seeds of a model, and of one seed of a second."""
+
+    def load(suite, precision):
+        models = {name: [] for name in suite.models}
+        for name, _, seed in suite.runs:
+            about = {"model": name, "seed": seed, "minutes": 1, "commit": "abc"}
+            models[name].append(SimpleNamespace(seed=seed, record=lambda about=about: about))
+        return models
+
+    def of_seeds(models, sizes):
+        table = Table("model")
+        for name, several in models.items():
+            for run in several:
+                table.add(name, values=answers(run.seed), seed=run.seed)
+        table.add("exact", values=answers(77))
+        return table.rows()
+
+    monkeypatch.setattr(record.runs, "load", load)
+    module = SimpleNamespace(**{**vars(experiment.module), "compute": of_seeds, "claims": lambda rows: []})
+    suite = Suite({"a": "quick", "b": "quick-draft"}, (0, 1, 2), {"b": (0,)})
+    return experiment._replace(module=module, presets={"quick": Preset(suite, Sizes(1)), "small": Preset(suite, None)})
+
+
+def test_a_record_grows_seed_by_seed(seeded):
+    record.make(seeded, "quick", "a command")
+    whole = over_seeds(record.read_rows(seeded.name, "quick"))
+    record.file_of(seeded.name, "quick", ".json").unlink()
+    record.make(seeded, "quick", "a command", seeds=(1,))
+    assert record.state(seeded, "quick") == "partial" and record.seeds_left(seeded, "quick") == (0, 2)
+    assert "These rows have seeds 1; 0, 2 are still to come." in report.freshness(seeded, "quick")
+    record.make(seeded, "quick", "a command", seeds=(0, 1))
+    command.bring_up_to_date(seeded, "quick", "auto", (0,))  # there already
+    assert record.seeds_left(seeded, "quick") == (2,)
+    command.bring_up_to_date(seeded, "quick", "auto")
+    assert record.state(seeded, "quick") == "fresh"
+    known = record.read_provenance(seeded.name, "quick")
+    assert known["seeds"] == [0, 1, 2] and len(known["models"]) == 4
+    grown = over_seeds(record.read_rows(seeded.name, "quick"))
+    for name in ("a", "b", "exact"):
+        (mean, half_width, _), (apart_mean, apart_half_width, _) = (only(one, model=name) for one in (whole, grown))
+        assert apart_mean == pytest.approx(mean)
+        assert apart_half_width >= half_width - 1e-9  # prompts are taken to be as hard for all seeds
+    assert only(grown, model="b") == pytest.approx(only(whole, model="b"))
+
+
+def test_a_seed_of_other_code_is_not_joined(seeded, monkeypatch):
+    record.make(seeded, "quick", "a command", seeds=(1,))
+    monkeypatch.setattr(record, "sources", lambda _: {"a.py": "1"})
+    assert record.state(seeded, "quick") == "stale"
+    record.make(seeded, "quick", "a command", seeds=(0,))
+    assert record.read_provenance(seeded.name, "quick")["seeds"] == [0]
+    assert set(record.read_rows(seeded.name, "quick").seed.dropna()) == {0}
+
+
+def test_rows_that_disagree_on_what_has_no_seed_are_not_joined():
+    table = Table("model")
+    table.add("exact", values=np.ones(3))
+    other = Table("model")
+    other.add("exact", values=np.zeros(3))
+    with pytest.raises(ValueError, match="two values for"):
+        join(table.rows(), other.rows())
 
 
 def test_a_change_of_the_drawing_alone_draws_again(experiment, monkeypatch):

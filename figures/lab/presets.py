@@ -24,6 +24,12 @@ class Suite(NamedTuple):
             for seed in self.fewer.get(name, self.seeds)
         ]
 
+    def of(self, seeds: tuple[int, ...]) -> "Suite":
+        """The same models with these of their seeds only; a model without any of them is left out."""
+        kept = {name: tuple(s for s in self.fewer.get(name, self.seeds) if s in seeds) for name in self.models}
+        models = {name: training for name, training in self.models.items() if kept[name]}
+        return Suite(models, tuple(s for s in self.seeds if s in seeds), {name: kept[name] for name in models})
+
 
 class Preset(NamedTuple):
     """The models that an experiment stands on, and its own NamedTuple of sizes: how many prompts, which formats, ..."""

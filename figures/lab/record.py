@@ -22,7 +22,7 @@ from figures.lab import runs
 from figures.lab.catalogue import FIGURES, Experiment
 from figures.lab.presets import RECORDED
 from figures.lab.programs import forget_if_many
-from figures.lab.tables import PAPER_VALUES
+from figures.lab.tables import PAPER_VALUES, join
 from icl_synth.config import preset as training_preset
 from icl_synth.files import write_atomically, write_text
 from icl_synth.layers import Precision
@@ -37,7 +37,7 @@ NO_PICTURE = tuple(f"figures/lab/{name}.py" for name in MACHINERY)
 NO_ROWS = (*NO_PICTURE, "figures/lab/style.py")
 RULES = "figures/lab/claims.py"
 Result = TypeVar("Result")
-State = Literal["missing", "stale", "to be drawn", "fresh"]
+State = Literal["missing", "stale", "partial", "to be drawn", "fresh"]
 
 
 def directory(preset: str) -> Path:
@@ -111,20 +111,29 @@ def state(experiment: Experiment, preset: str) -> State:
     known, rows = read_provenance(name, preset), file_of(name, preset, ".csv")
     if known is None or not rows.exists():
         return "missing"
-    if known["rows"] != digest(rows.read_bytes()) or changes(experiment, preset):
+    if outdated(experiment, preset):
         return "stale"
+    if seeds_left(experiment, preset):
+        return "partial"
     pictures = all(file_of(name, preset, suffix).exists() for suffix in (".png", ".pdf"))
     return "fresh" if pictures and known["drawing"] == drawing(experiment) else "to be drawn"
 
 
+def outdated(experiment: Experiment, preset: str) -> bool:
+    """Whether recorded rows come from other code, or were edited since."""
+    known, rows = read_provenance(experiment.name, preset), file_of(experiment.name, preset, ".csv")
+    edited = not known or not rows.exists() or known["rows"] != digest(rows.read_bytes())
+    return edited or bool(changes(experiment, preset))
+
+
 def from_rows(function: Callable[[pd.DataFrame], Result], experiment: Experiment, preset: str) -> Result | None:
-    """What a function such as `claims` makes of the recorded rows; None where these come from older code and lack what
-    today's function reads."""
+    """What a function such as `claims` makes of the recorded rows; None where these come from older code, or from some
+    seeds only, and lack what the function reads."""
     rows = read_rows(experiment.name, preset)
     try:
         return function(rows)
     except (LookupError, AttributeError, TypeError, ValueError):
-        if state(experiment, preset) != "stale":
+        if state(experiment, preset) not in ("stale", "partial"):
             raise
         return None
 
@@ -138,25 +147,42 @@ def check_committed(preset: str) -> None:
         )
 
 
-def make(experiment: Experiment, preset: str, command: str, precision: Precision = "auto") -> None:
-    """Compute the rows, write them with their provenance, then draw."""
+def seeds_left(experiment: Experiment, preset: str, wanted: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The seeds, of those wanted or of all, that a record of today's code does not have yet."""
+    suite, known = experiment.presets[preset].suite, read_provenance(experiment.name, preset)
+    recorded = known["seeds"] if known and not outdated(experiment, preset) else []
+    return tuple(seed for seed in suite.seeds if seed not in recorded and seed in (wanted or suite.seeds))
+
+
+def make(
+    experiment: Experiment, preset: str, command: str, precision: Precision = "auto", seeds: tuple[int, ...] = ()
+) -> None:
+    """Compute the rows of the seeds that are left, or of those among them that are named, write them with their
+    provenance beside what is recorded of other seeds, then draw."""
     check_committed(preset)
     forget_if_many()  # the compiled programs of the experiments before
-    suite, sizes = experiment.presets[preset]
+    left, (suite, sizes) = seeds_left(experiment, preset, seeds), experiment.presets[preset]
     known_sources, from_commit = sources(experiment), commit()  # before: files may change while it runs
-    models = runs.load(suite, precision)
+    before = read_provenance(experiment.name, preset) if len(left) < len(suite.seeds) else None
+    known = before if before and not outdated(experiment, preset) else None
+    models = runs.load(suite.of(left), precision)
     started = time.perf_counter()  # the minutes are those of the evaluation alone
     rows = experiment.module.compute(models, sizes)
     minutes = (time.perf_counter() - started) / 60
+    if known:
+        rows, minutes = join(read_rows(experiment.name, preset), rows), minutes + known["minutes"]
     text = rows.to_csv(index=False)
     provenance = {
         "experiment": experiment.name,
         "preset": preset,
         "command": command,
-        "seeds": list(suite.seeds),
+        "seeds": sorted([*(known["seeds"] if known else []), *left]),
         "training": {name: dataclasses.asdict(training_preset(training)) for name, training in suite.models.items()},
         "sizes": sizes._asdict(),
-        "models": [run.record() for several in models.values() for run in several],
+        "models": [
+            *(known["models"] if known else []),
+            *(run.record() for several in models.values() for run in several),
+        ],
         "minutes": round(minutes, 2),
         "device": device(),
         "date": datetime.now(UTC).date().isoformat(),

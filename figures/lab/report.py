@@ -145,6 +145,9 @@ def freshness(experiment: Experiment, preset: str) -> list[str]:
     known = record.read_provenance(experiment.name, preset) or {}
     after = "The rules of its claims changed after these rows were computed."
     lines = [after, ""] if known.get("rules") != record.rules(experiment) else []
+    if record.state(experiment, preset) == "partial":
+        there, left = (", ".join(map(str, one)) for one in (known["seeds"], record.seeds_left(experiment, preset)))
+        lines += [f"These rows have seeds {there}; {left} are still to come.", ""]
     if record.state(experiment, preset) != "stale":
         return lines
     changed = record.changes(experiment, preset)

@@ -48,12 +48,14 @@ class Failure(NamedTuple):
     why: str
 
 
-def make_all(experiments: list[Experiment], preset: str, at_once: int, precision: Precision) -> list[Failure]:
+def make_all(
+    experiments: list[Experiment], preset: str, at_once: int, precision: Precision, seeds: tuple[int, ...] = ()
+) -> list[Failure]:
     """Train what is missing and make every experiment that is not fresh, so many at a time."""
-    return run(tasks(experiments, preset, precision), at_once)
+    return run(tasks(experiments, preset, precision, seeds), at_once)
 
 
-def tasks(experiments: list[Experiment], preset: str, precision: Precision) -> list[Task]:
+def tasks(experiments: list[Experiment], preset: str, precision: Precision, seeds: tuple[int, ...] = ()) -> list[Task]:
     """What is to be done, in the order in which it should begin: the first picture, then the longest first."""
     missing: dict[str, Task] = {}
     makings: list[Task] = []
@@ -61,11 +63,13 @@ def tasks(experiments: list[Experiment], preset: str, precision: Precision) -> l
     for experiment in experiments:
         if record.state(experiment, preset) == "fresh":
             continue
-        needed = [job for job in runs.jobs(experiment.presets[preset].suite, precision) if not job.done]
+        suite = experiment.presets[preset].suite.of(record.seeds_left(experiment, preset, seeds))
+        needed = [job for job in runs.jobs(suite, precision) if not job.done]
         for job in needed:
             command = ["figures.lab.runs", job.training, str(job.seed), precision]
             missing.setdefault(job.folder.name, Task(job.folder.name, command, job=job))
         command = ["figures", experiment.name, "--preset", preset, "--precision", precision]
+        command += ["--seeds", *map(str, seeds)] if seeds else []
         after = tuple(job.folder.name for job in needed)
         picture = record.file_of(experiment.name, preset, ".png")
         makings.append(Task(experiment.name, command, after, experiment.alone, picture=picture))

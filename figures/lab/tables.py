@@ -52,6 +52,23 @@ class Table:
         return table.astype({"seed": "Int64"})
 
 
+def join(recorded: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """Rows of some seeds and rows of others, which were computed apart.
+
+    How seeds go together prompt by prompt is not known then: the interval of their mean over prompts is taken as wide
+    as if a prompt were as hard for all. Raises ValueError where the two disagree on what no seed was trained for.
+    """
+    keys = [column for column in recorded.columns if column not in MEASURED]
+    rows = pd.concat([recorded, more.astype({"seed": "Int64"})], ignore_index=True)
+    rows = rows.drop_duplicates([*keys, "seed", "value"], ignore_index=True)
+    if (twice := rows.duplicated([*keys, "seed"])).any():
+        raise ValueError(f"two values for {dict(rows.loc[twice, keys].iloc[0])}: these rows are not of seeds alone")
+    squares = rows.half_width**2
+    of_mean = squares.groupby([rows[key] for key in keys], dropna=False).transform("mean") ** 0.5
+    several = rows.groupby(keys, dropna=False).seed.transform("count") > 1
+    return rows.assign(half_width_of_mean=rows.half_width_of_mean.where(~several, of_mean))
+
+
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell: `value`, the mean over training seeds, and `half_width`, its 95 % interval.
 
