@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from icl_synth import checkpoints
 from icl_synth.channel import best_label, channel_scores
 from icl_synth.concept_hmm import ConceptHMM, official_ginc
 from icl_synth.config import DataConfig, TrainConfig
-from icl_synth.estimates import Z
+from icl_synth.estimates import Z, estimate
 from icl_synth.evaluate import token_losses
 from icl_synth.information import entropies
 from icl_synth.labels import (
@@ -89,6 +90,15 @@ def aspect_verdicts(changed: dict, beginning: str, model: str = "transformer", k
 )  # fmt: skip
 def test_aspects_are_judged_at_every_length_by_the_ranges_of_the_paper(cell, value, beginning, verdict):
     assert aspect_verdicts({cell: value}, beginning) == [verdict]
+
+
+def test_inputs_from_outside_stand_before_the_random_labels_that_they_are_held_against():
+    altered = {aspect: asked.tokens for aspect, asked in aspects.changed_prompts(official_ginc()[0], 5, 3, 4)}
+    of_random, of_inputs = (
+        np.asarray(altered[aspect])[:, :15].reshape(5, 3, 5) for aspect in ("random labels", "inputs from outside")
+    )
+    np.testing.assert_array_equal(of_random[..., 3], of_inputs[..., 3])
+    assert (of_random[..., :3] != of_inputs[..., :3]).any()
 
 
 def test_exact_bayes_is_judged_only_where_it_does_not_know_everything():
@@ -241,12 +251,34 @@ def test_the_reader_of_documents_is_fitted_on_one_half_and_judged_on_the_other()
     assert values["exponent"] == -3 and values["unlike documents"] == 20
 
 
+@pytest.mark.parametrize(("gold", "random", "verdict"), [(85, 84, "holds"), (45, 44, "partly"), (90, 60, "fails")])
+def test_a_model_that_answers_at_random_is_not_cured(monkeypatch, gold, random, verdict):
+    """Tuned on documents it answers 90 % after gold labels and 70 % after random ones."""
+    hardness = np.arange(100)
+    answered = {"documents": (90, 70), "prompts": (90, 70), "noise": (gold, random)}
+    monkeypatch.setattr(spliced, "tuned", lambda models, config, data: [answered[data.args[1]]])
+    monkeypatch.setattr(spliced, "percent_right", lambda model, share: 100.0 * (hardness < model[share]))
+    table = Table("model", "example_length", "labels", "quantity")
+    run = SimpleNamespace(seed=0, config=TrainConfig(), model=None)
+    spliced.add_tuned(table, "transformer", [run], None, spliced.Sizes(100, lengths=(3,)),
+                      {(3, spliced.GOLD): 0, (3, spliced.RANDOM): 1})  # fmt: skip
+    *_, cured = spliced.tuning_claims(over_seeds(table.rows()), "transformer")
+    assert cured.verdict == verdict
+
+
 def test_rank_correlations_are_spearmans():
     rng = np.random.default_rng(0)
     predicted, costs = rng.normal(size=12), rng.normal(size=(12, 3)).round(1)
     costs[:, 2] = 5.0
     expected = [scipy.stats.spearmanr(predicted, costs[:, column]).statistic for column in (0, 1)]
     np.testing.assert_allclose(when_labels_matter.correlations(predicted, costs), [*expected, 0.0])
+
+
+def test_tenths_have_the_interval_of_ten_values():
+    values = np.random.default_rng(0).normal(size=10)
+    mean, half_width, _ = estimate(when_labels_matter.of_few(values))
+    low, high = scipy.stats.t.interval(0.95, 9, values.mean(), scipy.stats.sem(values))
+    assert (mean - half_width, mean + half_width) == pytest.approx((low, high))
 
 
 def test_smaller_shares_keep_some_of_the_same_labels():

@@ -32,7 +32,7 @@ DIFFERS = (
     "et al. call a gold label is here the likeliest label of an input under the prompt's concept; the prompts as "
     "sampled stand beside it. The label set is every token that the world emits, while theirs has a few labels. Labels "
     "from outside are tokens that the world never emits, whose embeddings the models never trained. Inputs from "
-    "outside are tokens drawn from the whole vocabulary and keep the labels as sampled; theirs keep random labels. "
+    "outside are tokens drawn from the whole vocabulary, before random labels, as theirs are. "
     "Exact Bayes is told the format and allows for one label in a hundred, and one example in a hundred, that is "
     "noise; without format it is not defined, and its claims leave out lengths at which it answers every test input "
     "without any example. All variants ask the same test inputs, and every difference is paired. As in the paper, "
@@ -93,8 +93,12 @@ def changed_prompts(hmm: ConceptHMM, number: int, count: int, k: int) -> Iterato
     """Every aspect with the prompts in which it is changed; all ask the same test inputs."""
     prompt_key, *keys = jax.random.split(jax.random.fold_in(jax.random.key(PROMPT_SEED), k), 1 + len(ASPECTS))
     prompts = sample_prompts(hmm, prompt_key, number, count, k)
-    for aspect, key in zip(ASPECTS, keys, strict=True):
-        yield aspect, prompts._replace(tokens=alter(hmm, prompts, k, aspect, key))
+    key_of = dict(zip(ASPECTS, keys, strict=True))
+    random = prompts._replace(tokens=alter(hmm, prompts, k, "random labels", key_of["random labels"]))
+    for aspect, key in key_of.items():
+        # inputs from outside are held against random labels, so that the labels are random in both
+        changed = random if aspect == "inputs from outside" else prompts
+        yield aspect, prompts._replace(tokens=alter(hmm, changed, k, aspect, key))
 
 
 def add_length(table: Table, k: int, right: dict[str, Right]) -> None:

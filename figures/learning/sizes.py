@@ -23,6 +23,7 @@ from figures.learning.common import (
     LENGTH_COLOURS,
     Cell,
     add_accuracy,
+    add_points,
     any_run,
     as_printed,
     cells_that_fit,
@@ -106,7 +107,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             table.add(*who, "more_excess", 0, 0, seed=run.seed, values=model.loss - smaller.loss)
             for cell in most_by_length(cells).items():
                 more = model.right[cell] - smaller.right[cell]
-                table.add(*who, "more_accuracy", *cell, seed=run.seed, values=more)
+                add_points(table, *who, "more_accuracy", *cell, values=more, seed=run.seed)
         before[kind(name), run.seed] = model
     return table.rows()
 

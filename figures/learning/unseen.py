@@ -38,7 +38,7 @@ from icl_synth.config import DataConfig
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES
 from icl_synth.prompts import Prompts, sample_official_unseen_prompts
 
-TITLE = "Concepts that training never saw: no learning in context (Xie et al. 2022, Fig. 4)"
+TITLE = "Learning in context of concepts that training never saw (Xie et al. 2022, Fig. 4)"
 DIFFERS = (
     "The paper's unseen concepts are those of its public code: the context's examples are one entity under properties "
     "drawn at random, which no concept makes, and the label is asked of a held-out concept that often cannot emit the "

@@ -21,6 +21,7 @@ from figures.learning.aspects import cells, in_words
 from figures.learning.common import Cell, add_accuracy, any_run, cells_that_fit, draw_prompts, learned, percent_right
 from icl_synth.aspects import examples_of, label_set
 from icl_synth.concept_hmm import ConceptHMM
+from icl_synth.estimates import Z
 from icl_synth.evaluate import EXAMPLE_LENGTHS
 from icl_synth.information import entropies
 from icl_synth.labels import with_labels
@@ -141,7 +142,13 @@ def add_correlations(table: Table, name: str, seed: int, right: Right, taken: di
         ("by number", number),
         ("more by information", information - number),
     ):
-        table.add(name, ALL, ALL, ALL, quantity, values=values, seed=seed)
+        table.add(name, ALL, ALL, ALL, quantity, values=of_few(values), seed=seed)
+
+
+def of_few(values: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """The values so far from their mean that its interval, which is of many, is Student's of so few."""
+    mean = values.mean()
+    return mean + scipy.stats.t.ppf(0.975, len(values) - 1) / Z * (values - mean)
 
 
 def correlations(predicted: Float[np.ndarray, " X"], costs: Float[np.ndarray, "X T"]) -> Float[np.ndarray, " T"]:
