@@ -58,9 +58,9 @@ def over_seeds(means: Float[np.ndarray, " S"], of_each: Float[np.ndarray, " S"],
 def ratio_of_means(now: Shaped[np.ndarray, " N"], before: Shaped[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """N values whose mean is now.mean() / before.mean() and whose spread gives its interval (delta method).
 
-    A `before` whose mean is below 1 / N, as where it is all zeros, counts as one case in N.
+    A `before` of zeros, as of answers that are all wrong, counts as one case in N.
     """
-    if before.mean() < 1 / len(before):
+    if not before.any():
         before = np.full(len(before), 1 / len(before))
     ratio = now.mean() / before.mean()
     return ratio + (now - ratio * before) / before.mean()

@@ -15,8 +15,8 @@ from decoding.drafts import fit_ngram
 from decoding.schedules import check_plan, with_costs
 from decoding.speedup import Costs
 from figures.assisted import acceptance, batch, drafts, speed, temperature, text
-from figures.assisted.common import faster, ratios
-from icl_synth.estimates import Estimate
+from figures.assisted.common import faster, paper_miss, paper_misses
+from icl_synth.estimates import Estimate, ratio_of_means
 
 VOCABULARY, ADDED = 5, 12
 COUNTED = np.random.default_rng(0).integers(0, VOCABULARY, (40, 20))
@@ -161,7 +161,7 @@ def test_faster_is_at_least_what_the_paper_reports_least(assisted, spread, verdi
 
 def test_a_ratio_of_short_times_is_a_ratio_of_means():
     plain, assisted = np.array([2e-3, 4e-3]), np.array([1e-3, 1e-3])
-    assert ratios(plain, assisted).tolist() == pytest.approx([2, 4])
+    assert ratio_of_means(plain, assisted).tolist() == pytest.approx([2, 4])
     speedup = faster(plain, assisted)
     assert (
         speedup.mean == pytest.approx(3) and speedup.half_width == pytest.approx(12.706, rel=1e-4) and speedup.df == 1
@@ -216,9 +216,15 @@ def test_every_draft_is_judged_for_temperature(falls, verdict):
     assert claim.verdict == verdict and len(claim.findings) == 2
 
 
-def test_what_no_public_copy_bears_judges_nothing():
+def test_a_bound_without_its_conditions_judges_nothing():
     claim = acceptance.oracle_claim(cells("oracle_gain", 0.9, 0.9))
-    assert claim.verdict == "not judged" and "not verifiable" in claim.paper
+    assert claim.verdict == "not judged" and "up to about 60 %" in claim.paper
+
+
+def test_the_margin_of_predictions_is_the_worst_cell_of_table_4():
+    assert len(paper_misses()) == 12 and paper_misses().min() == pytest.approx(2.4 / 3.1)
+    assert paper_miss() == paper_misses().max() - 1 == pytest.approx(2.5 / 1.7 - 1)
+    assert (abs(paper_misses() - 1) < 0.15).sum() == 6
 
 
 def test_near_ties_are_asked_for_less_and_clear_margins_for_more():

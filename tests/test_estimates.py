@@ -81,3 +81,5 @@ def test_a_ratio_of_means_has_the_spread_of_the_delta_method():
     assert values.mean() == pytest.approx((2 / 4) / (3 / 4))
     np.testing.assert_allclose(values, 2 / 3 + (now - 2 / 3 * before) / 0.75)
     assert ratio_of_means(now, 0 * before).mean() == pytest.approx(0.5 / 0.25)  # none counts as one of four
+    short = ratio_of_means(1e-3 * now, 1e-3 * before)  # as of seconds, whose unit changes no ratio
+    assert short == pytest.approx(values)

@@ -20,13 +20,13 @@ from decoding.readers import as_reader
 from decoding.turns import every_time
 from decoding.variants import in_bfloat16, in_int8, weight_bytes
 from figures.assisted import common
-from figures.assisted.common import TIMED, Large, Pair, faster, mean_of, of_turns, pair, ratios, shifted
+from figures.assisted.common import TIMED, Large, Pair, faster, mean_of, of_turns, pair, shifted
 from figures.lab.claims import Claim, at_least, between, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, CYCLE, ORANGE, PUBLISHED_LINE
 from figures.lab.tables import published
-from icl_synth.estimates import Estimate
+from icl_synth.estimates import Estimate, ratio_of_means
 
 TITLE = "Where assistance stops paying: batch size, and what verifying costs in float32, bfloat16 and int8"
 DIFFERS = (
@@ -197,7 +197,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 def throughput_claim(rows: pd.DataFrame) -> Claim:
     batches = places(rows, "plain")
     least, most = (throughput(rows, "plain", batch) for batch in (batches[0], batches[-1]))
-    factor = mean_of(ratios(most, least))
+    factor = mean_of(ratio_of_means(most, least))
     before, after = published("assisted", what="tokens a second").value
     return Claim(
         "a batch multiplies throughput",

@@ -21,7 +21,18 @@ from decoding.readers import as_reader
 from decoding.turns import every_time
 from decoding.variants import in_bfloat16, in_int8
 from figures.assisted import common
-from figures.assisted.common import TIMED, Large, Pair, faster, mean_of, of_turns, pair, paper_miss, ratios, shifted
+from figures.assisted.common import (
+    TIMED,
+    Large,
+    Pair,
+    faster,
+    mean_of,
+    of_turns,
+    pair,
+    paper_miss,
+    paper_misses,
+    shifted,
+)
 from figures.lab.claims import Claim, at_least, near_zero, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
@@ -29,7 +40,7 @@ from figures.lab.runs import Models
 from figures.lab.style import CYCLE, PUBLISHED_POINT
 from figures.lab.tables import published
 from icl_synth import checkpoints
-from icl_synth.estimates import Estimate
+from icl_synth.estimates import Estimate, ratio_of_means
 
 TITLE = "Speed-up of assisted generation by tokens drafted: measured, predicted, published (Leviathan et al. 2023)"
 DIFFERS = (
@@ -37,17 +48,20 @@ DIFFERS = (
     "the more tokens are read at once, the longer it takes. So the prediction divides E, the tokens that the formula "
     "expects of a round, by measured costs: gamma of a draft's token, one of verifying gamma + 1 tokens, and an "
     "overhead o for the rest of a round. The first two are timed alone. o is what is left of a round at gamma = 2 in "
-    "the first half of the texts; it predicts the other gammas in the second half. The dotted line, verifying free, is "
-    "the paper's formula. The large pair computes the functions of the shipped models at 8 layers of 512 and 2 of 128 "
-    "(channels are repeated, so that its cost is that of such a model and its text is the small one's). bfloat16 and "
-    "int8 round the target, so their text may differ from float32's; speed-ups are over plain generation of the same "
-    "model. Every turn continues another document after 32 tokens by 96 tokens, plainly and at every gamma; the first "
-    "new token, which the prefill gives, is left out. An interval is over turns, so it has the texts' part and the "
-    "machine's. Greedy text of this world soon repeats itself, which any draft guesses; sampled text does not. "
-    "A prediction is judged at every gamma but 2 by the paper's own precision: the claim asks whether the predicted "
-    "speed-up differs from the measured one by no more than in the cell of its Table 4 that is known here (2.5 "
-    "expected, 1.7 measured; the other cells of that table are missing). Faster means at least 1.4x, the least that "
-    "the paper's Table 2 reports, at the gamma that was fastest in the first half of the texts, judged on the others."
+    "the first half of the texts; it predicts the other gammas in the second half, with the acceptance that is counted "
+    "there at each gamma. The dotted line, verifying free, is the paper's formula. The large pair computes the "
+    "functions of the shipped models at 8 layers of 512 and 2 of 128 (channels are repeated, so that its cost is that "
+    "of such a model and its text is the small one's). bfloat16 and int8 round the target, so their text may differ "
+    "from float32's; speed-ups are over plain generation of the same model. Every turn continues another document "
+    "after 32 tokens by 96 tokens, plainly and at every gamma; the first new token, which the prefill gives, is left "
+    "out. An interval is over turns, so it has the texts' part and the machine's. Greedy text of this world soon "
+    "repeats itself, which any draft guesses; sampled text does not. A prediction is judged at every gamma but 2 by "
+    "the paper's own precision: the claim asks whether the predicted speed-up differs from the measured one, on either "
+    "side, by no more than in the worst of the twelve cells of its Table 4 (2.5 expected, 1.7 measured: 47 %). That "
+    "margin is lax: the paper's text says that its predictions mostly match, six of the cells are within 15 %, and "
+    "none is measured more than a third above what was expected. So 'holds' says little more than that the prediction "
+    "has the right order. Faster means at least 1.4x, the least that the paper's Table 2 reports, at the gamma that "
+    "was fastest in the first half of the texts, judged on the others."
 )
 PUBLISHED = common.PUBLISHED
 ALONE = True
@@ -200,7 +214,7 @@ class Cell:
 
     def miss(self, gamma: int) -> Estimate:
         """Predicted over measured speed-up in the second half of the turns, less one."""
-        ratio = ratios(self.turns("assisted", gamma)[self.second], self.predicted(gamma, self.second))
+        ratio = ratio_of_means(self.turns("assisted", gamma)[self.second], self.predicted(gamma, self.second))
         return shifted(mean_of(ratio), -1)
 
     def best(self) -> int:
@@ -217,7 +231,9 @@ def plot(rows: pd.DataFrame) -> Figure:
             cell = Cell(rows, name, mode)
             best = cell.best()
             speed = cell.speedup(best, cell.second)
-            right.errorbar(cell.alpha(best), speed.mean, speed.half_width, marker=marker, color=colour, capsize=2)
+            right.errorbar(
+                cell.alpha(best, cell.second), speed.mean, speed.half_width, marker=marker, color=colour, capsize=2
+            )
         left.plot([], [], "D-", color=colour, label=name.replace(", drafted", "\ndrafted"))
     left.plot([], [], ":", color="black", lw=1, label="if verifying were free")
     left.set(xlabel="tokens drafted, $\\gamma$", ylabel="speed-up over plain generation")
@@ -250,7 +266,7 @@ def draw_published(panel: Axes) -> None:
     table = published("assisted", what="speedup")
     theory, measured = table[table.setting == "theory"], table[table.setting != "theory"]
     panel.plot(theory.alpha, theory.value, **PUBLISHED_POINT | {"marker": "_", "ms": 10}, label="paper, Table 1")
-    panel.plot(measured.alpha, measured.value, **PUBLISHED_POINT, label="paper, measured (T5-small, bigrams)")
+    panel.plot(measured.alpha, measured.value, **PUBLISHED_POINT, label="paper, Table 2 (T5) and bigrams")
     for mode, marker in MODES.items():
         panel.plot([], [], marker, color="black", label=f"ours, {mode}")
     panel.set(xlabel="acceptance $\\alpha$", title="at the best $\\gamma$, beside\nLeviathan et al.")
@@ -265,10 +281,11 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 def prediction_claim(rows: pd.DataFrame, name: str, mode: str) -> Claim:
     cell = Cell(rows, name, mode)
     misses = {gamma: cell.miss(gamma) for gamma in cell.gammas if gamma != FITTED}
-    most = paper_miss()
+    most, theirs = paper_miss(), paper_misses()
     return Claim(
         f"{name}, {mode}: the speed-up is predicted by acceptance and costs",
-        f"one cell of Table 4: {100 * most:.0f} % more expected than measured",
+        f"mostly matches; expected over measured {theirs.min():.2f} to {theirs.max():.2f}, so {100 * most:.0f} % at "
+        "worst, a lax margin (Leviathan et al., Table 4, twelve cells)",
         "predicted over measured: "
         + ", ".join(
             f"{1 + miss.mean:.2f} ± {miss.half_width:.2f} at gamma = {gamma}" for gamma, miss in misses.items()

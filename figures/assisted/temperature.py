@@ -20,7 +20,19 @@ from decoding.readers import as_reader
 from decoding.schedules import check_plan
 from decoding.speedup import expected_tokens
 from figures.assisted import common
-from figures.assisted.common import SUITES, Draft, Own, Pair, log_probs, own_texts, pair, paper_miss, shifted, sizes_of
+from figures.assisted.common import (
+    SUITES,
+    Draft,
+    Own,
+    Pair,
+    log_probs,
+    own_texts,
+    pair,
+    paper_miss,
+    paper_misses,
+    shifted,
+    sizes_of,
+)
 from figures.lab.claims import Claim, near_zero, positive, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
@@ -32,21 +44,25 @@ from figures.pruning.common import pruned
 TITLE = "Acceptance by draft and temperature, and the i.i.d. formula (Leviathan et al. 2023, Tables 2 to 4)"
 DIFFERS = (
     "The paper's models are T5 on text; ours is the largest transformer with smaller ones, tables, exact Bayes "
-    "(smoothing 0.001) and compressed copies of itself as drafts. Acceptance is exact: the mean of the sum of "
-    "min(p, q), or of whether both find the same token likeliest. It is measured twice: on texts that the target "
-    "itself continues at that temperature, as in the paper, and on held-back documents, where only the rule differs "
-    "between temperatures. Of the paper's Table 2 the acceptance of T5-small is known here, those of its larger "
-    "drafts are missing; of Table 4 one cell is known, 2.5 expected against 1.7 measured. No time is measured here. "
-    "Rounds are counted on the target's own texts: given a text, a token that is tried was a proposal with probability "
-    "min(1, q / p). The factor expected, E / (gamma c + 1), over the factor counted does not depend on the cost c, so "
-    "it is tokens a round expected over counted, in whole rounds of gamma = 3, 5 and 7, the paper's. For each draft, "
-    "the first claim asks whether acceptance at temperature 0 minus that at temperature 1 of the same beginnings is "
-    "above zero; our own question is the same on documents. Each size of transformer is compared with the next "
-    "smaller one at both temperatures. The formula is judged for each draft, gamma and temperature: whether expected "
-    "over counted differs from one by no more than in the paper's cell. Our own questions ask whether "
-    "proposals are not independent, for each draft and temperature: whether the correlation of a token's acceptance "
-    "with the next one's is above zero, and whether the number accepted in a round varies more than the geometric law "
-    "lets it, at each gamma; and whether a copy is accepted more than the smallest trained draft on the same documents."
+    "(smoothing 0.001) and compressed copies of itself as drafts. Acceptance is exact: the mean of the sum of min(p, "
+    "q), or of whether both find the same token likeliest. It is measured twice: on texts that the target itself "
+    "continues at that temperature, as in the paper, and on held-back documents, where only the rule differs between "
+    "temperatures. The paper finds acceptance higher at temperature 0 for T5, in all cells of its Table 2, and says so "
+    "of sharper distributions in general; its Table 3 has the same for LaMDA but for one tie, and for a GPT-like model "
+    "a tie (bigrams) and the reverse (6M parameters: 0.88 against 0.89). No time is measured here. Rounds are counted "
+    "on the target's own texts: given a text, a token that is tried was a proposal with probability min(1, q / p). The "
+    "factor expected, E / (gamma c + 1), over the factor counted does not depend on the cost c, so it is tokens a "
+    "round expected over counted, in whole rounds of gamma = 3, 5 and 7, the paper's. For each draft, the first claim "
+    "asks whether acceptance at temperature 0 minus that at temperature 1 of the same beginnings is above zero; our "
+    "own question is the same on documents. Each size of transformer is compared with the next smaller one at both "
+    "temperatures. The formula is judged for each draft, gamma and temperature: whether expected over counted differs "
+    "from one by no more than the paper's expected speed-up over its measured one in the worst of the twelve cells of "
+    "its Table 4 (2.5 over 1.7: 47 %). That margin is lax, and more so here, for the paper's misses have those of "
+    "implementations in them, ours the assumption of independence alone. Our own questions ask whether proposals are "
+    "not independent, for each draft and temperature: whether the correlation of a token's acceptance with the next "
+    "one's is above zero, and whether the number accepted in a round varies more than the geometric law lets it, at "
+    "each gamma. Texts differ in difficulty, which counts in both. Last, whether a copy is accepted more than the "
+    "smallest trained draft on the same documents."
 )
 PUBLISHED = common.PUBLISHED
 ACCEPTANCE_SEED = 17
@@ -174,13 +190,15 @@ def draw_acceptance(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def draw_formula(panel: Axes, rows: pd.DataFrame) -> None:
-    """Tokens a round counted against expected, for every draft and gamma."""
+    """Tokens a round counted against expected, for every draft and gamma, and the paper's speed-ups."""
     for temperature, colour in BOTH.items():
         expected = pick(rows, quantity="expected", temperature=temperature).value.to_numpy()
         counted = expected / pick(rows, quantity="formula", temperature=temperature).value.to_numpy()
         panel.plot(expected, counted, "o", color=colour, ms=3)
-    paper = [published("assisted", what=what).value.iloc[0] for what in ("expected", "measured")]
-    panel.plot(*paper, **PUBLISHED_POINT, label="paper, one cell (speed-ups)")
+    paper = published("assisted", what="expected").value
+    panel.plot(
+        paper, paper.to_numpy() / paper_misses().to_numpy(), **PUBLISHED_POINT, label="paper, Table 4 (speed-ups)"
+    )
     panel.axline((1, 1), slope=1, color=GREY, lw=0.8)
     panel.set(xlabel="tokens a round by the formula", ylabel="counted", title="$\\gamma$ = 3, 5, 7")
     panel.legend(fontsize=7)
@@ -216,12 +234,14 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 def fall_claim(rows: pd.DataFrame, quantity: str, where: str, own: bool) -> Claim:
     falls = pick(rows, quantity=f"{quantity}_fall")
     paper = published("assisted", what="speedup", draft="T5-small").alpha
+    gpt = published("assisted", what="acceptance", draft="GPT-like of 6M").value
     at = {t: pick(rows, quantity=quantity, temperature=t).set_index("draft").value for t in BOTH}
     return Claim(
         f"temperature 0 accepts more than temperature 1 ({where})",
         "no claim of a paper's" if own else
         f"{paper.iloc[0]:g} against {paper.iloc[1]:g} (translation), {paper.iloc[2]:g} against {paper.iloc[3]:g} "
-        "(summarisation; Leviathan et al., Table 2, T5-small)",
+        f"(summarisation; Leviathan et al., Table 2, T5-small); {gpt.iloc[0]:g} against {gpt.iloc[1]:g} (GPT-like, 6M "
+        "for 97M parameters, Table 3)",
         "; ".join(
             f"{name} {at[0.0][name]:.2f} against {at[1.0][name]:.2f} ({show(only(falls, draft=name), 3)})"
             for name in falls.draft
@@ -232,10 +252,12 @@ def fall_claim(rows: pd.DataFrame, quantity: str, where: str, own: bool) -> Clai
 
 
 def size_claim(rows: pd.DataFrame) -> Claim:
-    gains = pick(rows, quantity="over_smaller")
+    gains, paper = pick(rows, quantity="over_smaller"), published("assisted", what="expected")
     return Claim(
         "larger transformers are accepted more than the next smaller ones, at temperatures 0 and 1",
-        "said by Leviathan et al., section 3; numbers of Table 2 missing here",
+        "T5-small / base / large: "
+        + "; ".join(f"{at} {' / '.join(f'{v:g}' for v in g.alpha)}" for at, g in paper.groupby("setting", sort=False))
+        + " (Leviathan et al., Table 2)",
         "; ".join(
             f"{row.draft} by {row.value:.3f} ± {row.half_width:.3f} at {row.temperature:g}"
             for row in gains.itertuples()
@@ -245,10 +267,11 @@ def size_claim(rows: pd.DataFrame) -> Claim:
 
 
 def formula_claim(rows: pd.DataFrame, temperature: float) -> Claim:
-    ratios, most = pick(rows, quantity="formula", temperature=temperature), paper_miss()
+    ratios, most, theirs = pick(rows, quantity="formula", temperature=temperature), paper_miss(), paper_misses()
     return Claim(
         f"temperature {temperature:g}: the i.i.d. formula predicts what rounds commit",
-        f"one cell of Table 4: {100 * most:.0f} % more expected than measured",
+        f"of speed-ups, {theirs.min():.2f} to {theirs.max():.2f}, so {100 * most:.0f} % at worst, a lax margin "
+        "(Leviathan et al., Table 4, twelve cells)",
         f"expected over counted {ratios.value.min():.2f} to {ratios.value.max():.2f}, {len(ratios)} drafts and gammas",
         [near_zero(shifted(as_estimate(row), -1), most) for _, row in ratios.iterrows()],
     )
