@@ -139,8 +139,8 @@ def cast(name: str, **changed) -> list:
     [
         ("MXINT8", {"mxint8": 0.0018}, "fails"),
         ("MSFP loses", {"lost": 0.011}, "fails"),
-        ("formats of 6 to 9", {"mx6": 0.011, "mx9": -0.011}, "fails"),
-        ("formats of 6 to 9", {"mx6": 0.011}, "partly"),
+        ("MX formats of 6 to 9", {"mx6": 0.011, "mx9": -0.011}, "fails"),
+        ("MX formats of 6 to 9", {"mx6": 0.011}, "partly"),
         ("MXFP4 weights", {"saved": -0.01}, "partly"),
         ("fine-tuning leaves", {"good": -0.01}, "fails"),
         ("after fine-tuning", {"after": 0.011}, "fails"),

@@ -9,10 +9,11 @@ import pytest
 from compression.pruning.apply import Pruning, prune_model
 from compression.pruning.calibrate import calibration_documents
 from figures.lab.runs import Run
-from figures.lab.tables import over_seeds
+from figures.lab.tables import Table, over_seeds
 from figures.pruning import ablations, bits, common, reconstruction, retraining, size, skipping, sparsity
 from icl_synth import bayes, beliefs, checkpoints
 from icl_synth.concept_hmm import official_ginc
+from icl_synth.config import preset as training_preset
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import estimate
 from tests.toys import TOY
@@ -119,6 +120,25 @@ def test_alike_takes_the_papers_own_share(share, verdict):
     # of the first two claims one part asks for a change and two for none
     assert [claim.verdict for claim in claims[:2]] == [verdict] * 2
     assert claims[3].verdict == {0.0: "inconclusive", 0.086: "inconclusive", 0.5: "fails"}[share]
+
+
+@pytest.mark.parametrize(
+    ("scale", "verdict"), [(0.01, "holds"), (0.06, "inconclusive"), (0.1, "inconclusive"), (0.3, "fails")]
+)
+def test_a_spread_over_draws_is_judged_from_either_side_with_one_seed(monkeypatch, run, scale, verdict):
+    """Five draws of losses 1 ± scale of a cost of 1: the standard deviation is scale; the paper's is 0.068."""
+    losses = iter(np.array([[-1.0, -1.0, 0.0, 1.0, 1.0]]).T * scale + 1)
+    monkeypatch.setattr(ablations, "pruned", lambda *args, **settings: None)
+    monkeypatch.setattr(ablations, "excess", lambda *args: next(losses))
+    table = Table("model", "quantity", "x")
+    ablations.add_spread(table, "m", run, 5, 1, None, np.ones(3))
+    claim = ablations.draw_claim(over_seeds(table.rows()), "m")
+    assert claim.verdict == verdict
+
+
+def test_thirds_are_thirds_at_every_preset():
+    for preset in skipping.PRESETS.values():
+        assert all(training_preset(name).model.depth % 3 == 0 for name in preset.suite.models.values())
 
 
 def test_a_difference_of_independent_means_has_both_errors():

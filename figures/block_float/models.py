@@ -32,15 +32,15 @@ DIFFERS = (
     "float32. The papers' models are image and language models of a hundred and more times the size, and MSFP's "
     f"accuracies are {UNVERIFIED}. MSFP's paper truncates, ours rounds to nearest unless a name says truncate. A "
     "direct cast is a trained model put in a format as it is. Fine-tuning is short, at a tenth of the rates of "
-    "training, forwards and backwards in the format, with fresh documents. Its control is float32 tuned as long on "
-    "the same documents, in blocks of 16-bit numbers, so that more training does not count as the format's. All "
+    "training, forwards and backwards in the format, with fresh documents. Its control is float32 tuned as long on the "
+    "same documents, in blocks of 16-bit numbers, so that more training does not count as the format's. All "
     "differences are paired by seed and document or prompt. The paper's claim is MXINT8's: OCP gives perplexities per "
-    "word, and a token is a word of our world; the direct cast may cost the transformer no more nats than a word "
-    "costs LLaMA-7B. Our own questions: do MSFP's formats lose less than 1 % of in-context accuracy (k = 10, n = 16 "
-    f"or the most that fit); do formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast, "
-    "the last digit of OCP's training losses; do MXFP4 weights with MXFP6 inputs, and do they cost less than MXFP4 in "
-    "both; does fine-tuning leave less than half of what a format costs; and are MX6 and MXFP6 (E2M3) within that "
-    "digit of the control afterwards?"
+    "word, and a token is a word of our world; the direct cast may cost the transformer no more nats than a word costs "
+    "LLaMA-7B. Our own questions: do MSFP's formats lose less than 1 % of in-context accuracy (k = 10, n = 16 or the "
+    f"most that fit); do MX formats of 6 to 9 bits (but MXINT8) stay within {LAST_DIGIT:g} nats of float32 as a direct "
+    "cast, the last digit of OCP's training losses; do MXFP4 weights with MXFP6 inputs, and do they cost less than "
+    "MXFP4 in both; does fine-tuning leave less than half of what a format costs; and are MX6 and MXFP6 (E2M3) within "
+    "that digit of the control afterwards?"
 )
 PUBLISHED = common.PUBLISHED
 TUNED = ("msfp12", "msfp11", "mxfp4", "mx6", "mxfp6_e2m3")
@@ -256,7 +256,7 @@ def accuracy_claim(rows: pd.DataFrame, name: str) -> Claim:
 
 def cast_claim(name: str, costs: dict[str, Estimate]) -> Claim:
     return Claim(
-        f"{name}: formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast",
+        f"{name}: MX formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast",
         "no number",
         f"{listed(costs)} nats more",
         [near_zero(cost, LAST_DIGIT) for cost in costs.values()],

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from compression.pruning.apply import Pruning
 from figures.lab.claims import Claim, positive
 from figures.lab.measure import Documents, excess, held_back
-from figures.lab.presets import ONE_SEED, SEEDS, WIDTHS, Suite, presets
+from figures.lab.presets import ONE_SEED, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREY, ORANGE
 from figures.lab.tables import Table, only, over_seeds
@@ -24,13 +24,13 @@ from icl_synth.estimates import Estimate
 TITLE = "Which third of the layers to leave dense, the rest at 2:4 (Frantar & Alistarh 2023, Fig. 7)"
 DIFFERS = (
     "The paper prunes two thirds of the layers of OPT-175B and BLOOM-176B to 2:4 and leaves dense either all layers of "
-    "one kind (attention, first and second feed-forward) or a third of the blocks. Ours are transformers of 6 blocks; "
-    "in each block a third of the weights is attention and a third each feed-forward layer, so that every choice "
-    "leaves a third dense. The paper's perplexities are read off a figure and drawn as nats above its dense models' "
-    "(8.34 and 8.11). Its text finds a clear trend by place, later layers being more sensitive, so that leaving the "
-    "last third dense is best, and none by kind, which differs between models: the first is judged, for every pair "
-    "of thirds, on differences paired by seed and document; the second only drawn. Pruning the first two thirds alone "
-    "is to cost less than pruning all (Tables 5 and 6)."
+    "one kind (attention, first and second feed-forward) or a third of the blocks. Ours are transformers of 6 blocks "
+    "(`paper`: of 12); in each block a third of the weights is attention and a third each feed-forward layer, so that "
+    "every choice leaves a third dense. The paper's perplexities are read off a figure and drawn as nats above its "
+    "dense models' (8.34 and 8.11). Its text finds a clear trend by place, later layers being more sensitive, so that "
+    "leaving the last third dense is best, and none by kind, which differs between models: the first is judged, for "
+    "every pair of thirds, on differences paired by seed and document; the second only drawn. Pruning the first two "
+    "thirds alone is to cost less than pruning all (Tables 5 and 6)."
 )
 PUBLISHED = common.PUBLISHED
 THIRDS = ("front third", "middle third", "back third")
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
 SUITES = {
     "quick": Suite({"transformer": "quick"}, SEEDS["quick"]),
     "small": Suite({"transformer": "small", "width 256": "small-w256"}, SEEDS["small"], ONE_SEED),
-    "paper": Suite(WIDTHS["paper"], SEEDS["paper"]),
+    "paper": Suite({"transformer, 12 layers": "paper-12l"}, SEEDS["paper"]),  # blocks come in thirds
 }
 PRESETS = presets(SUITES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
 
