@@ -238,6 +238,8 @@ def test_slopes_against_a_hand():
     residuals = y - y.mean() - values.mean() * (x - x.mean())
     robust = np.sqrt(((x - x.mean()) ** 2 * residuals**2).sum()) / ((x - x.mean()) ** 2).sum()  # White's
     assert values.std() / np.sqrt(200) == pytest.approx(robust)
+    twice = test_length.regression(np.tile(x, 9), np.tile(y, 9))  # more prompts of the same divergences
+    np.testing.assert_allclose(twice, values)
 
 
 def theorem_rows(errors: dict[int, np.ndarray], apart: np.ndarray) -> pd.DataFrame:

@@ -47,8 +47,9 @@ DIFFERS = (
     "shortest test input less that at the longest (2 and 9 tokens, those of k = 3 and 10), mean over k, less the same "
     "for the examples' k, mean over test inputs, above zero; and the least-squares slope of a prompt's error over the "
     "divergence of its concept from the closest other one, below zero. That KL divergence is exact, a sum over all "
-    "examples of three tokens that begin at the prompt's property, the other concept smoothed by 1e-6; its intervals "
-    "are over prompts of this one world."
+    "examples of three tokens that begin at the prompt's property, the other concept smoothed by 1e-6. All prompts of "
+    "one concept and start property have one divergence, so that the slope's interval is over these 45 pairs of this "
+    "one world."
 )
 PUBLISHED = ()
 PROMPT_SEED = 1129
@@ -156,12 +157,17 @@ def log_slope(errors: dict[int, Float[np.ndarray, " N"]]) -> Float[np.ndarray, "
     return total
 
 
-def regression(x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """N values whose mean is the least-squares slope of y over x and whose spread gives its interval."""
+def regression(x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"]) -> Float[np.ndarray, " X"]:
+    """Values whose mean is the least-squares slope of y over x and whose spread gives its interval.
+
+    There is one for each different x: what shares its x is no independent case (a sandwich estimate by clusters).
+    """
+    same = np.unique(x, return_inverse=True)[1]
     x, y = x - x.mean(), y - y.mean()
     variance = (x**2).mean()
     slope = (x * y).mean() / variance
-    return slope + x * (y - slope * x) / variance
+    pulls = np.bincount(same, x * (y - slope * x) / variance)
+    return slope + len(pulls) / len(x) * pulls
 
 
 def plot(rows: pd.DataFrame) -> Figure:
