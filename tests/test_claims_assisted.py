@@ -251,3 +251,19 @@ def test_acceptance_falls_where_the_correlation_is_below_zero(mean, verdict):
 def test_only_whole_rounds_count():
     counted = Rounds(np.array([[3, 3, 1, -1]] * 2), np.array([[3, 0, 1, -1]] * 2))
     assert along.formula_over_count(np.array([0.5] * 2), counted, 3)[0] == pytest.approx(1.875 / 2.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [((1, 2, 3), "holds"), ((3, 2, 1), "fails"), ((1, 3, 2), "partly"), ((1, 1, 1), "fails")]
+)
+def test_temperatures_are_compared_where_they_took_turns(seconds, verdict):
+    """What was timed apart from them, at whatever speed of the machine, counts in no claim about temperature."""
+    rows = [
+        ("small", schedule, heat, "assisted", turn, value + 0.01 * turn if schedule == drafts.TURNS else 9.0)
+        for heat, value in zip((0.0, 0.5, 1.0), seconds, strict=True)
+        for schedule in (drafts.TURNS, "constant 5")
+        for turn in range(3)
+    ]
+    table = pd.DataFrame(rows, columns=["draft", "schedule", "temperature", "quantity", "turn", "value"])
+    assert drafts.latency_claim(table).verdict == verdict
+    assert drafts.schedules(table) == ["constant 5"]

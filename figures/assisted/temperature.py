@@ -256,7 +256,7 @@ def size_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         "larger transformers are accepted more than the next smaller ones, at temperatures 0 and 1",
         "T5-small / base / large: "
-        + "; ".join(f"{at} {' / '.join(f'{v:g}' for v in g.alpha)}" for at, g in paper.groupby("setting", sort=False))
+        + "; ".join(f"{at}: {' / '.join(f'{v:g}' for v in g.alpha)}" for at, g in paper.groupby("setting", sort=False))
         + " (Leviathan et al., Table 2)",
         "; ".join(
             f"{row.draft} by {row.value:.3f} ± {row.half_width:.3f} at {row.temperature:g}"
