@@ -212,6 +212,15 @@ def test_spectra_and_correlations():
     assert values.std() / 40**0.5 == pytest.approx(np.std(left_out) * 39 / 40**0.5, rel=0.15)
 
 
+def test_a_gap_does_not_vanish_by_measuring_it_with_a_larger_damping():
+    """Inputs of rank 8 and some noise: an ever larger damping ends at no compensation, far from exact."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(400, 8)) @ random.normal(size=(8, 32)) + 0.1 * random.normal(size=(400, 32))
+    weight, hessian = (jnp.asarray(x, jnp.float32) for x in (random.normal(size=(32, 32)), inputs.T @ inputs / 400))
+    gaps = [reconstruction.gap(weight, hessian, damping=damping) for damping in (0.01, 1.0, 100.0)]
+    assert 0 < gaps[0] < gaps[1] < gaps[2]
+
+
 @pytest.fixture(scope="module")
 def histories():
     """Documents of the official world, exact predictions of each concept, and their posterior."""
