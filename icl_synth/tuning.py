@@ -22,28 +22,30 @@ AT_ONCE = 20  # steps between signs of life
 
 
 def tuned(
-    models: list[checkpoints.Model], config: TrainConfig, data: Callable[[Int[Array, ""]], Int[Array, "B L"]]
-) -> list[checkpoints.Model]:
-    """Models of one shape, each trained further for `config.steps` steps on sequences of its own.
+    models: dict[int, checkpoints.Model], config: TrainConfig, data: Callable[[Int[Array, ""]], Int[Array, "B L"]]
+) -> dict[int, checkpoints.Model]:
+    """Models of one shape by seed, each trained further for `config.steps` steps on sequences of its own.
 
-    config: steps, batch and rates. data: a jittable function from a number to a batch; model i takes the numbers from
-    i * config.steps on. The models given stay as they are. Raises ValueError where models differ in shape.
+    config: steps, batch and rates. data: a jittable function from a number to a batch; a model takes the numbers from
+    seed * config.steps on, whatever other models there are. The models given stay as they are. Raises ValueError where
+    models differ in shape.
     """
-    if len({model.config for model in models}) != 1:
+    if len({model.config for model in models.values()}) != 1:
         raise ValueError("models to be tuned together must have one configuration")
     on_cpu = jax.default_backend() == "cpu"
-    if on_cpu and isinstance(models[0].config, TransformerConfig) and not config.micro_batch:
+    first = next(iter(models.values()))
+    if on_cpu and isinstance(first.config, TransformerConfig) and not config.micro_batch:
         config = dataclasses.replace(config, micro_batch=1)  # a transformer's activations then stay in cache
     mesh, optimizer = devices.mesh(), make_optimizer(config.optimizer, config.steps)
-    graph = checkpoints.split(models[0])[0]
+    graph = checkpoints.split(first)[0]
     advance = make_steps(config, graph, optimizer, data, mesh)
-    made = []
-    for index, model in enumerate(models):
+    made = {}
+    for seed, model in models.items():
         state = initial_state(config, optimizer, mesh, checkpoints.split(model)[1])
-        state = state._replace(step=state.step + index * config.steps)  # of the data; rates count their own steps
+        state = state._replace(step=state.step + seed * config.steps)  # of the data; rates count their own steps
         for done in trange(0, config.steps, AT_ONCE, desc="tuning", unit=f"{AT_ONCE} steps", leave=False):
             state, _ = advance(state, min(AT_ONCE, config.steps - done))
-        made.append(checkpoints.merge(graph, {name: np.asarray(weight) for name, weight in state.weights.items()}))
+        made[seed] = checkpoints.merge(graph, {name: np.asarray(weight) for name, weight in state.weights.items()})
     return made
 
 

@@ -256,7 +256,7 @@ def test_a_model_that_answers_at_random_is_not_cured(monkeypatch, gold, random, 
     """Tuned on documents it answers 90 % after gold labels and 70 % after random ones."""
     hardness = np.arange(100)
     answered = {"documents": (90, 70), "prompts": (90, 70), "noise": (gold, random)}
-    monkeypatch.setattr(spliced, "tuned", lambda models, config, data: [answered[data.args[1]]])
+    monkeypatch.setattr(spliced, "tuned", lambda models, config, data: {0: answered[data.args[1]]})
     monkeypatch.setattr(spliced, "percent_right", lambda model, share: 100.0 * (hardness < model[share]))
     table = Table("model", "example_length", "labels", "quantity")
     run = SimpleNamespace(seed=0, config=TrainConfig(), model=None)
@@ -303,7 +303,7 @@ def test_tuning_makes_models_of_their_own_and_leaves_those_given():
     def data(step):
         return prompt_batch(hmm, jax.random.fold_in(jax.random.key(0), step), 8, 32, (3, 5), random_labels=False)
 
-    first, second = tuned([model, model], config, data)
+    first, second = tuned({0: model, 1: model}, config, data).values()
     tokens = np.asarray(data(1000))
     losses = [float(token_losses(*checkpoints.split(one), tokens).mean()) for one in (model, first, second)]
     assert max(losses[1:]) < losses[0] and losses[1] != losses[2]
@@ -311,7 +311,7 @@ def test_tuning_makes_models_of_their_own_and_leaves_those_given():
     with pytest.raises(ValueError, match="8 prompts do not divide among 3 lengths"):
         prompt_batch(hmm, jax.random.key(0), 8, 32, (3, 5, 8), random_labels=False)
     with pytest.raises(ValueError, match="one configuration"):
-        tuned([model, checkpoints.create(dataclasses.replace(shape, width=32))], config, data)
+        tuned({0: model, 1: checkpoints.create(dataclasses.replace(shape, width=32))}, config, data)
 
 
 def test_every_published_value_has_its_source():

@@ -160,6 +160,9 @@ def test_rows_that_disagree_on_what_has_no_seed_are_not_joined():
     other.add("exact", values=np.zeros(3))
     with pytest.raises(ValueError, match="two values for"):
         join(table.rows(), other.rows())
+    bare = pd.DataFrame({"set": [1], "seed": [0], "value": [2.0]})
+    with pytest.raises(ValueError, match="without --seeds"):
+        join(bare, bare)
 
 
 def test_a_change_of_the_drawing_alone_draws_again(experiment, monkeypatch):

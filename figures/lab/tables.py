@@ -56,8 +56,11 @@ def join(recorded: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
     """Rows of some seeds and rows of others, which were computed apart.
 
     How seeds go together prompt by prompt is not known then: the interval of their mean over prompts is taken as wide
-    as if a prompt were as hard for all. Raises ValueError where the two disagree on what no seed was trained for.
+    as if a prompt were as hard for all. Raises ValueError for rows without intervals over prompts, and where the two
+    disagree on what no seed was trained for.
     """
+    if not {*MEASURED} <= {*recorded.columns}:
+        raise ValueError(f"rows without {', '.join(MEASURED)} are not joined: make all seeds at once, without --seeds")
     keys = [column for column in recorded.columns if column not in MEASURED]
     rows = pd.concat([recorded, more.astype({"seed": "Int64"})], ignore_index=True)
     rows = rows.drop_duplicates([*keys, "seed", "value"], ignore_index=True)

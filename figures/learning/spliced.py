@@ -159,9 +159,9 @@ def add_tuned(table: Table, name: str, runs: list[Run], hmm: ConceptHMM, sizes: 
     right = {}
     for shown, words in TUNED.items():
         data = functools.partial(batch, hmm, shown, config.batch, config.model.context, sizes.lengths)
-        for run, model in zip(runs, tuned([run.model for run in runs], config, data), strict=True):
-            right[shown, run.seed] = {cell: percent_right(model, prompts) for cell, prompts in asked.items()}
-            add_costs(table, f"{name}, {words}", run.seed, right[shown, run.seed])
+        for seed, model in tuned({run.seed: run.model for run in runs}, config, data).items():
+            right[shown, seed] = {cell: percent_right(model, prompts) for cell, prompts in asked.items()}
+            add_costs(table, f"{name}, {words}", seed, right[shown, seed])
     for (shown, seed), ours in right.items():
         if shown != "documents":
             control = right["documents", seed]
