@@ -1,8 +1,8 @@
 """A claim with our number beside the paper's, and the one rule by which every claim is judged.
 
 A statement about a number *holds* where the number's whole 95 % interval satisfies it and *fails* where the whole
-interval contradicts it; what lies between is *inconclusive*. A claim of several parts holds, or fails, where all its
-parts do, and holds *partly* where some do.
+interval contradicts it; what lies between is *inconclusive*. A claim of several parts holds where all
+its parts do and *partly* where some do; where none does, it fails if some part fails.
 """
 
 import dataclasses

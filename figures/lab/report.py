@@ -24,10 +24,10 @@ HEAD = (
     "and of each model.\n\n"
     "One rule judges every claim (`figures/lab/claims.py`). A statement about a number *holds* where the number's "
     "whole 95 % interval satisfies it and *fails* where the whole interval contradicts it; what lies between is "
-    "*inconclusive*. A claim of several parts holds, or fails, where all its parts do, and holds *partly* where some "
-    "do. *Not judged* means that there is nothing to compare, or that no public copy bears the published number. Each "
-    'experiment\'s "What differs" ends with what it asks of which number. Where an experiment has one seed, its '
-    "verdicts are about that one model.\n\n"
+    "*inconclusive*. A claim of several parts holds where all its parts do and *partly* where some do; where none "
+    "does, it fails if some part fails. *Not judged* means that there is nothing to compare, or that no public copy "
+    'bears the published number. Each experiment\'s "What differs" ends with what it asks of which number. Where an '
+    "experiment has one seed, its verdicts are about that one model.\n\n"
     "Claims of papers and our own questions are counted apart. The own questions of an experiment are corrected for "
     "being many (Holm): what the correction leaves undecided is inconclusive. The rules are committed before the rows "
     "are computed; where a rule changed afterwards, the experiment says so.\n\n"
