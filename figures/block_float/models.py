@@ -250,7 +250,6 @@ def accuracy_claim(rows: pd.DataFrame, name: str) -> Claim:
         f"{listed(lost, 1)} % lost",
         [no_more(share, 1.0) for share in lost.values()],
         own=True,
-        headline=name == "transformer",
     )
 
 

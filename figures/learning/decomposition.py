@@ -35,8 +35,8 @@ DIFFERS = (
     "true concept, so even the first reader errs while the concept is open. The implied smoothing of a model is the "
     "share of moves that lead anywhere with which the reader of documents predicts most like the model: the least mean "
     "KL(reader || model) of the token after the prompt, over a grid of half decades and a parabola through its lowest "
-    "point and its neighbours. Means are over every number of examples but none, for one length k. That most of the "
-    "loss is the format's asks that its part less the model's be above zero; that the model adds to it asks that the "
+    "point and its neighbours. Means are over every number of examples but none, for one length k. That the "
+    "format costs more asks that its part less the model's be above zero; that the model adds to it asks that the "
     "model's part be above zero. That the implied smoothing tells more than a distance asks on how many more prompts "
     "the model and the reader of documents give the same answer with that smoothing than with one in a million; it is "
     "chosen on one half of the prompts and asked on the other. Every length k is a part of each claim."
@@ -230,12 +230,12 @@ def draw_smoothing(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Most of the loss is the format's, the model adds to it, and its implied smoothing says more than a distance."""
+    """The format costs more than the model, the model adds to it, and its implied smoothing says more than a distance."""
     rows = over_seeds(rows)
     table = []
     for name in learned(rows, TOLD, DOCUMENTS):
         for quantity, claim in (
-            ("format_more", "most of what it loses to a reader told the format, exact Bayes for documents loses too"),
+            ("format_more", "the format costs it more points than its distance from exact Bayes for documents"),
             ("model", "it errs more often than exact Bayes for documents"),
             ("agreement", "it answers more like exact Bayes for documents at its implied smoothing than at 1e-6"),
         ):
