@@ -230,7 +230,7 @@ def draw_smoothing(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """The format costs more than the model, the model adds to it, and its implied smoothing says more than a distance."""
+    """The format costs more than the model, the model adds to it, and its smoothing says more than a distance."""
     rows = over_seeds(rows)
     table = []
     for name in learned(rows, TOLD, DOCUMENTS):
