@@ -40,25 +40,34 @@ def digest_of(module: str, *names: str) -> str:
     return digest(*(f"{path} {code}".encode() for path, code in found.items()))
 
 
+@functools.cache
 def files_behind(path: Path, *names: str, exclude: tuple[str, ...] = (), root: Path = ROOT) -> dict[str, str]:
     """Every file that the definitions `names` of a module use (all of it without names): path in the repo -> digest.
 
     Imports are followed wherever in the code they stand; those of a package's `__init__` only where it is imported
     itself. Weights that ship beside a loader count too.
     """
-    own = using(parse(path), names) if names else parse(path).body
-    found = {path: code_digest(own)}
-    left = list(_imported(own, root))
+    found: dict[Path, str] = {}
+    left = [(path, names)]
     while left:
-        file = left.pop()
-        name = file.relative_to(root).as_posix()
-        if file not in found and name not in (*NO_NUMBERS, *exclude):
-            body = using(parse(file), ONLY[name]) if name in ONLY else parse(file).body
-            found[file] = code_digest(body)
-            left += _imported(body, root)
+        file, kept = left.pop()
+        if file in found:
+            continue
+        found[file], imported = _digest_and_imports(file, kept, root)
+        for other in imported:
+            name = other.relative_to(root).as_posix()
+            if name not in (*NO_NUMBERS, *exclude):
+                left.append((other, ONLY.get(name, ())))
     for init in [file for file in found if file.name == "__init__.py"]:
         found |= {weights: digest(weights.read_bytes())[:16] for weights in init.parent.glob("*/model.safetensors")}
     return {_name(file, root): found[file] for file in sorted(found)}
+
+
+@functools.cache
+def _digest_and_imports(file: Path, names: tuple[str, ...], root: Path) -> tuple[str, tuple[Path, ...]]:
+    """The digest of a file's code, or of these definitions and what they use, and the files of ours that it imports."""
+    body = using(parse(file), names) if names else parse(file).body
+    return code_digest(body), tuple(_imported(body, root))
 
 
 def _name(path: Path, root: Path) -> str:

@@ -1,7 +1,7 @@
 """Recorded rows of experiments, for the notebooks: their pictures and their claims."""
 
 import pandas as pd
-from IPython.display import Image
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from figures.lab import record
@@ -9,11 +9,14 @@ from figures.lab.catalogue import experiment
 from figures.lab.report import recorded_claims
 
 
-def picture(name: str, preset: str = "small") -> Figure | Image:
-    """An experiment's picture, drawn from its recorded rows; the recorded one where today's code draws other rows."""
+def picture(name: str, preset: str = "small") -> Figure | None:
+    """An experiment's picture, drawn from its recorded rows; where today's code draws other rows, the recorded one is
+    shown."""
     recorded = experiment(name)
     drawn = record.from_rows(recorded.module.plot, recorded, preset)
-    return drawn or Image(record.file_of(name, preset, ".png").read_bytes(), width=900)
+    if drawn is None:
+        display(Image(record.file_of(name, preset, ".png").read_bytes(), width=900))
+    return drawn
 
 
 def claims(*names: str, preset: str = "small") -> pd.DataFrame:
