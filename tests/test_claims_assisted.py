@@ -216,6 +216,14 @@ def test_every_draft_is_judged_for_temperature(falls, verdict):
     assert claim.verdict == verdict and len(claim.findings) == 2
 
 
+def test_drafts_that_the_paper_does_not_have_are_our_own_question():
+    table = cells("own_fall", 0.2, -0.2).replace({"draft 1": "target, 2:4"})
+    for heat in (0.0, 1.0):
+        table = pd.concat([table, cells("own", 0.5, 0.5, temperature=heat).replace({"draft 1": "target, 2:4"})])
+    of_paper, own = (temperature.fall_claim(table, "own", "own texts", own=own) for own in (False, True))
+    assert (of_paper.verdict, own.verdict) == ("holds", "fails") and own.own
+
+
 def test_a_bound_without_its_conditions_judges_nothing():
     claim = acceptance.oracle_claim(cells("oracle_gain", 0.9, 0.9))
     assert claim.verdict == "not judged" and "up to about 60 %" in claim.paper

@@ -190,7 +190,7 @@ def test_a_model_is_pruned_to_the_weights_of_another_and_keeps_them(run):
     dropped = sum(int((~mask).sum()) for mask in pruned.masks.values())
     assert size.parameters(run.model) - dropped == pytest.approx(target, abs=len(pruned.masks))
     assert size.weights_kept(run.model, Pruning(sparsity=share)) == size.parameters(run.model) - dropped
-    tuned = checkpoints.split(retraining.retrained(run, pruned, 3))[1]
+    tuned = checkpoints.split(retraining.trained_on(run, pruned.model, 3, pruned.masks))[1]
     before = checkpoints.split(pruned.model)[1]
     for name, mask in pruned.masks.items():
         assert (np.asarray(tuned[name])[~mask] == 0).all() and (tuned[name] != before[name]).any()

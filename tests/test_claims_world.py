@@ -13,6 +13,7 @@ from figures.lab.tables import Table
 from figures.learning import calibration, concepts, decomposition, early, emergence, posterior, sizes, two_readers
 from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM, official_ginc
+from icl_synth.config import DataConfig
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import estimate
 from icl_synth.learners import SCALINGS, counted_log_probs, remembered_log_probs
@@ -250,3 +251,10 @@ def test_the_reader_that_counts_counts_moves_that_it_can_see():
             moves /= moves.sum(1, keepdims=True)
         np.testing.assert_allclose(found[place], moves[before], atol=1e-5)
         counts[before, now] += 1
+
+
+def test_the_reader_that_remembers_is_told_the_share_of_free_moves_that_suits_it():
+    hmm, others = DataConfig(world="random", concepts=4, world_seed=3).build()
+    known, new = (np.asarray(sample_documents(world, jax.random.key(5), 4, 60)[0]) for world in (hmm, others))
+    assert two_readers.elsewhere(hmm, known) == min(two_readers.ELSEWHERE)
+    assert two_readers.elsewhere(hmm, new) == max(two_readers.ELSEWHERE)

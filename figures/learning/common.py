@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, show
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_line, places
+from figures.lab.style import BAYES, BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_band, draw_line, places
 from figures.lab.tables import Table, as_estimate, only, pick, published
 from icl_synth import bayes, checkpoints
 from icl_synth.concept_hmm import ConceptHMM
@@ -302,6 +302,19 @@ def draw_published(panel: Axes, model: str, k: int, vocab_size: int = 50, **styl
     place, line = places(EXAMPLES), published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k)
     panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent, lw=0.9, ls="--",
                    marker="s", ms=3, mfc="white", elinewidth=0.7, **style)  # fmt: skip
+
+
+def draw_growth(panel: Axes, rows: pd.DataFrame, theirs: str | None, vocab_size: int = 50) -> None:
+    """Accuracy of a transformer by number of examples, a line for each length; exact Bayes and the paper's beside."""
+    place = places(EXAMPLES)
+    for k in lengths_of(rows):
+        colour, cells = LENGTH_COLOURS[k], pick(rows, quantity="accuracy", example_length=k)
+        line, exact = (pick(cells, reader=reader) for reader in ("transformer", BAYES))
+        draw_band(panel, line.num_examples.map(place), line, ms=4, color=colour, label=f"ours, k = {k}")
+        panel.plot(exact.num_examples.map(place), exact.value, ":", lw=1.2, color=colour)
+        if theirs is not None:
+            draw_published(panel, theirs, k, vocab_size, color=colour)
+    panel.set(xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, xlabel="examples, n", ylim=(0, 102))
 
 
 def quoted_range(setting: str) -> tuple[float, float]:

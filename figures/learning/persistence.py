@@ -4,22 +4,20 @@ from typing import NamedTuple
 
 import jax
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from figures.lab.claims import Claim, difference, positive
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, draw_band, legend_below, panels, places
+from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, legend_below, panels
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.common import (
-    LENGTH_COLOURS,
     add_growth,
     answers_by_cell,
     any_run,
     cells_that_fit,
-    draw_published,
+    draw_growth,
     growth_claim,
     lengths_of,
     listed,
@@ -86,7 +84,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     sizes = list(rows.vocab_size.unique())
     figure, grid = panels(len(sizes), len(sizes), 7.5 / len(sizes), 3.6)
     for panel, V in zip(grid, sizes, strict=True):
-        draw_vocabulary(panel, pick(rows, vocab_size=V), V)
+        draw_growth(panel, pick(rows, vocab_size=V), THEIRS, V)
+        panel.set_title(f"V = {V}")
     grid[0].set_ylabel("accuracy, %")
     grid[0].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
     grid[0].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
@@ -95,19 +94,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure.suptitle(f"Without persistence examples add points, mean over k: {shown}", fontsize=10.5)
     legend_below(figure, grid[0], 3, fontsize=8)
     return figure
-
-
-def draw_vocabulary(panel: Axes, rows: pd.DataFrame, vocab_size: int) -> None:
-    """Accuracy by number of examples in one vocabulary, a line for each length: ours, the paper's, exact Bayes."""
-    place = places(EXAMPLES)
-    for k in lengths_of(rows):
-        colour, cells = LENGTH_COLOURS[k], pick(rows, quantity="accuracy", example_length=k)
-        line, exact = (pick(cells, reader=reader) for reader in ("transformer", BAYES))
-        draw_band(panel, line.num_examples.map(place), line, ms=4, color=colour, label=f"ours, k = {k}")
-        panel.plot(exact.num_examples.map(place), exact.value, ":", lw=1.2, color=colour)
-        draw_published(panel, THEIRS, k, vocab_size, color=colour)
-    panel.set(title=f"V = {vocab_size}", xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, ylim=(0, 102))
-    panel.set_xlabel("examples, n")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

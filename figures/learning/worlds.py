@@ -6,24 +6,22 @@ import jax
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, draw_band, legend_below, panels, places
+from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, legend_below, panels
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick, published
 from figures.learning.common import (
-    LENGTH_COLOURS,
     Right,
     add_growth,
     add_points,
     answers_by_cell,
     any_run,
     cells_that_fit,
-    draw_published,
+    draw_growth,
     lengths_of,
     listed,
     nested_prompts,
@@ -132,8 +130,10 @@ def plot(rows: pd.DataFrame) -> Figure:
     worlds = list(rows.world.unique())
     figure, grid = panels(len(worlds), len(worlds), 7.5 / len(worlds), 3.6)
     for panel, world in zip(grid, worlds, strict=True):
-        draw_world(panel, pick(rows, world=world), world)
-        panel.set_xlabel("examples, n")
+        draw_growth(panel, pick(rows, world=world), None if world == COLD else theirs(world))
+        panel.set_title(world)
+        if world == RANDOM:
+            panel.set_ylim(0, 2 * NOTHING)
     grid[0].set_ylabel("accuracy, %")
     grid[0].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
     grid[0].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
@@ -145,21 +145,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure.suptitle(f"Points from examples at k = {k}: {shown}", fontsize=11)
     legend_below(figure, grid[0], 3, fontsize=8)
     return figure
-
-
-def draw_world(panel: Axes, rows: pd.DataFrame, world: str) -> None:
-    """Accuracy by number of examples in one world, a line for each length, and the paper's where it has them."""
-    place = places(EXAMPLES)
-    for k in lengths_of(rows):
-        colour, cells = LENGTH_COLOURS[k], pick(rows, quantity="accuracy", example_length=k)
-        line, exact = (pick(cells, reader=reader) for reader in ("transformer", BAYES))
-        draw_band(panel, line.num_examples.map(place), line, ms=4, color=colour, label=f"ours, k = {k}")
-        panel.plot(exact.num_examples.map(place), exact.value, ":", lw=1.2, color=colour)
-        if world != COLD:
-            draw_published(panel, theirs(world), k, color=colour)
-    panel.set(title=world, xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES)
-    panel.set_ylim(0, 2 * NOTHING if world == RANDOM else 102)
-    panel.set_xlim(-0.3, len(EXAMPLES) - 0.7)
 
 
 def theirs(world: str) -> str:
