@@ -23,3 +23,9 @@ def claims(*names: str, preset: str = "small") -> pd.DataFrame:
     """The claims of experiments, with the papers' numbers, ours and the verdicts."""
     found = [(name, *claim.cells) for name in names for claim in recorded_claims(experiment(name), preset)]
     return pd.DataFrame(found, columns=["experiment", "claim", "paper", "ours", "verdict"])
+
+
+def headlines(*names: str, preset: str = "small") -> pd.DataFrame:
+    """The few claims of experiments that README lists too."""
+    found = [claim.cells for name in names for claim in recorded_claims(experiment(name), preset) if claim.headline]
+    return pd.DataFrame(found, columns=["claim", "paper", "ours", "verdict"])

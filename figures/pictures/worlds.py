@@ -1,5 +1,6 @@
 """Pictures of a world for the notebooks: its transitions, a document by hidden state, the posterior collapsing."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from numpy import ndarray
 
+from figures.lab.style import BLUE, GREY, ORANGE
 from icl_synth.concept_hmm import ConceptHMM
 
 ENTITY_COLOURS = [plt.get_cmap("tab10")(i) for i in range(10)]
@@ -43,57 +45,81 @@ def draw(rng: np.random.Generator, weights: Float[ndarray, " N"]) -> int:
     return int(rng.choice(len(weights), p=weights / weights.sum()))
 
 
-def draw_transitions(hmm: ConceptHMM) -> Figure:
-    """A shared entity matrix and the property matrix of each of five concepts, on one colour scale: official worlds."""
-    matrices = [np.asarray(hmm.entity_transitions), *np.asarray(hmm.property_transitions)]
-    titles = ["entities (shared)", *(f"properties, concept {c}" for c in range(hmm.num_concepts))]
-    figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), sharex=True, sharey=True)
-    for panel, matrix, title in zip(panels.flat, matrices, titles, strict=True):
-        image = panel.imshow(np.ma.masked_equal(matrix, 0), vmin=0, vmax=1)  # an impossible move stays white
-        panel.set(title=title, xticks=range(0, 10, 3), yticks=range(0, 10, 3))
+def draw_transitions(hmm: ConceptHMM, concepts: Sequence[int]) -> Figure:
+    """The shared entity matrix and the property matrices of some concepts; crosses are impossible moves."""
+    matrices = {"entities, shared": hmm.entity_transitions}
+    matrices |= {f"properties, concept {c}": hmm.property_transitions[c] for c in concepts}
+    figure, panels = plt.subplots(1, len(matrices), figsize=(7.5, 2.9), sharey=True)
+    for panel, (title, moves) in zip(panels, matrices.items(), strict=True):
+        moves = np.asarray(moves)
+        image = panel.imshow(moves, vmin=0, vmax=1, cmap="Blues")
+        panel.plot(*np.argwhere(moves == 0).T[::-1], "x", color=GREY, ms=3, mew=0.7)
+        panel.set(title=title, xlabel="to", xticks=range(0, 10, 3), yticks=range(0, 10, 3))
         panel.grid(False)
-    figure.supxlabel("to")
-    figure.supylabel("from")
-    figure.colorbar(image, ax=panels, label="probability", shrink=0.7)
+    panels[0].set_ylabel("from")
+    figure.colorbar(image, ax=panels, label="probability", shrink=0.8)
     return figure
 
 
 def draw_memory(hmm: ConceptHMM) -> Figure:
-    """The table of tokens: the token that an entity emits in each property."""
-    figure, panel = plt.subplots(figsize=(6, 4.4))
-    panel.imshow(np.asarray(hmm.memory) > 0, cmap="Blues", vmin=0, vmax=4)
-    for (entity, property_), token in np.ndenumerate(np.asarray(hmm.memory)):
-        panel.text(property_, entity, "/" if token == 0 else token, ha="center", va="center")
+    """The table of tokens: the token that an entity emits in each property; shaded if another pair emits it too."""
+    memory = np.asarray(hmm.memory)
+    shared = np.bincount(memory.ravel())[memory] > 1
+    figure, panel = plt.subplots(figsize=(5, 3.7))
+    panel.imshow(shared & (memory > 0), cmap="Blues", vmin=0, vmax=4)
+    for (entity, property_), token in np.ndenumerate(memory):
+        panel.text(property_, entity, named(token), ha="center", va="center", size=9)
     panel.set(xlabel="property", ylabel="entity", xticks=range(hmm.num_properties), yticks=range(hmm.num_entities))
     panel.grid(False)
     return figure
 
 
-def draw_document(path: HiddenPath, columns: int = 24) -> Figure:
+def named(token: int) -> str:
+    """A token as it is written; the delimiter is a slash."""
+    return "/" if token == 0 else str(token)
+
+
+def draw_document(path: HiddenPath, columns: int = 15) -> Figure:
     """Tokens in reading order: entity (also the background) and property small beneath; "/" is the delimiter."""
     rows = -(-len(path.tokens) // columns)
     figure, panel = plt.subplots(figsize=(0.48 * columns, 0.62 * rows + 0.6))
     for t, (entity, property_, token) in enumerate(zip(*path, strict=True)):
         x, y = t % columns, -(t // columns)
         panel.add_patch(plt.Rectangle((x, y), 0.96, 0.9, color=ENTITY_COLOURS[entity], alpha=0.45, lw=0))
-        panel.text(x + 0.48, y + 0.56, "/" if token == 0 else token, ha="center", va="center", weight="bold")
-        panel.text(x + 0.48, y + 0.18, f"e{entity} p{property_}", ha="center", va="center", size=6.5)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=ENTITY_COLOURS[e], alpha=0.45) for e in range(10)]
+        panel.text(x + 0.48, y + 0.56, named(token), ha="center", va="center", weight="bold")
+        panel.text(x + 0.48, y + 0.18, f"e{entity} p{property_}", ha="center", va="center", size=7)
+    shown = sorted(set(path.entities.tolist()))
+    handles = [plt.Rectangle((0, 0), 1, 1, color=ENTITY_COLOURS[e], alpha=0.45) for e in shown]
     panel.set(xlim=(0, columns), ylim=(1 - rows, 1))
     panel.axis("off")
-    figure.legend(handles, [f"entity {e}" for e in range(10)], loc="outside lower center", ncols=10,
-                  handlelength=1, columnspacing=1)  # fmt: skip
+    figure.legend(handles, [f"entity {e}" for e in shown], loc="outside lower center", ncols=5, handlelength=1)
     return figure
 
 
-def draw_posterior(posterior: Float[ndarray, "L C"], truth: int) -> Figure:
-    """The probability of each concept as one document is read."""
-    figure, panel = plt.subplots(figsize=(8, 3.2))
-    read = np.arange(1, len(posterior) + 1)
-    for concept in range(posterior.shape[1]):
-        label = f"concept {concept}" + (" (true)" if concept == truth else "")
-        panel.plot(read, posterior[:, concept], "o-" if concept == truth else ".-", label=label,
-                   lw=2.4 if concept == truth else 1.2)  # fmt: skip
-    panel.set(xlabel="tokens read", ylabel="posterior", ylim=(-0.03, 1.03))
-    figure.legend(loc="outside right center")
+def draw_belief(true: Float[ndarray, "B L"], slow: int) -> Figure:
+    """Belief in the true concept of many documents as they are read: the middle half of them, and one slow one."""
+    figure, panel = plt.subplots(figsize=(7, 3.2))
+    read = np.arange(1, true.shape[1] + 1)
+    low, middle, high = np.quantile(true, (0.25, 0.5, 0.75), axis=0)
+    panel.fill_between(read, low, high, color=BLUE, alpha=0.2, lw=0)
+    panel.plot(read, middle, "o-", ms=3, color=BLUE)
+    panel.plot(read, true[slow], ".-", lw=1, color=ORANGE)
+    panel.axhline(0.9, color=GREY, ls=":", lw=1)
+    lowest = int(true[slow].argmin())
+    panel.annotate("half of all documents", (read[-1], middle[-1] - 0.04), ha="right", va="top", color=BLUE)
+    panel.annotate("the slowest", (read[lowest] + 0.4, true[slow, lowest]), va="center", color=ORANGE)
+    panel.set(xlabel="tokens read", ylabel="belief in the true concept", ylim=(-0.03, 1.03))
+    settled = int(np.argmax(middle > 0.9)) + 1
+    panel.set_title(f"Half of the documents are settled after {settled} tokens")
+    return figure
+
+
+def draw_reading(tokens: Int[ndarray, " L"], belief: Float[ndarray, " C"], concept: int) -> Figure:
+    """What was read, and the belief in each concept; the true one is coloured."""
+    figure, panel = plt.subplots(figsize=(5.5, 2.4))
+    colours = [BLUE if c == concept else GREY for c in range(len(belief))]
+    panel.bar(range(len(belief)), belief, color=colours)
+    panel.set(ylim=(0, 1), ylabel="belief", xlabel="concept", xticks=range(len(belief)))
+    lines = [" ".join(map(named, tokens[start : start + 12])) for start in range(0, len(tokens), 12)]
+    panel.set_title("read: " + "\n".join(lines), size=9, loc="left")
     return figure
