@@ -1,30 +1,214 @@
-"""Pictures of number formats for the notebooks: one block of numbers on the grid that it makes."""
+"""Pictures of number formats for the notebooks: numbers on the grid of their block, outliers, layers and formats."""
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy import ndarray
 
-from compression.block_float.block_model import qsnr
-from compression.block_float.formats import Format, find
+from compression.block_float.formats import Format, bfp, find
 from compression.block_float.quantise import quantize
-from figures.lab.style import BLUE
+from figures.block_float.common import FAMILIES, family_of
+from figures.lab.style import BLACK, GREY, PINK, RANGE
+
+KEPT, VANISHED, SHADE = BLACK, PINK, "#f7e6f0"
+NEAR = 0.01  # nats above float32 that the title of formats lets pass
+KINDS = ("qkv", "out", "up", "down")  # the linear layers of a block of the transformer
 
 
-def draw_number_line(values: Float[ndarray, " B"], format: str | Format) -> Figure:
-    """One block of numbers before and after: the grid that its largest number makes, and where each number goes."""
-    format = find(format)
-    rounded = np.asarray(quantize(values, format))
+def grid_of(values: Float[ndarray, " B"], format: Format, halved: int = 0) -> Float[ndarray, " G"]:
+    """All values that a block of these numbers can hold; with `halved` 1, those of a pair whose step is halved."""
     top = np.frexp(np.abs(values).max())[1] - 1 - format.element.top_exponent
-    grid = np.array(format.element.positive()) * 2.0**top
-    figure, panel = plt.subplots(figsize=(9, 2.2))
-    panel.vlines([*-grid, *grid], -0.25, 0.25, color="#bbbbbb", lw=0.8, label="values of this block")
-    for before, after in zip(values, rounded, strict=True):
-        panel.annotate("", (after, 0.3), (before, 0.85), arrowprops={"arrowstyle": "->", "color": BLUE, "lw": 1})
-    panel.plot(values, np.full(len(values), 0.9), "v", color="black", label="numbers")
-    panel.set(ylim=(-0.5, 1.2), yticks=[], xlabel="value")
-    panel.set_title(f"{format.name}: {format.average_bits:g} bits, {qsnr(values, rounded):.1f} dB")
+    positive = np.array(format.element.positive()) * 2.0 ** (top - halved)
+    return np.concatenate([-positive[:0:-1], positive])
+
+
+def vanished(before: Float[ndarray, "*S"], after: Float[ndarray, "*S"]) -> ndarray:
+    """Which numbers became zero."""
+    return (after == 0) & (before != 0)
+
+
+def draw_lines(values: Float[ndarray, " B"], formats: Sequence[str]) -> Figure:
+    """A few numbers of one block, and where each goes in some formats; a number line for each format."""
+    figure, panel = plt.subplots(figsize=(7.2, 0.6 + 0.8 * len(formats)))
+    low, high = min(values.min(), 0) - 0.6, max(values.max(), 0) + 1.2
+    lost = {}
+    for row, name in enumerate(formats):
+        format, after = find(name), np.asarray(quantize(values, name))
+        gone = vanished(values, after)
+        lost[name] = int(gone.sum())
+        for halved, size in ((0, 12), (1, 6)) if format.sub_block else ((0, 12),):
+            grid = grid_of(values, format, halved)
+            grid = grid[(grid > low) & (grid < high)]
+            panel.plot(grid, np.full(len(grid), -row), "|", ms=size, color=GREY)
+        for x, y, zero in zip(values, after, gone, strict=True):
+            arrow = {"arrowstyle": "->", "color": VANISHED if zero else KEPT, "lw": 1.2, "shrinkA": 0, "shrinkB": 1}
+            panel.annotate("", (y, 0.1 - row), (x, 0.5 - row), arrowprops=arrow)
+        panel.text(high, -row, "→ " + ",  ".join(f"{y:g}" for y in after), va="center", size=9)
+    for x in values:
+        panel.text(x, 0.54, f"{x:g}", ha="center", size=9)
+    labels = [f"{name.upper()}\n{find(name).average_bits:g} bits" for name in formats]
+    panel.set(xlim=(low, high), ylim=(-len(formats) + 0.7, 0.8), xlabel="value")
+    panel.set_yticks([-row for row in range(len(formats))], labels, size=9)
+    first, *others = (f"{name.upper()} loses {number}" for name, number in lost.items())
+    panel.set_title(", ".join([f"{first} of {len(values)} numbers", *others]))
     panel.grid(False)
-    figure.legend(loc="outside right center")
+    panel.spines.left.set_visible(False)
+    panel.tick_params(axis="y", length=0)
     return figure
+
+
+def draw_blocks(values: Float[ndarray, " B"], digits: int, block: int) -> Figure:
+    """Numbers in their order, cut into blocks: grey lines are what a block can hold, dots what is stored."""
+    format = bfp(block, digits + 1)
+    after = np.asarray(quantize(values, format))
+    gone = vanished(values, after)
+    figure, panel = plt.subplots(figsize=(5.5, 2.6))
+    low, high = values.min() - 0.8, values.max() + 0.8
+    for start in range(0, len(values), block):
+        grid = grid_of(values[start : start + block], format)
+        panel.hlines(grid[(grid > low) & (grid < high)], start - 0.42, start + block - 0.58, color=RANGE, lw=0.8)
+    places = np.arange(len(values))
+    for place in places[gone]:
+        panel.axvspan(place - 0.42, place + 0.42, color=SHADE, lw=0, zorder=0)
+    panel.vlines(places, values, after, color=[VANISHED if zero else KEPT for zero in gone], lw=0.8)
+    panel.plot(places, values, "o", mfc="white", color=KEPT, ms=5, mew=0.9)
+    panel.plot(places[~gone], after[~gone], ".", color=KEPT, ms=5)
+    panel.plot(places[gone], after[gone], "x", color=VANISHED, ms=7, mew=1.8)
+    panel.set(xlim=(-0.6, len(values) - 0.4), ylim=(low, high), xticks=[], yticks=range(-2, 6, 2), ylabel="value")
+    words = f"{digits} digits, blocks of {block}: {format.average_bits:g} bits per number, {gone.sum()} vanish"
+    panel.set_title(words, size=10)
+    panel.grid(False)
+    return figure
+
+
+def draw_vanishing(sizes: Float[ndarray, " S"], shares: Mapping[str, Float[ndarray, " S"]], guess: float) -> Figure:
+    """Share of an outlier's neighbors that become zero, by the outlier's size."""
+    figure, panel = plt.subplots(figsize=(5.8, 2.8))
+    for name, share in shares.items():
+        panel.plot(sizes, 100 * share, color=colour_of(name), ls=line_of(name), drawstyle="steps-post")
+        place = int(np.argmin(np.abs(share - 0.8)))
+        panel.annotate(name.upper(), (sizes[place], 100 * share[place]), (-4, 2), textcoords="offset points",
+                       color=colour_of(name), ha="right", va="bottom", size=9)  # fmt: skip
+    panel.axvline(guess, color=GREY, ls=":", lw=1)
+    panel.annotate("your guess", (guess, 103), ha="center", size=9, color=GREY, annotation_clip=False)
+    octaves(panel, sizes)
+    panel.set(xlabel="size of the outlier, others about 1", ylabel="neighbors that vanish, %", ylim=(0, 100))
+    first, share = next(iter(shares.items()))
+    panel.set_title(
+        f"In {first.upper()} half of the neighbors vanish beside an outlier of {half(sizes, share):g}", pad=16
+    )
+    return figure
+
+
+def half(sizes: Float[ndarray, " S"], share: Float[ndarray, " S"]) -> float:
+    """The first size at which half of the neighbors vanish; infinity if they never do."""
+    return float(sizes[np.argmax(share >= 0.5)]) if np.any(share >= 0.5) else np.inf
+
+
+def draw_enlarged(factors: Sequence[float], losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Loss above exact Bayes by how much one input of each block is enlarged; float32 does not notice."""
+    figure, panel = plt.subplots(figsize=(5.8, 2.8))
+    for name, loss in losses.items():
+        plain = name == "float32"
+        colour = BLACK if plain else colour_of(name)
+        panel.plot(factors, loss, "." if plain else "o", ls=":" if plain else line_of(name), ms=4, color=colour)
+        lift = {"float32": -6, "msfp16": 5}.get(name, 0)
+        panel.annotate(written(name), (factors[-1], loss[-1]), (7, lift), textcoords="offset points", color=colour,
+                       va="center", size=9)  # fmt: skip
+    octaves(panel, np.asarray(factors))
+    panel.set(xlabel="factor of one input in sixteen", ylabel="loss above exact Bayes,\nnats per token")
+    decades(panel)
+    panel.set_ylim(bottom=0.7 * losses["float32"][0])
+    grown = {name: loss[-1] / loss[0] for name, loss in losses.items()}
+    most = max(grown, key=lambda name: grown[name])
+    panel.set_title(f"{written(most)}'s loss grows to {grown[most]:.0f} times what it was, "
+                    f"float32's to {grown['float32']:.2f} times", size=10)  # fmt: skip
+    return figure
+
+
+def decades(panel: Axes) -> None:
+    """A logarithmic axis of losses in plain numbers."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
+
+
+def octaves(panel: Axes, sizes: Float[ndarray, " S"]) -> None:
+    """A logarithmic axis that names powers of two."""
+    panel.set_xscale("log", base=2)
+    shown = [2.0**k for k in range(int(np.log2(sizes.min())), int(np.log2(sizes.max())) + 1)]
+    panel.set_xticks(shown, [f"{size:g}" for size in shown])
+    panel.minorticks_off()
+
+
+def draw_layers(costs: Mapping[str, Float[ndarray, "L K D"]], together: Mapping[str, float]) -> Figure:
+    """Loss that each layer adds when it alone is in a format, by block and kind; grey where it may be none."""
+    figure, panels = plt.subplots(1, len(costs), figsize=(7.2, 3.1), sharey=True)
+    most = 1000 * max(cost.mean(-1).max() for cost in costs.values())
+    for panel, (name, cost) in zip(panels, costs.items(), strict=True):
+        mean, error = 1000 * cost.mean(-1), 1000 * cost.std(-1, ddof=1) / np.sqrt(cost.shape[-1])
+        panel.imshow(mean, cmap="Blues", vmin=0, vmax=1.5 * most, aspect="auto")
+        for (block, kind), value in np.ndenumerate(mean):
+            sure = abs(value) > 2 * error[block, kind]
+            panel.text(kind, block, f"{value:.1f}", ha="center", va="center", size=9, color=BLACK if sure else GREY)
+        panel.set_xticks(range(len(KINDS)), KINDS)
+        panel.set_title(f"{name.upper()}: sum of cells {mean.sum():.0f}, together {1000 * together[name]:.0f}", size=10)
+        panel.grid(False)
+    panels[0].set(ylabel="block of the transformer", yticks=range(len(mean)))
+    figure.suptitle(f"Thousandths of a nat per token that a layer adds; block {worst_block(costs)} adds most", size=11)
+    return figure
+
+
+def worst_block(costs: Mapping[str, Float[ndarray, "L K D"]]) -> int:
+    """The block whose layers add most in all formats together."""
+    return int(np.sum([cost.mean(-1).sum(-1) for cost in costs.values()], axis=0).argmax())
+
+
+def draw_formats(losses: Mapping[str, Float[ndarray, " D"]], rights: Mapping[str, ndarray]) -> Figure:
+    """Loss above exact Bayes and accuracy on prompts by bits per number, float32 as a line; bars are two standard
+    errors of the difference from float32, paired by document and prompt."""
+    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(7.2, 3.1))
+    for panel, values, scale in ((loss, losses, 1), (accuracy, rights, 100)):
+        exact = scale * values["float32"].astype(float)
+        panel.axhline(exact.mean(), color=BLACK, ls=":", lw=1.2)
+        panel.annotate("float32", (3.1, exact.mean()), (0, 3), textcoords="offset points", size=9)
+        for name in (name for name in values if name != "float32"):
+            mean, apart = scale * values[name].mean(), scale * values[name] - exact
+            colour, marker, _ = FAMILIES[family_of(name)]
+            bits, error = find(name).average_bits, 2 * apart.std(ddof=1) / np.sqrt(len(apart))
+            panel.errorbar(bits, mean, error, fmt=marker, color=colour, capsize=2, lw=1)
+            left = name in ("mxfp4", "msfp16")
+            panel.annotate(written(name), (bits, mean), (-6 if left else 6, 6), textcoords="offset points",
+                           color=colour, size=8, ha="right" if left else "left", va="center")  # fmt: skip
+        panel.set(xlabel="bits per number", xlim=(2.9, 10), xticks=range(3, 11))
+    loss.set_ylabel("loss above exact Bayes,\nnats per token")
+    decades(loss)
+    loss.set_ylim(bottom=0.7 * losses["float32"].mean())
+    accuracy.set_ylabel("right answers to prompts, %")
+    added = {name: (value - losses["float32"]).mean() for name, value in losses.items() if name != "float32"}
+    near = [name for name, cost in added.items() if cost < NEAR] or list(added)
+    fit = min(near, key=lambda name: find(name).average_bits)
+    figure.suptitle(
+        f"{find(fit).average_bits:g} bits per number ({written(fit)}) add {added[fit]:.3f} nats to the loss"
+    )
+    return figure
+
+
+def written(name: str) -> str:
+    """The name of a format as papers write it."""
+    return name if name == "float32" else name.upper()
+
+
+def colour_of(name: str) -> str:
+    return FAMILIES[family_of(name)].colour
+
+
+def line_of(name: str) -> str:
+    """MSFP16 is dashed beside its narrow sister."""
+    return "--" if name == "msfp16" else "-"

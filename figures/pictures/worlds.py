@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from figures.lab.style import BLUE, GREY, ORANGE
+from figures.lab.style import BLUE, GREY, MODELS, ORANGE
 from icl_synth.concept_hmm import ConceptHMM
 
 ENTITY_COLOURS = [plt.get_cmap("tab10")(i) for i in range(10)]
@@ -122,4 +122,17 @@ def draw_reading(tokens: Int[ndarray, " L"], belief: Float[ndarray, " C"], conce
     panel.set(ylim=(0, 1), ylabel="belief", xlabel="concept", xticks=range(len(belief)))
     lines = [" ".join(map(named, tokens[start : start + 12])) for start in range(0, len(tokens), 12)]
     panel.set_title("read: " + "\n".join(lines), size=9, loc="left")
+    return figure
+
+
+def draw_surprise(tokens: Int[ndarray, " L"], surprises: dict[str, Float[ndarray, " L"]]) -> Figure:
+    """How surprised readers are by each token of a document, in nats."""
+    figure, panel = plt.subplots(figsize=(7.4, 2.6))
+    for place, (name, nats) in enumerate(surprises.items()):
+        panel.bar(np.arange(len(tokens)) + 0.4 * (place - 0.5), nats, 0.38, color=MODELS[name], label=name)
+    panel.set(xticks=range(len(tokens)), xticklabels=map(named, tokens), ylabel="nats", xlim=(-0.7, len(tokens)))
+    panel.tick_params(axis="x", labelsize=8)
+    means = ", ".join(f"{name} {nats.mean():.2f}" for name, nats in surprises.items())
+    panel.set_title(f"mean surprise: {means}")
+    panel.legend()
     return figure

@@ -1,0 +1,83 @@
+"""Pages of the site that no file of the repository holds: a gallery for each subject, a page for each experiment."""
+
+from pathlib import Path
+
+from figures.lab import catalogue, record, report
+from figures.lab.catalogue import Experiment
+from icl_synth.sources import ROOT
+
+COMMITTED = ("small", "paper")
+
+
+def write(source: Path) -> None:
+    """Write them beside the copied files; RESULTS becomes the overview that leads to them."""
+    folder = source / "gallery"
+    for subject in catalogue.subjects():
+        members = [one for one in catalogue.choose([subject]) if shown(one)]
+        (folder / subject).mkdir(parents=True, exist_ok=True)
+        (folder / f"{subject}.md").write_text(gallery(subject, members))
+        for experiment in catalogue.choose([subject]):
+            (folder / f"{experiment.name}.md").write_text(page(experiment))
+    (source / "RESULTS.md").write_text(overview())
+
+
+def shown(experiment: Experiment) -> str | None:
+    """The preset whose picture is shown: the largest that was recorded."""
+    return next((one for one in reversed(COMMITTED) if record.file_of(experiment.name, one, ".png").exists()), None)
+
+
+def gallery(subject: str, members: list[Experiment]) -> str:
+    """Thumbnails that lead to pages of experiments; then every experiment of the subject, drawn or not."""
+    cards = [
+        f":::{{grid-item-card}} {experiment.title}\n:link: {experiment.name}\n:link-type: doc\n"
+        f":img-top: ../{picture(experiment)}\n:::"
+        for experiment in members
+    ]
+    pages = "\n".join(one.name for one in catalogue.choose([subject]))
+    return "\n\n".join(
+        [
+            f"# {catalogue.subject_title(subject)}",
+            "::::{grid} 1 2 2 3\n:gutter: 2",
+            *cards,
+            "::::",
+            f"```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```\n",
+        ]
+    )
+
+
+def picture(experiment: Experiment) -> str:
+    return f"figures/out/{shown(experiment)}/{experiment.name}.png"
+
+
+def page(experiment: Experiment) -> str:
+    """Claims as in RESULTS.md, the picture that opens large, the rows, the command and the code."""
+    preset = shown(experiment)
+    lines = [f"# {experiment.title}", ""]
+    before = ""
+    for line in [*report.section(experiment), ""]:
+        if line.startswith("|") and not before.startswith("|"):
+            lines.append("::::{container} claims\n")
+        elif before.startswith("|") and not line.startswith("|"):
+            lines.append("\n::::")
+        large = line.startswith("![")
+        lines.append(f"[{line.replace('(figures', '(../../figures')}](../../{picture(experiment)})" if large else line)
+        before = line
+    code = experiment.path.relative_to(ROOT)
+    files = [f"[code](../../{code})"]
+    files += [
+        f"[{suffix[1:].upper()}](../../{record.file_of(experiment.name, preset, suffix).relative_to(ROOT)})"
+        for suffix in (".csv", ".json", ".pdf")
+        if preset and record.file_of(experiment.name, preset, suffix).exists()
+    ]
+    return "\n".join([*lines, "", f"{', '.join(files)}", ""])
+
+
+def overview() -> str:
+    """RESULTS without its sections: what the words mean, the counts, the models, and the galleries."""
+    experiments = catalogue.choose([])
+    counts = "\n".join(report.overview(experiments))
+    for subject in catalogue.subjects():
+        title = catalogue.subject_title(subject)
+        counts = counts.replace(f"(#{title.lower().replace(' ', '-')})", f"(gallery/{subject}.md)")
+    parts = ["# Results", report.HEAD, counts, "## Models", report.MODELS, "\n".join(report.models_table(experiments))]
+    return "\n\n".join(parts) + "\n"
