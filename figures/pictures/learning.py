@@ -1,8 +1,9 @@
 """Pictures of a model that learns to predict documents, for the notebooks: its loss, its answers, its belief."""
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from numpy import ndarray
 
@@ -54,12 +55,12 @@ def draw_accuracy(right: dict[str, dict[int, Float[ndarray, " N"]]]) -> Figure:
     return figure
 
 
-def rest_of(model: Transformer, layer: int, hidden: Float[ndarray, "B T D"]) -> Float[ndarray, "B T V"]:
-    """Log-probabilities of the next token from activations after so many blocks."""
+def rest_of(model: Transformer, layer: int, hidden: Float[Array, "B T D"]) -> Float[ndarray, "B T V"]:
+    """Log-probabilities of the next token from activations after so many blocks; of a model with a head of its own."""
+    assert model.head is not None
     for index in range(layer, model.config.depth):
         hidden = model.stage(index, hidden)
-    logits = np.asarray(model.head(model.norm(hidden)))
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return np.asarray(jax.nn.log_softmax(model.head(model.norm(hidden))))
 
 
 def draw_layers(named: Float[ndarray, " L"], pushed: Float[ndarray, " L"]) -> Figure:

@@ -1,6 +1,5 @@
 """What lessons share: exercises that check themselves, and a few rows of the claims."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ def check(answer: Any, right: Any, within: float = 1e-4) -> None:
 
 
 def judged(answer: Any, right: Any, within: float) -> str:
-    if isinstance(answer, Callable):
+    if callable(answer):
         try:
             answer = answer()
         except Exception as error:  # an exercise may go wrong in any way, and the lesson goes on

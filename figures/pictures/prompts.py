@@ -1,19 +1,15 @@
 """Pictures of prompts for the notebooks: their tokens with the changed ones marked, and what readers make of them."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
-from IPython import get_ipython
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
-from PIL import Image
 
 from figures.lab.style import BLACK, BLUE, GREY, MODELS, PINK
 from figures.pictures.worlds import named
@@ -267,22 +263,6 @@ def draw_aspect(
     panel.set(xlim=(-0.03, 1.03), ylim=(-2.5, 0.8), yticks=[], xlabel="accuracy (grey: as sampled)")
     panel.spines["left"].set_visible(False)
     return figure
-
-
-def show_in_few_colours() -> None:
-    """From here on a notebook shows its figures as PNGs of few colours, a quarter of the bytes."""
-    shell = get_ipython()
-    if shell is not None:
-        shell.run_line_magic("matplotlib", "inline")  # which would choose the format later, and undo this choice
-        shell.display_formatter.formatters["image/png"].for_type(Figure, few_colours)
-
-
-def few_colours(figure: Figure) -> str:
-    """A figure as PNG, in base64."""
-    file, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(file, format="png", dpi=figure.dpi)
-    Image.open(file).convert("RGB").quantize(128).save(small, format="png", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
 
 
 def interval(count: int, number: int) -> tuple[float, float]:

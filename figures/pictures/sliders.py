@@ -12,7 +12,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
-from PIL import Image
+
+from figures.lab.notebooks import few_colors
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PAGE = """<div id="{name}">
@@ -58,11 +59,10 @@ def combinations(choices: dict[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
 
 def picture(draw: Callable[..., Figure], values: dict[str, Any]) -> bytes:
     """PNG of few colours, a third of the bytes: a page holds all frames."""
-    figure, file, small = draw(**values), io.BytesIO(), io.BytesIO()
+    figure, file = draw(**values), io.BytesIO()
     figure.savefig(file, format="png", dpi=80)
     plt.close(figure)
-    Image.open(file).convert("RGB").quantize(48).save(small, format="png", optimize=True)
-    return small.getvalue()
+    return few_colors(file.getvalue())
 
 
 def live(draw: Callable[..., Figure], first: dict[str, Any], choices: dict[str, Sequence[Any]]) -> ipywidgets.VBox:

@@ -50,8 +50,8 @@ def draw_transitions(hmm: ConceptHMM, concepts: Sequence[int]) -> Figure:
     matrices = {"entities, shared": hmm.entity_transitions}
     matrices |= {f"properties, concept {c}": hmm.property_transitions[c] for c in concepts}
     figure, panels = plt.subplots(1, len(matrices), figsize=(7.5, 2.9), sharey=True)
-    for panel, (title, moves) in zip(panels, matrices.items(), strict=True):
-        moves = np.asarray(moves)
+    for panel, (title, matrix) in zip(panels, matrices.items(), strict=True):
+        moves = np.asarray(matrix)
         image = panel.imshow(moves, vmin=0, vmax=1, cmap="Blues")
         panel.plot(*np.argwhere(moves == 0).T[::-1], "x", color=GREY, ms=3, mew=0.7)
         panel.set(title=title, xlabel="to", xticks=range(0, 10, 3), yticks=range(0, 10, 3))
