@@ -15,7 +15,7 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := $(wildcard icl_synth compression decoding figures)
 
 .DEFAULT_GOAL := help
-.PHONY: env interpreter test mutants test-browser test-kill lint lab bench reproduce figures notebooks site lock clean help
+.PHONY: env interpreter test mutants test-browser test-kill lint lab bench reproduce figures notebooks site look lock clean help
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
@@ -51,6 +51,10 @@ site: $(SITE) ## build the gallery: notebooks, figures, results and API in build
 	cp -r README.md RESULTS.md CONTRIBUTING.md CITATION.cff LICENSE Makefile notebooks benchmarks figures docs build/site-source
 	cd build/site-source && mv docs/conf.py docs/index.md .
 	$(BIN)/python -m sphinx -q -W --keep-going -j auto build/site-source build/site
+
+look: $(SITE) ## pictures of every lesson and figure at the widths in which they are read, in build/look (needs Chromium)
+	$(MAKE) site
+	$(BIN)/python docs/look.py
 
 test-browser: $(SITE) ## try notebooks in JupyterLab and the gallery in a headless Chromium (BROWSER=quick: one notebook)
 	$(MAKE) site

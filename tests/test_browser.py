@@ -123,6 +123,33 @@ def markdown(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
 
 
+@pytest.mark.parametrize("path", [FIRST, *OTHERS], ids=lambda path: path.stem)
+def test_every_formula_of_a_lesson_is_typeset_without_the_network(path):
+    page = (SITE / "notebooks" / f"{path.stem}.html").read_text()
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", "\n".join(markdown(path)), flags=re.DOTALL)
+    formulas = re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", text, flags=re.DOTALL)
+    typeset = re.findall(r"<math .*?</math>", page, flags=re.DOTALL)
+    assert len(typeset) == len(formulas) > 0
+    assert not [formula for formula in typeset if "\\" in formula]
+    assert not re.search(r'<script[^>]+src="(https?:)?//|<link[^>]+stylesheet[^>]+href="(https?:)?//', page)
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_a_slider_of_the_gallery_changes_its_picture(path, browser):
+    browser.get((SITE / "notebooks" / f"{path.stem}.html").as_uri())
+    boxes = browser.find_elements("css selector", "div[id^=frames-]")
+    assert boxes
+    for box in boxes:
+        shown = box.find_element("tag name", "img").get_attribute("src")
+        slider, said = (box.find_element("tag name", name) for name in ("input", "output"))
+        before, places = said.text, int(slider.get_attribute("max"))
+        other = 0 if int(slider.get_attribute("value")) == places else places
+        browser.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, other
+        )
+        assert box.find_element("tag name", "img").get_attribute("src") != shown and said.text != before
+
+
 def pages() -> list[Path]:
     return sorted(SITE.rglob("*.html"))
 
