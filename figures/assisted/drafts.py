@@ -69,7 +69,7 @@ class Sizes(NamedTuple):
     new: int = 192
 
 
-PRESETS = presets(TIMED, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(TIMED, quick=Sizes(128, constants=(1, 3, GAMMA), turns=4), small=Sizes(512), paper=Sizes(100))
 Row = tuple[str, str, float, str, int, float]
 
 

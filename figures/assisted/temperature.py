@@ -84,7 +84,12 @@ class Sizes(NamedTuple):
     lags: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 
-PRESETS = presets(SUITES, quick=Sizes(128, texts=64), small=Sizes(512), paper=Sizes(100, texts=100))
+PRESETS = presets(
+    SUITES,
+    quick=Sizes(128, 64, ("50 % pruned",), ("msfp12",), (0.0, 0.5, 1.0, 1.5)),
+    small=Sizes(512),
+    paper=Sizes(100, texts=100),
+)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -44,9 +44,11 @@ DIFFERS = (
 )
 PUBLISHED = common.PUBLISHED
 TUNED = ("msfp12", "msfp11", "mxfp4", "mx6", "mxfp6_e2m3")
-FEW_FORMATS = ("msfp16", "msfp12", "msfp11", "mx9", "mx6", "mxint8", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", MIXED)
-MANY_FORMATS = (*FEW_FORMATS, "msfp15", "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx4",
-                "mxfp8_e4m3", "mxfp8_e5m2", "nvfp4", "int8", "int4", "fp8_e4m3")  # fmt: skip
+ALL_FORMATS = (
+    "msfp16", "msfp12", "msfp11", "mx9", "mx6", "mxint8", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", MIXED, "msfp15",
+    "msfp14", "msfp13", "msfp16:truncate", "msfp12:truncate", "mx4", "mxfp8_e4m3", "mxfp8_e5m2", "nvfp4", "int8",
+    "int4", "fp8_e4m3",
+)  # fmt: skip
 SIX_TO_NINE = ("mx9", "mx6", "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2")  # bits
 MATCHED = ("mx6", "mxfp6_e2m3")  # by fine-tuning, as the papers have it
 FLOAT32, CONTROL = "float32", "bfp16_16"
@@ -70,9 +72,9 @@ class Sizes(NamedTuple):
 
 PRESETS = presets(
     KINDS,
-    quick=Sizes(128, 200, FEW_FORMATS, ("msfp11", "mx6")),
-    small=Sizes(512, 1000, MANY_FORMATS),
-    paper=Sizes(100, 1000, MANY_FORMATS),
+    quick=Sizes(128, 200, ("msfp12", "msfp11", "mx6", "mxint8", "mxfp4", MIXED), ("mx6",)),
+    small=Sizes(512, 1000, ALL_FORMATS),
+    paper=Sizes(100, 1000, ALL_FORMATS),
 )
 
 

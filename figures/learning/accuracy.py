@@ -72,7 +72,7 @@ class Sizes(NamedTuple):
     numbers: tuple[int, ...] = EXAMPLES
 
 
-PRESETS = presets(KINDS, quick=Sizes(500), small=Sizes(2500), paper=Sizes(2500))
+PRESETS = presets(KINDS, quick=Sizes(500, numbers=(0, 1, 4, 16, 32)), small=Sizes(2500), paper=Sizes(2500))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

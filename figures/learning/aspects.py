@@ -61,7 +61,7 @@ class Sizes(NamedTuple):
     lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
-PRESETS = presets(KINDS, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
+PRESETS = presets(KINDS, quick=Sizes(200, (3, 10)), small=Sizes(1000), paper=Sizes(1000))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
     lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
-PRESETS = presets(KINDS, quick=Sizes(100), small=Sizes(400), paper=Sizes(400))
+PRESETS = presets(KINDS, quick=Sizes(100, lengths=(3, 10)), small=Sizes(400), paper=Sizes(400))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
     numbers: tuple[int, ...] = EXAMPLES  # of examples
 
 
-PRESETS = presets(ENDS, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
+PRESETS = presets(ENDS, quick=Sizes(200, lengths=(3, 10), numbers=(0, 1, 4, 16)), small=Sizes(1000), paper=Sizes(1000))
 
 
 class Read(NamedTuple):

@@ -54,7 +54,7 @@ def by_length(scale: str, usual: str) -> Suite:
 
 
 SUITES = {"quick": by_length("quick", "quick-draft"), "small": by_length("small", "small")}
-PRESETS = presets(SUITES, quick=Sizes(500, 128), small=Sizes(2500, 512))
+PRESETS = presets(SUITES, quick=Sizes(500, 128, (3, 10)), small=Sizes(2500, 512))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
     enough: int = 8  # from which the gain saturates
 
 
-PRESETS = presets(KINDS, quick=Sizes(200), small=Sizes(600), paper=Sizes(600))
+PRESETS = presets(KINDS, quick=Sizes(200, (3, 10), (4, 8, 16)), small=Sizes(600), paper=Sizes(600))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

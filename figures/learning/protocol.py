@@ -89,7 +89,9 @@ SUITES = {
         {"transformer, 4 layers, cut": "paper-4l", "transformer, 4 layers, starts": "paper-4l-starts"}, SEEDS["paper"]
     ),
 }
-PRESETS = presets(SUITES, quick=Sizes(200, 64), small=Sizes(1000, 128), paper=Sizes(2500, 100))
+PRESETS = presets(
+    SUITES, quick=Sizes(200, 64, lengths=(3, 10), numbers=(0, 1, 4, 16)), small=Sizes(1000, 128), paper=Sizes(2500, 100)
+)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -72,7 +72,9 @@ class Sizes(NamedTuple):
 
 # transformers and LSTMs from small to large
 SUITES = {name: Suite(WIDTHS[name] | lstms, SEEDS[name], ONE_SEED) for name, lstms in LSTMS.items()}
-PRESETS = presets(SUITES, quick=Sizes(100, 128), small=Sizes(500, 512), paper=Sizes(500, 100))
+PRESETS = presets(
+    SUITES, quick=Sizes(100, 128, lengths=(3, 10), numbers=(0, 1, 4, 16)), small=Sizes(500, 512), paper=Sizes(500, 100)
+)
 
 
 class Measured(NamedTuple):

@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
     exponents: tuple[int, ...] = (-6, -5, -4, -3, -2, -1)  # of ten: shares of moves that lead anywhere
 
 
-PRESETS = presets(KINDS, quick=Sizes(200, 50), small=Sizes(600), paper=Sizes(600))
+PRESETS = presets(KINDS, quick=Sizes(200, 50, (3, 10), (-5, -3, -1)), small=Sizes(600), paper=Sizes(600))
 TUNED = {"documents": "tuned on documents", "prompts": "tuned on prompts", "noise": "tuned on random labels"}
 
 

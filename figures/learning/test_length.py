@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
     lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
-PRESETS = presets(KINDS, quick=Sizes(200), small=Sizes(2000), paper=Sizes(2000, 64))
+PRESETS = presets(KINDS, quick=Sizes(200, lengths=(3, 10)), small=Sizes(2000), paper=Sizes(2000, 64))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

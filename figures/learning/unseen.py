@@ -84,7 +84,9 @@ def kinds_by_vocabulary(preset: str) -> Suite:
 
 
 SUITES = {preset: kinds_by_vocabulary(preset) for preset in NAMES}
-PRESETS = presets(SUITES, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
+PRESETS = presets(
+    SUITES, quick=Sizes(200, lengths=(3, 10), numbers=(0, 1, 4, 16)), small=Sizes(1000), paper=Sizes(1000)
+)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

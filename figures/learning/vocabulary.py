@@ -78,7 +78,9 @@ def by_vocabulary(preset: str, **other: str) -> Suite:
 
 
 SUITES = {name: by_vocabulary(name, **{"paper-4l": "paper"}) for name in NAMES}
-PRESETS = presets(SUITES, quick=Sizes(200), small=Sizes(1000), paper=Sizes(1000))
+PRESETS = presets(
+    SUITES, quick=Sizes(200, lengths=(3, 10), numbers=(0, 1, 4, 16)), small=Sizes(1000), paper=Sizes(1000)
+)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
     shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)  # of right labels
 
 
-PRESETS = presets(KINDS, quick=Sizes(100), small=Sizes(500), paper=Sizes(500))
+PRESETS = presets(KINDS, quick=Sizes(100, (3, 10), (1, 4, 16), (1.0, 0.5, 0.0)), small=Sizes(500), paper=Sizes(500))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

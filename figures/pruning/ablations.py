@@ -82,7 +82,7 @@ class Sizes(NamedTuple):
         return [(quantity, setting) for quantity, settings in tried for setting in settings]
 
 
-PRESETS = presets(ENDS, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(ENDS, quick=Sizes(128, draws=2), small=Sizes(512), paper=Sizes(100))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
     alone: tuple[int, ...] = (2, 3, 4, 5)
 
 
-PRESETS = presets(ENDS, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(ENDS, quick=Sizes(128, (2, 3, 4), (2, 3, 4)), small=Sizes(512), paper=Sizes(100))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

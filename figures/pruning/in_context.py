@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
     lengths: tuple[int, ...] = EXAMPLE_LENGTHS
 
 
-PRESETS = presets(KINDS, quick=Sizes(128, 80), small=Sizes(512, 400), paper=Sizes(100, 400))
+PRESETS = presets(KINDS, quick=Sizes(128, 80, (3, 10)), small=Sizes(512, 400), paper=Sizes(100, 400))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

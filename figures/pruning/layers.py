@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 
 
 SUITES = {name: transformers(suite) for name, suite in ENDS.items()}
-PRESETS = presets(SUITES, quick=Sizes(128), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(SUITES, quick=Sizes(128, 2), small=Sizes(512), paper=Sizes(100))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
