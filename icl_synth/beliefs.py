@@ -87,6 +87,7 @@ def divergence(exact: Float[Array, "*B V"], log_other: Float[Array, "*B V"]) -> 
     return jnp.where(possible, exact * (jnp.log(jnp.where(possible, exact, 1.0)) - log_other), 0.0).sum(-1)
 
 
+@jax.jit
 def nearest_weights(learned: Float[Array, "*B V"], parts: Float[Array, "*B C V"]) -> Float[Array, "*B C"]:
     """The weights of the mixture of the parts that has the least KL(learned || mixture).
 

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from compression.pruning.problem import (
     Matrix,
@@ -81,10 +81,15 @@ def _drop(
 ) -> Float[Array, "O I"]:
     """Set the weights of the smallest scores to 0."""
     if pattern:
-        dropped = in_groups(scores.T, pattern).T
-    else:
-        dropped = smallest(scores.T, num_dropped(sparsity, *weight.shape)).T
-    return jnp.where(dropped, 0.0, weight)
+        return jnp.where(in_groups(scores.T, pattern).T, 0.0, weight)
+    return _drop_smallest(weight, scores, num_dropped(sparsity, *weight.shape))
+
+
+@jax.jit
+def _drop_smallest(
+    weight: Float[Array, "O I"], scores: Float[Array, "O I"], count: int | Int[Array, ""]
+) -> Float[Array, "O I"]:
+    return jnp.where(smallest(scores.T, count).T, 0.0, weight)
 
 
 def least_squares(

@@ -1,9 +1,10 @@
 """Pictures of pruning for the notebooks: two weights, a walk over columns, outputs of a layer, whole models."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy.stats
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def draw_two_weights(weight: Float[ndarray, " 2"], hessian: Float[ndarray, "2 2"
     low, reach = points.min(0), np.ptp(points, axis=0)
     x, y = (np.linspace(a - 0.3 * b, a + 1.65 * b, 200) for a, b in zip(low, reach, strict=True))
     ground = cost(np.stack(np.meshgrid(x, y), -1), weight, hessian)
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.3), sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.1), sharex=True, sharey=True)
     for which, (panel, each) in enumerate(zip(panels, drops, strict=True)):
         levels = sorted({round(each.moved_cost, 6), round(each.plain_cost, 6)})
         panel.contour(x, y, ground, levels=levels, colors=GREY, linewidths=0.8)
@@ -115,14 +116,14 @@ def draw_walk(states: Float[ndarray, "S O I"], kept: Bool[ndarray, "O I"], colum
 
 def draw_choices(lost: dict[Method, float], refitted: dict[Method, float]) -> Figure:
     """The share of a layer's output that each method loses, and with the weights of its mask at their best."""
-    figure, panel = plt.subplots(figsize=(7, 2.7))
-    best = {"ls": "none", "marker": "D", "color": BLACK, "mfc": "none", "ms": 10}
+    figure, panel = plt.subplots(figsize=(7.2, 2.6))
+    best: dict[str, Any] = {"ls": "none", "marker": "D", "color": BLACK, "mfc": "none", "ms": 10}
     for row, method in enumerate(lost):
         panel.plot(lost[method], row, "o", color=COLOURS[method], ms=7)
         panel.plot(refitted[method], row, **best)
-    beside = {"textcoords": "offset points", "ha": "center", "va": "top", "size": 9}
+    beside: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "size": 9}
     first = next(iter(lost))
-    panel.annotate("as it stays", (lost[first], 0), (0, -9), color=COLOURS[first], **beside)
+    panel.annotate("not moved", (lost[first], 0), (0, -9), color=COLOURS[first], **beside)
     panel.annotate("this mask, weights moved to the best point", (refitted[first], 0), (0, -9), **beside)
     panel.annotate("moved column by column", (lost["sparsegpt"], list(lost).index("sparsegpt")), (0, -9),
                    color=COLOURS["sparsegpt"], **beside)  # fmt: skip
@@ -165,26 +166,26 @@ def draw_outputs(
 def draw_alone(costs: dict[str, float], lost: dict[str, float]) -> Figure:
     """What pruning one matrix alone adds to the model's loss: by block and kind, and beside the matrix's own error."""
     blocks = 1 + max(int(name.split(".")[1]) for name in costs)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.1), width_ratios=(1, 1.15))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3), width_ratios=(1, 1.15))
     grid = 1000 * np.array([[costs[f"blocks.{block}.{kind}"] for kind in KINDS] for block in range(blocks)])
     left.imshow(grid, cmap="Blues", vmin=0, vmax=1.6 * grid.max(), aspect="auto")
     for (block, kind), value in np.ndenumerate(grid):
         left.text(kind, block, f"{abs(value) if round(value, 1) == 0 else value:.1f}", ha="center", va="center", size=9)
     left.set(xticks=range(len(KINDS)), xticklabels=KINDS, yticks=range(blocks), ylabel="block")
     left.grid(False)
-    worst = max(costs, key=lambda name: costs[name])
+    worst, last = max(costs, key=lambda name: costs[name]), f"blocks.{blocks - 1}."
     left.set_title(f"{short(worst)} costs the most\n(thousandths of a nat per token)", size=10)
-    last = f"blocks.{blocks - 1}."
+    colours = {name: ORANGE if name.startswith(last) else BLUE for name in costs}
     for name, value in costs.items():
-        right.plot(lost[name], 1000 * value, "o", color=ORANGE if name.startswith(last) else BLUE)
-    for name, colour in ((worst, ORANGE if worst.startswith(last) else BLUE), (max(lost, key=lost.__getitem__), BLUE)):
+        right.plot(lost[name], 1000 * value, "o", color=colours[name])
+    for name in dict.fromkeys((worst, max(lost, key=lambda name: lost[name]))):
         right.annotate(short(name), (lost[name], 1000 * costs[name]), (0, 7), textcoords="offset points", ha="center",
-                       size=9, color=colour)  # fmt: skip
-    ranks = [np.argsort(np.argsort([values[name] for name in costs])) for values in (lost, costs)]
-    right.set(xlabel="share of the matrix's output that is lost", ylabel="added to the loss, thousandths")
+                       size=9, color=colours[name])  # fmt: skip
+    correlation = scipy.stats.spearmanr([lost[name] for name in costs], list(costs.values())).statistic
+    right.set(xlabel="share of the matrix's output that is lost", ylabel="added loss, thousandths")
     right.set_ylim(top=1150 * costs[worst])
     right.xaxis.set_major_formatter(percent)
-    right.set_title(f"Rank correlation of both: {np.corrcoef(ranks)[0, 1]:.2f}\n(orange: the last block)", size=10)
+    right.set_title(f"Rank correlation of both: {correlation:.2f}\n(orange: the last block)", size=10)
     return figure
 
 
@@ -196,20 +197,18 @@ def short(name: str) -> str:
 
 def draw_models(measured: dict[str, tuple[Float[ndarray, " B"], Bool[ndarray, " P"]]]) -> Figure:
     """Loss above exact Bayes and accuracy on prompts of each model, with 95 % intervals."""
-    figure, panel = plt.subplots(figsize=(7, 3.2))
+    figure, panel = plt.subplots(figsize=(7.2, 3.2))
     found = {name: (estimate(loss), estimate(right)) for name, (loss, right) in measured.items()}
     for name, (loss, right) in found.items():
         colour = COLOURS_OF_MODELS[name]
         panel.errorbar(loss.mean, 100 * right.mean, 100 * right.half_width, loss.half_width, fmt="o", color=colour,
                        elinewidth=1, capsize=2)  # fmt: skip
-        panel.annotate(NAMES_OF_MODELS[name], (loss.mean, 100 * right.mean), (7, 6), textcoords="offset points", size=9,
-                       color=colour)  # fmt: skip
+        panel.annotate(NAMES_OF_MODELS[name], (loss.mean, 100 * right.mean), (7, -13 if name == "wanda" else 6), size=9,
+                       textcoords="offset points", color=colour)  # fmt: skip
     panel.set(xlabel="loss above exact Bayes, nats per token", ylabel="accuracy on prompts, %")
     panel.set_xlim(0, 1.2 * max(loss.mean for loss, _ in found.values()))
     more = {name: loss.mean - found["dense"][0].mean for name, (loss, _) in found.items() if name != "dense"}
-    best, worst = (
-        f"{more[name]:.2f} nats with {NAMES_OF_MODELS[name]}"
-        for name in (min(more, key=more.__getitem__), max(more, key=more.__getitem__))
-    )
+    ends = min(more, key=lambda name: more[name]), max(more, key=lambda name: more[name])
+    best, worst = (f"{more[name]:.2f} nats with {NAMES_OF_MODELS[name]}" for name in ends)
     panel.set_title(f"Without half its weights the loss grows by {best}, {worst}", size=10)
     return figure

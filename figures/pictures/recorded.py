@@ -1,5 +1,6 @@
 """Recorded rows of experiments, for the notebooks: their pictures and their claims."""
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Image, display
 from matplotlib.figure import Figure
@@ -13,8 +14,11 @@ def picture(name: str, preset: str = "small") -> Figure | None:
     """An experiment's picture, drawn from its recorded rows; where today's code draws other rows, the recorded one is
     shown."""
     recorded = experiment(name)
+    before = plt.get_fignums()
     drawn = record.from_rows(recorded.module.plot, recorded, preset)
     if drawn is None:
+        for half_made in set(plt.get_fignums()) - set(before):
+            plt.close(half_made)
         display(Image(record.file_of(name, preset, ".png").read_bytes(), width=900))
     return drawn
 
