@@ -7,8 +7,10 @@ of Python, whose syntax trees differ from release to release.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("icl_synth", "compression", "decoding", "figures")
@@ -20,6 +22,9 @@ NO_NUMBERS = tuple(
 )
 # A preset counts by its values, which whoever uses it hashes; of this file the code of the configurations counts.
 ONLY = {"icl_synth/config.py": ("DataConfig", "OptimizerConfig", "TrainConfig")}
+Names = frozenset[str] | None  # of definitions in a file
+ALL = None
+IMPORTS = ast.Import | ast.ImportFrom
 WITHOUT_MEANING = ("ctx", "kind", "type_comment", "type_params")
 
 
@@ -44,30 +49,81 @@ def digest_of(module: str, *names: str) -> str:
 def files_behind(path: Path, *names: str, exclude: tuple[str, ...] = (), root: Path = ROOT) -> dict[str, str]:
     """Every file that the definitions `names` of a module use (all of it without names): path in the repo -> digest.
 
-    Imports are followed wherever in the code they stand; those of a package's `__init__` only where it is imported
-    itself. Weights that ship beside a loader count too.
+    With names, imports are followed name by name, so that of another file only what is used counts; without, whole
+    files do. Imports are followed wherever in the code they stand; those of a package's `__init__` only where it is
+    imported itself. Weights that ship beside a loader count too.
     """
-    found: dict[Path, str] = {}
-    left = [(path, names)]
+    wanted: dict[Path, Names] = {}
+    left: list[tuple[Path, Names]] = [(path, frozenset(names) or ALL)]
     while left:
-        file, kept = left.pop()
-        if file in found:
+        file, asked = left.pop()
+        known = wanted.get(file, frozenset())
+        if known is ALL or (asked is not ALL and file in wanted and asked <= known):
             continue
-        found[file], imported = _digest_and_imports(file, kept, root)
-        for other in imported:
+        wanted[file] = ALL if asked is ALL else known | asked
+        for other, theirs in _uses(file, wanted[file], root):
             name = other.relative_to(root).as_posix()
             if name not in (*NO_NUMBERS, *exclude):
-                left.append((other, ONLY.get(name, ())))
+                left.append((other, frozenset(ONLY[name]) if name in ONLY else theirs))
+    found = {file: code_digest(_counting(file, asked)) for file, asked in wanted.items()}
     for init in [file for file in found if file.name == "__init__.py"]:
         found |= {weights: digest(weights.read_bytes())[:16] for weights in init.parent.glob("*/model.safetensors")}
     return {_name(file, root): found[file] for file in sorted(found)}
 
 
 @functools.cache
-def _digest_and_imports(file: Path, names: tuple[str, ...], root: Path) -> tuple[str, tuple[Path, ...]]:
-    """The digest of a file's code, or of these definitions and what they use, and the files of ours that it imports."""
-    body = using(parse(file), names) if names else parse(file).body
-    return code_digest(body), tuple(_imported(body, root))
+def _counting(file: Path, names: Names) -> list[ast.stmt]:
+    """The statements of a file that define some names, with what they use; all of them if it defines not every one."""
+    tree = parse(file)
+    if names is ALL or not names <= {name for statement in tree.body for name in _defines(statement)}:
+        return tree.body
+    return using(tree, names)
+
+
+@functools.cache
+def _uses(file: Path, names: Names, root: Path) -> tuple[tuple[Path, Names], ...]:
+    """The files of ours that what counts of a file imports, and which of their names."""
+    body = _counting(file, names)
+    if body is parse(file).body:
+        return tuple((other, ALL) for other in _imported(body, root))
+    return tuple(_imported_names(body, frozenset() if names is ALL else names, root))
+
+
+def _imported_names(body: list[ast.stmt], handed_out: frozenset[str], root: Path) -> Iterator[tuple[Path, Names]]:
+    """Files and names behind import statements; of a module that is used by its attributes, those."""
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    bare = Counter(node.id for node in nodes if isinstance(node, ast.Name))
+    attributes: dict[str, set[str]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.setdefault(node.value.id, set()).add(node.attr)
+            bare[node.value.id] -= 1
+    for node in nodes:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for file, name in _targets(node, root):
+            if name.definition:
+                yield file, frozenset([name.definition])
+            else:  # a module
+                whole = bare[name.local] > 0 or name.local in handed_out or not attributes.get(name.local)
+                yield file, ALL if whole else frozenset(attributes[name.local])
+
+
+class _Imported(NamedTuple):
+    local: str  # how the importing module calls it
+    definition: str  # its name in the file; empty for a module
+
+
+def _targets(node: ast.Import | ast.ImportFrom, root: Path) -> Iterator[tuple[Path, _Imported]]:
+    for alias in node.names:
+        local = alias.asname or alias.name
+        if isinstance(node, ast.Import):
+            yield from ((file, _Imported(local, "")) for file in _files(alias.name, root))
+        elif node.module:
+            modules = list(_files(f"{node.module}.{alias.name}", root))
+            yield from ((file, _Imported(local, "")) for file in modules)
+            if not modules:
+                yield from ((file, _Imported(local, alias.name)) for file in _files(node.module, root))
 
 
 def _name(path: Path, root: Path) -> str:
@@ -94,17 +150,44 @@ def _is_prose(statement: ast.stmt) -> bool:
 
 
 def using(tree: ast.Module, names: Iterable[str]) -> list[ast.stmt]:
-    """The statements of a module that define `names` or are used by those, directly or through others, in order."""
+    """The statements of a module that define `names` or are used by those, directly or through others, in order.
+
+    Of an import the names that are used count. A statement that defines nothing counts if it names what does, for it
+    may change that: a gradient that is set, a type that is registered.
+    """
     by_name = {name: statement for statement in tree.body for name in _defines(statement)}
-    kept: set[int] = set()
-    left = [by_name[name] for name in names if name in by_name]
+    changes = [statement for statement in tree.body if not [*_defines(statement)] and not _is_program(statement)]
+    kept: dict[str, ast.stmt] = {}
+    left = [name for name in names if name in by_name]
     while left:
-        statement = left.pop()
-        if id(statement) not in kept:
-            kept.add(id(statement))
-            used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-            left += [by_name[name] for name in used if name in by_name]
-    return [statement for statement in tree.body if id(statement) in kept]
+        name = left.pop()
+        if name in kept:
+            continue
+        kept[name] = by_name[name]
+        if not isinstance(kept[name], IMPORTS):
+            left += [used for used in _names(kept[name]) if used in by_name]
+            left += [used for change in changes if name in _names(change) for used in _names(change) if used in by_name]
+    ours = {name for name, statement in kept.items() if not isinstance(statement, IMPORTS)}
+    counting = {id(statement) for statement in kept.values()} | {id(one) for one in changes if ours & _names(one)}
+    return [_trimmed(statement, kept) for statement in tree.body if id(statement) in counting]
+
+
+def _names(statement: ast.stmt) -> set[str]:
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+
+def _trimmed(statement: ast.stmt, kept: Container[str]) -> ast.stmt:
+    """An import without the names that are not kept; other statements as they are."""
+    if not isinstance(statement, IMPORTS):
+        return statement
+    aliases = [alias for alias in statement.names if (alias.asname or alias.name).split(".")[0] in kept]
+    if isinstance(statement, ast.Import):
+        return ast.Import(aliases)
+    return ast.ImportFrom(statement.module, aliases, statement.level)
+
+
+def _is_program(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'"
 
 
 def _defines(statement: ast.stmt) -> Iterator[str]:

@@ -142,3 +142,68 @@ def test_a_package_counts_only_for_what_is_no_module_of_it(tmp_path):
     other = tmp_path / "other.py"
     other.write_text("from icl_synth import thing")
     assert list(sources.files_behind(other, root=tmp_path)) == ["icl_synth/__init__.py", "icl_synth/b.py", "other.py"]
+
+
+HELPERS = """
+import jax
+import numpy as np
+
+
+def used(x):
+    return LIMIT * inner(x)
+
+
+def inner(x):
+    return np.abs(x)
+
+
+@jax.custom_vjp
+def unused(x):
+    return x
+
+
+def forward(x):
+    return inner(x)
+
+
+def backward(x):
+    return x
+
+
+LIMIT = 3
+unused.defvjp(forward, backward)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("from icl_synth.helpers import used\n\ndef compute():\n    return used(1)", {"inner", "LIMIT"}),
+        ("from icl_synth import helpers\n\ndef compute():\n    return helpers.used(1)", {"inner", "LIMIT"}),
+        ("from icl_synth import helpers as h\n\ndef compute():\n    return h.inner(1)", {"inner"}),
+        ("def compute():\n    from icl_synth.helpers import inner\n    return inner(1)", {"inner"}),
+        ("from icl_synth import helpers\n\ndef compute():\n    return vars(helpers)", {"inner", "LIMIT", "backward"}),
+        (
+            "from icl_synth.helpers import unused\n\ndef compute():\n    return unused(1)",
+            {"inner", "backward"},
+        ),
+        ("from icl_synth.helpers import inner, used\n\ndef compute():\n    return 1", set()),
+    ],
+    ids=["name", "attribute", "another name", "inside", "whole module", "gradient", "import alone"],
+)
+def test_of_another_file_only_what_is_used_counts(tmp_path, text, changes):
+    edits = {
+        "inner": ("np.abs(x)", "-x"),
+        "LIMIT": ("LIMIT = 3", "LIMIT = 4"),
+        "backward": ("backward(x):\n    return x", "backward(x):\n    return -x"),
+    }
+
+    def behind(name: str, helpers: str) -> list[str]:
+        root = tmp_path / name
+        (root / "icl_synth").mkdir(parents=True)
+        (root / "icl_synth" / "helpers.py").write_text(helpers)
+        (root / "module.py").write_text(text)
+        return list(sources.files_behind(root / "module.py", "compute", root=root).values())
+
+    before = behind("before", HELPERS)
+    assert {name for name, edit in edits.items() if behind(name, HELPERS.replace(*edit)) != before} == changes
