@@ -63,7 +63,7 @@ class Sizes(NamedTuple):
     large: Large = Large()
 
 
-PRESETS = presets(TIMED, quick=Sizes(128, (1, 4, 16, 64), (1, 2, 6, 17), turns=3), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(TIMED, quick=Sizes(128, (1, 4, 16), (1, 2, 6), turns=3, new=64), small=Sizes(512), paper=Sizes(100))
 Row = tuple[str, str, int, int, float]
 
 

@@ -69,7 +69,12 @@ class Sizes(NamedTuple):
     new: int = 192
 
 
-PRESETS = presets(TIMED, quick=Sizes(128, constants=(1, 3, GAMMA), turns=4), small=Sizes(512), paper=Sizes(100))
+PRESETS = presets(
+    TIMED,
+    quick=Sizes(128, ("heuristic",), (1, 3, GAMMA), (0.0, 1.0, 1.5), ("bigrams",), turns=4, new=96),
+    small=Sizes(512),
+    paper=Sizes(100),
+)
 Row = tuple[str, str, float, str, int, float]
 
 
