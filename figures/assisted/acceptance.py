@@ -21,6 +21,7 @@ from figures.assisted.common import (
     Draft,
     Own,
     Pair,
+    colours,
     log_probs,
     own_texts,
     pair,
@@ -31,7 +32,7 @@ from figures.lab.claims import Claim, no_more, positive
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models
-from figures.lab.style import CYCLE, GREY, ORANGE, PUBLISHED_POINT
+from figures.lab.style import BLACK, BLUE, GREY, PUBLISHED_POINT, WIDTH, draw_line, name_ends
 from figures.lab.tables import Table, as_estimate, over_seeds, pick, published
 from icl_synth import bayes
 from icl_synth.estimates import ratio_of_means
@@ -190,54 +191,61 @@ def best_constant(costs: list[Float[np.ndarray, " B"]]) -> Float[np.ndarray, " B
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, panels = plt.subplot_mosaic("AB;AC", figsize=(7.5, 6), width_ratios=(1, 1.1))
-    colours = dict(zip(rows.draft.unique(), (*CYCLE, GREY), strict=False))
-    for name, line in pick(rows, quantity="gap", target=BAYES).groupby("draft", sort=False):
-        panels["A"].errorbar(line.place, line.value, line.half_width, marker="o", color=colours[str(name)], ms=3,
-                             capsize=2, label=name)  # fmt: skip
-    panels["A"].axhline(0, color="black", lw=0.8)
-    panels["A"].set(xlabel="margin of exact Bayes, by eighths\n(1: nearest to a tie)",
-                    ylabel="acceptance at temperature 0 less at 1")  # fmt: skip
-    panels["A"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=7)
-    draw_roles(panels["B"], rows)
-    draw_oracle(panels["C"], rows)
-    near = pick(rows, quantity="gap", target=BAYES, place=1.0)
+    means = over_seeds(rows)
+    figure, panels = plt.subplot_mosaic("AB;AC", figsize=(WIDTH, 6.2), width_ratios=(1, 1.15))
+    draw_ties(panels["A"], means)
+    draw_roles(panels["B"], rows, means)
+    draw_oracle(panels["C"], means)
+    near = pick(means, quantity="gap", target=BAYES, place=1.0)
     less = int((near.value + near.half_width < 0).sum())
-    figure.suptitle(
-        f"Near ties, {less} of {len(near)} drafts are accepted less at temperature 0 than at 1", fontsize=11
-    )
+    figure.suptitle(f"Near ties, {less} of {len(near)} drafts are accepted less at temperature 0 than at 1", size=11)
     return figure
 
 
-def draw_roles(panel: Axes, rows: pd.DataFrame) -> None:
+def draw_ties(panel: Axes, means: pd.DataFrame) -> None:
+    """What temperature 0 adds to the acceptance of each draft, by the margin of exact Bayes."""
+    known, ends = colours(means.draft.unique()), []
+    for name, line in pick(means, quantity="gap", target=BAYES).groupby("draft", sort=False):
+        draw_line(panel, line, "place", color=known[str(name)], marker="o", ms=3, lw=1.2)
+        ends.append((str(name), line.place.iloc[-1], line.value.iloc[-1], known[str(name)]))
+    panel.axhline(0, color=BLACK, lw=0.8)
+    panel.set(xlabel="margin of exact Bayes, by eighths\n(1: nearest to a tie)", title="by margin")
+    panel.set_ylabel("acceptance at temperature 0 less that at 1")
+    panel.set_xticks(range(1, EIGHTHS + 1))
+    name_ends(panel, ends)
+
+
+def draw_roles(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
     """Acceptance of each draft by the transformer and by exact Bayes, at temperature 1."""
-    names = [name for name in rows.draft.unique() if name != BAYES]
+    names = [name for name in means.draft.unique() if name != BAYES]
     places = {name: place for place, name in enumerate(names[::-1])}
-    for who, colour in ((TARGET, CYCLE[0]), (BAYES, "black")):
-        line = pick(rows, quantity="alpha", target=who, temperature=1.0)
-        line = line[line.draft != BAYES]
-        panel.errorbar(line.value, line.draft.map(places), xerr=line.half_width, fmt="o", color=colour, ms=4, label=who)
-    panel.set_yticks([*places.values()], labels=[*places])
-    panel.set(xlabel="acceptance, temperature 1, by target")
-    panel.margins(y=0.2)
-    panel.tick_params(axis="y", labelsize=7)
-    panel.legend(fontsize=7)
+    for who, colour, shift in ((TARGET, BLUE, 0.13), (BAYES, BLACK, -0.13)):
+        line, each = (pick(table, quantity="alpha", target=who, temperature=1.0) for table in (means, rows))
+        line, each = (table[table.draft != BAYES] for table in (line, each))
+        panel.plot(each.value, each.draft.map(places) + shift, ".", ms=4, color=colour, alpha=0.5)
+        panel.errorbar(line.value, line.draft.map(places) + shift, xerr=line.half_width, fmt="o", color=colour, ms=4)
+        top = line.iloc[0]
+        panel.annotate(f"by {who}", (top.value, places[top.draft] + shift), (0, 60 * shift), textcoords="offset points",
+                       size=8, color=colour, ha="center", va="center")  # fmt: skip
+    panel.set_yticks([*places.values()], labels=[*places], size=8)
+    panel.set(xlabel="acceptance, temperature 1", title="by target", xlim=(0, 1.02), ylim=(-0.5, len(places) - 0.2))
 
 
-def draw_oracle(panel: Axes, rows: pd.DataFrame) -> None:
+def draw_oracle(panel: Axes, means: pd.DataFrame) -> None:
     """What the oracle gains by draft at temperature 1, each cost a point, and the paper's number."""
-    line = pick(rows, quantity="oracle_gain", temperature=1.0)
-    places = {name: place for place, name in enumerate(rows.draft.unique()[::-1])}
+    line = pick(means, quantity="oracle_gain", temperature=1.0)
+    places = {name: place for place, name in enumerate(means.draft.unique()[::-1])}
     heights = line.draft.map(places) + 3 * (line.place - 0.05)
-    panel.errorbar(100 * line.value, heights, xerr=100 * line.half_width, fmt="o", color=ORANGE, ms=3, capsize=2)
+    colours_of = line.draft.map(colours(means.draft.unique()))
+    for x, y, width, colour in zip(100 * line.value, heights, 100 * line.half_width, colours_of, strict=True):
+        panel.errorbar(x, y, xerr=width, fmt="o", color=colour, ms=3, capsize=2)
     paper = 100 * published("assisted", what="oracle gain").value.iloc[0]
-    panel.plot(paper, len(places) - 0.5, **PUBLISHED_POINT)
-    panel.annotate("Leviathan et al.: up to", (paper, len(places) - 0.5), (-6, -3), ha="right", fontsize=7,
-                   textcoords="offset points", color=GREY)  # fmt: skip
-    panel.set_yticks([*places.values()], labels=[*places])
-    panel.tick_params(axis="y", labelsize=7)
-    panel.set(xlabel="gain of an oracle gamma, %\n(costs of a draft's token rise upwards)", xlim=(0, None))
+    panel.plot(paper, len(places) - 0.3, **PUBLISHED_POINT)
+    panel.annotate("Leviathan et al.: up to", (paper, len(places) - 0.3), (-6, 0), textcoords="offset points", size=8,
+                   color=GREY, ha="right", va="center")  # fmt: skip
+    panel.set_yticks([*places.values()], labels=[*places], size=8)
+    panel.set(xlabel="gain, %\n(costs of a draft's token rise upwards)", title="what an oracle $\\gamma$ gains")
+    panel.set(xlim=(min(0.0, 110 * line.value.min()), None), ylim=(-0.5, len(places)))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -24,7 +24,7 @@ from figures.assisted.common import TIMED, Large, Pair, faster, mean_of, of_turn
 from figures.lab.claims import Claim, at_least, between, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, CYCLE, ORANGE, PUBLISHED_LINE
+from figures.lab.style import BLACK, BLUE, GREY, PUBLISHED_LINE, WIDTH, name_ends
 from figures.lab.tables import published
 from icl_synth.estimates import Estimate, ratio_of_means
 
@@ -33,13 +33,13 @@ DIFFERS = (
     "Every turn times plain and assisted generation of other documents at every batch size; within a turn the batches "
     "are nested. Text is sampled at temperature 1, of one length, without a stop token. An interval is over turns, so "
     "it has the texts' part and the machine's. Rows of a batch advance by themselves in one compiled loop, but the "
-    "loop ends with its slowest row. The middle panel also shows the speed-up if all rows were as fast as their mean: "
+    "loop ends with its slowest row. The picture also shows the speed-up if all rows were as fast as their mean: "
     "the gap is the cost of waiting. The rest is that verifying costs more with the batch, since plain decoding then "
     "wastes less. The post's throughput is distilgpt2's on a GPU. EAGLE's speed-ups at batches of 1 to 4 are those of "
     "another method on a GPU, set beside ours. vLLM's speed-ups at low load and slow-downs at high load are the most "
-    "that it reports on two sets of data, without a batch, and are not drawn. The right panel times single reads of "
-    "the large target (8 layers of 512) by width. The post says that decoding is bound by moving weights: dashed lines "
-    "are the bytes of the weights over the bandwidth of a large copy on all cores (read and written bytes). Asked is: "
+    "that it reports on two sets of data, without a batch, and are not drawn. Single reads of the "
+    "large target (8 layers of 512) are timed by width. The post says that decoding is bound by moving weights: beside "
+    "them stand the bytes of the weights over a large copy's bandwidth on all cores (bytes read and written). Asked: "
     "whether throughput at the largest batch over that at batch 1 is above one, and whether it is at least the post's; "
     "whether the speed-up is above one at the smallest batch and at most one at the largest; and for each kind of "
     "weights whether a token's bytes move at half to one and a half times the copy's bandwidth. The post gives no "
@@ -138,55 +138,34 @@ def speed(rows: pd.DataFrame, batch: int) -> Estimate:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 5.2))
-    draw_throughput(left, rows)
-    draw_speedup(middle, rows)
-    batches = places(rows, "plain")
-    for panel in (left, middle):
-        panel.set(xscale="log", xticks=batches, xticklabels=batches, xlabel="batch")
-        panel.xaxis.minorticks_off()
-    draw_reads(right, rows)
-    for panel in (left, middle, right):
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    figure, panel = plt.subplots(figsize=(WIDTH, 4.2))
+    speeds = {batch: speed(rows, batch) for batch in places(rows, "plain")}
+    draw_speedup(panel, rows, speeds)
+    paying = ", ".join(str(batch) for batch, value in speeds.items() if value.mean > 1)
+    first, *_, last = speeds
+    figure.suptitle(f"Assistance is faster at batch {paying or 'none'}:\n{speeds[first].mean:.2f} times as fast at "
+                    f"{first}, {speeds[last].mean:.2f} times at {last}", size=11)  # fmt: skip
     return figure
 
 
-def draw_means(panel: Axes, values: dict[int, Estimate], **style: Any) -> None:
-    """Means over turns with their intervals."""
-    means, half_widths = ([getattr(value, part) for value in values.values()] for part in ("mean", "half_width"))
-    panel.errorbar(list(values), means, half_widths, capsize=2, elinewidth=1, **style)
-
-
-def draw_throughput(panel: Axes, rows: pd.DataFrame) -> None:
-    for name, colour, marker in (("plain", BLUE, "o"), ("assisted", ORANGE, "D")):
-        values = {batch: mean_of(throughput(rows, name, batch)) for batch in places(rows, name)}
-        draw_means(panel, values, color=colour, marker=marker, label=name)
-    post = published("assisted", what="tokens a second")
-    panel.plot((1, 64), post.value, **PUBLISHED_LINE, label="distilgpt2 on a GPU (Hugging Face)")
-    panel.set(yscale="log", ylabel="tokens per second", title="largest trained transformer, sampled")
-
-
-def draw_speedup(panel: Axes, rows: pd.DataFrame) -> None:
-    speeds = {batch: speed(rows, batch) for batch in places(rows, "plain")}
-    draw_means(panel, speeds, color=ORANGE, marker="D", label="measured")
-    waiting = [turns(rows, "rounds_max", batch).sum() / turns(rows, "rounds_mean", batch).sum() for batch in speeds]
-    means = np.array([value.mean for value in speeds.values()])
-    panel.plot(list(speeds), means * waiting, "D:", mfc="white", color=ORANGE, label="if no row waited for the slowest")
-    panel.axhline(1, color="black", lw=0.8)
-    losing = [batch for batch, value in speeds.items() if value.mean + value.half_width < 1]
-    panel.set(ylabel="speed-up of assistance")
-    panel.set_title(f"assistance loses at batch {', '.join(map(str, losing)) or 'none'}")
-
-
-def draw_reads(panel: Axes, rows: pd.DataFrame) -> None:
-    bandwidth = turns(rows, "bandwidth").mean()
-    for (kind, marker), colour in zip(KINDS.items(), CYCLE, strict=False):
-        reads = {width: mean_of(1e3 * turns(rows, "read", width, kind)) for width in places(rows, "read")}
-        draw_means(panel, reads, color=colour, marker=marker, label=kind)
-        panel.axhline(1e3 * turns(rows, "bytes", 0, kind)[0] / bandwidth, color=colour, ls="--", lw=1)
-    panel.plot([], [], "--", color="black", lw=1, label="bytes / bandwidth of a copy")
-    panel.set(xlabel="tokens read at once", ylabel="ms per read", ylim=(0, None))
-    panel.set_title("8 layers of 512, by kind of weights")
+def draw_speedup(panel: Axes, rows: pd.DataFrame, speeds: dict[int, Estimate]) -> None:
+    """Speed-up by batch, measured and without waiting, and EAGLE's."""
+    batches, means = list(speeds), np.array([value.mean for value in speeds.values()])
+    waiting = [turns(rows, "rounds_max", batch).sum() / turns(rows, "rounds_mean", batch).sum() for batch in batches]
+    panel.errorbar(batches, means, [value.half_width for value in speeds.values()], fmt="D-", color=BLUE, capsize=2,
+                   elinewidth=1)  # fmt: skip
+    panel.plot(batches, means * waiting, ":", color=BLUE)
+    eagle = published("assisted", what="speedup by batch")
+    panel.plot(eagle.setting.str.removeprefix("batch ").astype(int), eagle.value, **PUBLISHED_LINE)
+    panel.axhline(1, color=BLACK, lw=0.8)
+    panel.set(xscale="log", xlabel="texts in a batch", ylabel="speed-up over plain generation")
+    panel.set_title("largest trained transformer, drafted by the smallest, sampled at temperature 1", size=10)
+    panel.set_xticks(batches, labels=map(str, batches))
+    panel.minorticks_off()
+    ends = {"measured": means[-1], "if no text waited\nfor the slowest": means[-1] * waiting[-1]}
+    name_ends(panel, [(name, batches[-1], float(height), BLUE) for name, height in ends.items()])
+    panel.annotate("EAGLE on a GPU,\nVicuna 7B, greedy", (4, eagle.value.iloc[-1]), (8, 0), textcoords="offset points",
+                   size=8, va="center", color=GREY)  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

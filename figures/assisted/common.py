@@ -15,6 +15,7 @@ from decoding.readers import BayesReader, Reader, as_reader
 from decoding.variants import widened
 from figures.lab.presets import PAPER_TRANSFORMERS, SEEDS, Suite
 from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
 from figures.lab.tables import pick, published
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import ConceptHMM
@@ -25,6 +26,8 @@ from icl_synth.transformer import Transformer
 PUBLISHED = ("assisted.csv",)
 DOCUMENT_SEED = 31  # of the documents that acceptance is measured on
 TRIGRAMS, BIGRAMS, LOOKUP, BAYES = TABLES = ("trigrams", "bigrams", "prompt lookup", "exact Bayes")
+COLOURS = {TRIGRAMS: GREEN, BIGRAMS: YELLOW, LOOKUP: PINK, BAYES: BLACK, "LSTM": ORANGE}  # transformers are blue
+BLUES = (SKY, BLUE, "#003a5c", "#7a8fd6")  # the smallest first
 SMOOTHING = 1e-3  # of exact Bayes
 SAMPLING_SEED = 13  # of the target's own texts
 COUNTED = (37, 500, 1000)  # seed, documents and length of what n-grams are counted in
@@ -97,6 +100,12 @@ def trained(models: Pair) -> list[Draft]:
 def sizes_of(names: Iterable[str]) -> list[str]:
     """Those of trained transformers, the smallest first: they differ in size only."""
     return [name for name in names if name not in (*TABLES, "LSTM") and not name.startswith("target")]
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Of drafts by name: the same in every picture."""
+    names = list(names)
+    return dict(zip(sizes_of(names), BLUES, strict=False)) | {name: COLOURS[name] for name in names if name in COLOURS}
 
 
 def untrained(models: Pair) -> list[Draft]:

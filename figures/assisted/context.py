@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from decoding.along import acceptance
-from figures.assisted.common import BIGRAMS, SUITES, TRIGRAMS, Pair, log_probs, pair, trained, untrained
+from figures.assisted.common import BIGRAMS, SUITES, TRIGRAMS, Pair, colours, log_probs, pair, trained, untrained
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import CYCLE, GREY, draw_band
+from figures.lab.style import WIDTH, draw_line, draw_seeds, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from icl_synth.prompts import sample_prompts
 
@@ -74,18 +74,22 @@ def by_example(alpha: Float[np.ndarray, "B L"]) -> Float[np.ndarray, "B N"]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, panel = plt.subplots(figsize=(7.5, 4.4))
-    lines = pick(rows, quantity="by_example").groupby("draft", sort=False)
-    for (name, line), colour, marker in zip(lines, (*CYCLE, GREY), "osD^vP*X", strict=False):
-        draw_band(panel, line.place, line, color=colour, marker=marker, ms=4)
-        panel.annotate(str(name), (line.place.iloc[-1], line.value.iloc[-1]), (6, -3), color=colour, fontsize=8,
-                       textcoords="offset points", annotation_clip=False)  # fmt: skip
-    gains = pick(rows, quantity="gain")
-    gains = gains[~gains.draft.isin(CONTROLS)]
+    means = over_seeds(rows)
+    figure, panel = plt.subplots(figsize=(WIDTH, 4.4))
+    panel.set(xlabel="examples before, of ten tokens", ylabel="acceptance, temperature 1", ylim=(0, 1))
+    ends = []
+    for (name, colour), marker in zip(colours(means.draft.unique()).items(), "osD^vP*X", strict=False):
+        line, each = (pick(table, quantity="by_example", draft=name) for table in (means, rows))
+        draw_seeds(panel, each, "place", colour)
+        draw_line(panel, line, "place", color=colour, marker=marker, ms=4, lw=1.2)
+        ends.append((name, line.place.iloc[-1], line.value.iloc[-1], colour))
+    name_ends(panel, ends)
+    gains = pick(means, quantity="gain").set_index("draft")
+    least, most = str(gains.value.idxmin()), str(gains.value.idxmax())
     risen = int((gains.value - gains.half_width > 0).sum())
-    panel.set(xlabel="examples before, k = 10", ylabel="acceptance, temperature 1")
-    panel.set_title(f"{risen} of {len(gains)} drafts are accepted more in the last example than in the first")
+    figure.suptitle(f"From the first example to the last, {risen} of {len(gains)} drafts are accepted more;\n"
+                    f"acceptance changes by {gains.value[least]:+.3f} ({least}) to {gains.value[most]:+.3f} ({most})",
+                    size=11)  # fmt: skip
     return figure
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from tqdm import tqdm
 
 from decoding import speedup
@@ -27,7 +26,7 @@ from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, GREY, ORANGE, PUBLISHED_POINT, YELLOW
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import published
 from icl_synth.estimates import Estimate, ratio_of_means
 
@@ -37,8 +36,8 @@ DIFFERS = (
     "after 32 tokens: plainly, then assisted; a speed-up is the seconds of all turns over the seconds of all turns, "
     "and its interval is over turns. Each draft runs at its optimal schedule, from its own measured costs, at "
     "temperatures 0 and 1. Acceptance is that of these runs. A cost is the time of a draft's single step over that of "
-    "a plain token. Lines are the greatest speed-up over gamma by Leviathan et al.'s formula, which takes verifying as "
-    "free; the measured speed-ups pay for verifying. Greedy text of this world soon repeats itself, which any draft "
+    "a plain token. The speed-ups pay for verifying, which "
+    "Leviathan et al.'s formula takes as free. Greedy text of this world soon repeats itself, which any draft "
     "guesses, prompt lookup best of all; sampled text does not. In the paper's Table 2 the smallest draft is the "
     "fastest at both temperatures; the claim asks, at both, whether the smallest transformer's speed-up is above that "
     "of each larger one on the same texts. A bigram table pays where its speed-up is above one. The post says that a "
@@ -53,8 +52,6 @@ ALONE = True
 SAMPLING_SEED = 11
 GAMMA = 5  # of schedules that take a number
 OPTIMAL, TURNS = "optimal", f"{GAMMA}, temperatures in turns"
-OUTLINE = withStroke(linewidth=2, foreground="white")
-LABEL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "path_effects": [OUTLINE]}
 COLOURS = {0.0: BLUE, 1.0: ORANGE}  # of temperatures
 
 
@@ -188,12 +185,6 @@ class Cell:
         return mean_of(ratio_of_means(self.turns("accepted"), self.turns("examined")))
 
 
-def cost(rows: pd.DataFrame, draft: str) -> float:
-    """Of a draft's token, in plain tokens."""
-    step, token = (of_turns(rows, draft=draft, quantity=quantity) for quantity in ("step", "token"))
-    return float(step.mean() / token.mean())
-
-
 def first_draft(rows: pd.DataFrame) -> str:
     """The one with all schedules."""
     return str(rows.draft.iloc[0])
@@ -206,53 +197,35 @@ def schedules(rows: pd.DataFrame) -> list[str]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    names = list(rows.draft.unique())
-    first = first_draft(rows)
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 5), width_ratios=(1.2, 1, 1))
-    draw_map(left, rows, names)
-    draw_bars(middle, {name: {t: Cell(rows, name, temperature=t).speedup for t in COLOURS} for name in names})
-    draw_bars(right, {how: {t: Cell(rows, first, how, t).speedup for t in COLOURS} for how in schedules(rows)})
+    names, first = list(rows.draft.unique()), first_draft(rows)
+    figure, (drafts, hows) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), sharex=True)
+    speeds = {name: {t: Cell(rows, name, temperature=t).speedup for t in COLOURS} for name in names}
+    draw_speeds(drafts, speeds)
+    draw_speeds(hows, {how: {t: Cell(rows, first, how, t).speedup for t in COLOURS} for how in schedules(rows)})
+    drafts.set_title("each draft, optimal schedule")
+    hows.set_title(f"{first}, by schedule")
     paper = published("assisted", setting="bigram draft").iloc[0]
-    place = paper.value, len(names) - 1 - names.index(BIGRAMS)
-    middle.plot(*place, **PUBLISHED_POINT)
-    middle.annotate("Leviathan et al.", place, (6, -3), **LABEL)
-    fastest = max(names, key=lambda name: Cell(rows, name).speedup.mean)
-    middle.set_title(f"sampled, {fastest} is fastest")
-    right.set_title(f"{first} by schedule")
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+    place = (paper.value, len(names) - 1 - names.index(BIGRAMS))
+    drafts.plot(*place, **PUBLISHED_POINT)
+    drafts.annotate("Leviathan et al.", place, (0, -6), textcoords="offset points", size=8, color=GREY, va="top")
+    fastest = {t: max((speeds[name][t].mean, name) for name in names) for t in COLOURS}
+    found = [f"{name} ({speed:.2f}x) at temperature {t:g}" for t, (speed, name) in fastest.items()]
+    figure.suptitle("Fastest draft: " + ",\n".join(found), size=11)
     return figure
 
 
-def draw_bars(panel: Axes, speeds: dict[str, dict[float, Estimate]]) -> None:
-    """Measured speed-ups, the first on top, by temperature."""
+def draw_speeds(panel: Axes, speeds: dict[str, dict[float, Estimate]]) -> None:
+    """Measured speed-ups by temperature, the first on top."""
     places = np.arange(len(speeds))[::-1]
-    for (temperature, colour), shift in zip(COLOURS.items(), (0.2, -0.2), strict=True):
+    for (temperature, colour), shift in zip(COLOURS.items(), (0.13, -0.13), strict=True):
         values = [line[temperature] for line in speeds.values()]
-        panel.barh(places + shift, [v.mean for v in values], 0.38, xerr=[v.half_width for v in values], color=colour,
-                   error_kw={"lw": 1, "capsize": 2}, label=f"temperature {temperature:g}")  # fmt: skip
-    panel.axvline(1, color="black", lw=0.8)
-    panel.set_yticks(places, labels=list(speeds), fontsize=8)
-    panel.set_xlabel("measured speed-up")
-
-
-def draw_map(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    """Acceptance in sampled runs (log odds) against cost, and the greatest speed-up of the formula."""
-    panel.set(xscale="log", yscale="logit", xlim=(0.004, 13), ylim=(0.05, 0.993))
-    costs, alphas = np.geomspace(0.004, 3, 300), 1 / (1 + np.exp(-np.linspace(-4, 7, 300)))
-    gammas = np.arange(41)[:, None, None]
-    best = (speedup.expected_tokens(alphas[:, None], gammas) / (gammas * costs + 1)).max(0)
-    lines = panel.contour(costs, alphas, best, levels=(1.01, 1.25, 1.5, 2, 3, 5, 8), colors="#bbbbbb", linewidths=0.9)
-    panel.clabel(lines, fmt="%gx", fontsize=7, colors="#777777")
-    for name in names:
-        alpha, place = Cell(rows, name).acceptance, cost(rows, name)
-        height = float(np.clip(alpha.mean, 0.06, 0.99))  # the axis has no 0 and no 1
-        panel.errorbar(place, height, alpha.half_width, marker="o", capsize=2, color=YELLOW if name in TABLES else GREY)
-        panel.annotate(name, (place, height), (6, 3), **LABEL)
-    ticks = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98)
-    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    panel.minorticks_off()
-    panel.set(xlabel="cost of a draft's token, in plain tokens", ylabel="acceptance in runs at temperature 1")
-    panel.set_title("lines: greatest speed-up, verifying free")
+        panel.errorbar([v.mean for v in values], places + shift, xerr=[v.half_width for v in values], fmt="o", ms=5,
+                       color=colour, elinewidth=1, capsize=2)  # fmt: skip
+        panel.annotate(f"temperature {temperature:g}", (values[0].mean, places[0] + shift), (0, 14 * np.sign(shift)),
+                       textcoords="offset points", size=8, color=colour, ha="center", va="center")  # fmt: skip
+    panel.axvline(1, color=BLACK, lw=0.8)
+    panel.set_yticks(places, labels=list(speeds), fontsize=9)
+    panel.set(xlabel="measured speed-up", ylim=(-0.6, len(speeds) - 0.2))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

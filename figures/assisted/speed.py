@@ -37,7 +37,7 @@ from figures.lab.claims import Claim, at_least, near_zero, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models
-from figures.lab.style import CYCLE, PUBLISHED_POINT
+from figures.lab.style import BLACK, BLUE, GREY, PUBLISHED_POINT, WIDTH, name_ends
 from figures.lab.tables import published
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate, ratio_of_means
@@ -74,7 +74,7 @@ IN_KIND: dict[str, Callable[[Any], checkpoints.Model]] = {
     "int8": in_int8,
 }
 FITTED = 2  # tokens drafted where the overhead is fitted
-COLOURS = CYCLE[2:]
+MODE = "sampled"  # that is drawn
 
 
 class Sizes(NamedTuple):
@@ -223,53 +223,57 @@ class Cell:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.6))
-    names = list(rows.pair.unique())
-    for name, colour in zip(names, COLOURS, strict=False):
-        draw_pair(left, Cell(rows, name, "sampled"), colour)
-        for mode, marker in MODES.items():
-            cell = Cell(rows, name, mode)
-            best = cell.best()
-            speed = cell.speedup(best, cell.second)
-            right.errorbar(
-                cell.alpha(best, cell.second), speed.mean, speed.half_width, marker=marker, color=colour, capsize=2
-            )
-        left.plot([], [], "D-", color=colour, label=name.replace(", drafted", "\ndrafted"))
-    left.plot([], [], ":", color="black", lw=1, label="if verifying were free")
-    left.set(xlabel="tokens drafted, $\\gamma$", ylabel="speed-up over plain generation")
-    left.set_title("sampled: points measured,\nlines predicted")
-    draw_published(right)
-    for panel in (left, right):
-        panel.axhline(1, color="black", lw=0.8)
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=7)
-    cells = [Cell(rows, name, "sampled") for name in names]
-    speeds = [cell.speedup(cell.best(), cell.second).mean for cell in cells]
-    figure.suptitle(f"Assisted sampling is {min(speeds):.1f} to {max(speeds):.1f} times as fast", fontsize=11)
+    name = shown_pair(rows)
+    cell, figure = Cell(rows, name, MODE), plt.figure(figsize=(WIDTH, 4.6))
+    panel = figure.add_subplot()
+    panel.axhline(1, color=BLACK, lw=0.8)
+    draw_published(panel)
+    speeds = {gamma: cell.speedup(gamma).mean for gamma in cell.gammas}
+    predicted = draw_pair(panel, cell)
+    panel.set_ylabel("speed-up over plain generation")
+    panel.set_title(f"{name}; {MODE}", size=10)
+    miss = max(abs(predicted[gamma] / speed - 1) for gamma, speed in speeds.items() if gamma != FITTED)
+    figure.suptitle(f"Assistance makes generation up to {max(speeds.values()):.2f} times as fast;\npredicted within "
+                    f"{100 * miss:.0f} %, in the paper within {100 * paper_miss():.0f} %", size=11)  # fmt: skip
     return figure
 
 
-def draw_pair(panel: Axes, cell: Cell, colour: str) -> None:
-    """Speed-up of one pair by gamma over all turns, predicted and measured."""
+def shown_pair(rows: pd.DataFrame) -> str:
+    """The large pair in float32, or the first one where it was not timed."""
+    names = list(rows.pair.unique())
+    return next((name for name in names if name.startswith("large") and name.endswith("float32")), names[0])
+
+
+def draw_pair(panel: Axes, cell: Cell) -> dict[int, float]:
+    """Speed-up by gamma over all turns, measured and predicted; returns the predictions."""
     speeds = [cell.speedup(gamma) for gamma in cell.gammas]
-    means, half_widths = ([getattr(speed, part) for speed in speeds] for part in ("mean", "half_width"))
-    panel.errorbar(cell.gammas, means, half_widths, marker="D", ls="", color=colour, capsize=2)
-    everything = slice(None)
     plain, token = cell.turns("plain").sum(), cell.turns("plain").sum() / cell.turns("tokens").sum()
-    panel.plot(cell.gammas, [plain / cell.predicted(g, everything).sum() for g in cell.gammas], color=colour, lw=1.2)
-    cost = cell.turns("step").mean() / token
-    simple = [speedup.predicted_speedup(cell.alpha(gamma), gamma, cost) for gamma in cell.gammas]
-    panel.plot(cell.gammas, simple, ":", color=colour, lw=1)
+    predicted = {gamma: plain / cell.predicted(gamma, slice(None)).sum() for gamma in cell.gammas}
+    cost, alphas = cell.turns("step").mean() / token, [cell.alpha(gamma) for gamma in cell.gammas]
+    free = [speedup.predicted_speedup(a, gamma, cost) for a, gamma in zip(alphas, cell.gammas, strict=True)]
+    means, half_widths = ([getattr(value, part) for value in speeds] for part in ("mean", "half_width"))
+    panel.errorbar(cell.gammas, means, half_widths, fmt="D", color=BLUE, capsize=2)
+    panel.plot(cell.gammas, list(predicted.values()), color=BLUE, lw=1.4)
+    panel.plot(cell.gammas, free, ":", color=BLUE, lw=1.4)
+    panel.set_xticks(cell.gammas, [f"{gamma}\n{alpha:.2f}" for gamma, alpha in zip(cell.gammas, alphas, strict=True)])
+    panel.set_xlabel("tokens drafted in a round, $\\gamma$, and below it their acceptance $\\alpha$")
+    last, names = cell.gammas[-1], ("predicted\n(measured: diamonds)", "predicted if\nverifying were free")
+    name_ends(panel, [(names[0], last, predicted[last], BLUE), (names[1], last, free[-1], BLUE)])
+    return predicted
 
 
 def draw_published(panel: Axes) -> None:
-    """The paper's speed-ups by acceptance."""
-    table = published("assisted", what="speedup")
-    theory, measured = table[table.setting == "theory"], table[table.setting != "theory"]
-    panel.plot(theory.alpha, theory.value, **PUBLISHED_POINT | {"marker": "_", "ms": 10}, label="paper, Table 1")
-    panel.plot(measured.alpha, measured.value, **PUBLISHED_POINT, label="paper, Table 2 (T5) and bigrams")
-    for mode, marker in MODES.items():
-        panel.plot([], [], marker, color="black", label=f"ours, {mode}")
-    panel.set(xlabel="acceptance $\\alpha$", title="at the best $\\gamma$, beside\nLeviathan et al.")
+    """The paper's speed-ups at temperature 1 by gamma, measured and expected."""
+    measured, expected = (published("assisted", what=what) for what in ("speedup", "expected"))
+    table = measured.merge(expected, on=["setting", "draft", "gamma"], suffixes=("", "_expected"))
+    table = table[table.setting.str.endswith("temperature 1")]
+    shift = 0.12 * (table.groupby("gamma").cumcount() - 0.5)
+    panel.vlines(table.gamma + shift, table.value, table.value_expected, color=GREY, lw=0.8)
+    panel.plot(table.gamma + shift, table.value, **PUBLISHED_POINT)
+    panel.plot(table.gamma + shift, table.value_expected, "_", color=GREY, ms=9)
+    top = table.sort_values("value").iloc[-1]
+    panel.annotate("Leviathan et al. 2023, T5:\nmeasured, and expected (dashes)", (top.gamma, top.value), (8, 0),
+                   textcoords="offset points", size=8, color=GREY, va="center")  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

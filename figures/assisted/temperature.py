@@ -27,6 +27,7 @@ from figures.assisted.common import (
     Draft,
     Own,
     Pair,
+    colours,
     log_probs,
     own_texts,
     pair,
@@ -39,7 +40,7 @@ from figures.lab.claims import Claim, near_zero, positive, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, CYCLE, GREY, ORANGE, PUBLISHED_POINT
+from figures.lab.style import BLUE, GREY, ORANGE, PUBLISHED_POINT, WIDTH, draw_line, name_ends
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick, published
 from figures.pruning.common import pruned
 
@@ -166,64 +167,67 @@ def add_comparisons(table: Table, models: Pair, known: dict) -> None:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, panels = plt.subplot_mosaic("AB;AC", figsize=(7.5, 6.4), width_ratios=(1.1, 1))
-    draw_acceptance(panels["A"], rows)
-    draw_formula(panels["B"], rows)
-    draw_runs(panels["C"], rows)
-    falls = pick(rows, quantity="own_fall")
+    means = over_seeds(rows)
+    figure, panels = plt.subplot_mosaic("AB;AC", figsize=(WIDTH, 6.4), width_ratios=(1.1, 1))
+    draw_acceptance(panels["A"], rows, means)
+    draw_formula(panels["B"], means)
+    draw_runs(panels["C"], means)
+    falls = pick(means, quantity="own_fall")
     more = int((falls.value - falls.half_width > 0).sum())
-    figure.suptitle(f"{more} of {len(falls)} drafts are accepted more at temperature 0 than at 1", fontsize=11)
+    figure.suptitle(f"{more} of {len(falls)} drafts are accepted more at temperature 0 than at 1", size=11)
     return figure
 
 
-def draw_acceptance(panel: Axes, rows: pd.DataFrame) -> None:
-    """Acceptance of each draft at both temperatures, on the target's own texts, and the paper's."""
-    names = list(rows.draft.unique())
+def draw_acceptance(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Acceptance of each draft at both temperatures, on the target's own texts and on documents, and the paper's."""
+    names = list(means.draft.unique())
     places = dict(zip(names, range(len(names))[::-1], strict=True))
-    for (temperature, colour), shift in zip(BOTH.items(), (0.12, -0.12), strict=True):
-        line = pick(rows, quantity="own", temperature=temperature)
+    for (temperature, colour), shift in zip(BOTH.items(), (0.14, -0.14), strict=True):
+        line, each = (pick(table, quantity="own", temperature=temperature) for table in (means, rows))
+        panel.plot(each.value, each.draft.map(places) + shift, ".", ms=3, color=colour, alpha=0.5)
         panel.errorbar(line.value, line.draft.map(places) + shift, xerr=line.half_width, fmt="o", color=colour, ms=4,
-                       capsize=2, label=f"own texts, temperature {temperature:g}")  # fmt: skip
-        line = pick(rows, quantity="documents", temperature=temperature)
-        panel.plot(line.value, line.draft.map(places) + shift, "o", color=colour, ms=4, mfc="white",
-                   label=f"documents, temperature {temperature:g}")  # fmt: skip
+                       capsize=2)  # fmt: skip
+        line = pick(means, quantity="documents", temperature=temperature)
+        panel.plot(line.value, line.draft.map(places) + shift, "x", color=colour, ms=4)
+        panel.annotate(f"temperature {temperature:g}", (0.03, 0.99 - 0.03 * temperature), xycoords="axes fraction",
+                       size=8, color=colour, va="top")  # fmt: skip
     paper = published("assisted", what="speedup", draft="T5-small")
     for place, (where, row) in enumerate(paper.set_index("setting").iterrows(), 1):
         colour = BOTH[float(str(where)[-1])]
         panel.plot(row.alpha, -1 - (place > 2), **PUBLISHED_POINT | {"color": colour, "ms": 4})
-    panel.set_yticks([*places.values(), -1, -2], labels=[*names, "T5-small, translation", "T5-small, summaries"])
-    panel.tick_params(axis="y", labelsize=7)
-    panel.set(xlabel="acceptance", xlim=(0, 1))
-    panel.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=1, fontsize=7)
+    panel.set_yticks(
+        [*places.values(), -1, -2], labels=[*names, "T5-small, translation", "T5-small, summaries"], size=8
+    )
+    panel.set(xlabel="acceptance on the target's own texts\n(crosses: on documents)", xlim=(0, 1))
 
 
-def draw_formula(panel: Axes, rows: pd.DataFrame) -> None:
+def draw_formula(panel: Axes, means: pd.DataFrame) -> None:
     """Tokens a round counted against expected, for every draft and gamma, and the paper's speed-ups."""
     for temperature, colour in BOTH.items():
-        expected = pick(rows, quantity="expected", temperature=temperature).value.to_numpy()
-        counted = expected / pick(rows, quantity="formula", temperature=temperature).value.to_numpy()
+        expected = pick(means, quantity="expected", temperature=temperature).value.to_numpy()
+        counted = expected / pick(means, quantity="formula", temperature=temperature).value.to_numpy()
         panel.plot(expected, counted, "o", color=colour, ms=3)
     paper = published("assisted", what="expected").value
-    panel.plot(
-        paper, paper.to_numpy() / paper_misses().to_numpy(), **PUBLISHED_POINT, label="paper, Table 4 (speed-ups)"
-    )
+    panel.plot(paper, paper.to_numpy() / paper_misses().to_numpy(), **PUBLISHED_POINT | {"ms": 4})
+    panel.annotate("squares: speed-ups of\nLeviathan et al., Table 4", (0.98, 0.04), xycoords="axes fraction", size=8,
+                   color=GREY, ha="right")  # fmt: skip
     panel.axline((1, 1), slope=1, color=GREY, lw=0.8)
-    panel.set(xlabel="tokens a round by the formula", ylabel="counted", title="$\\gamma$ = 3, 5, 7")
-    panel.legend(fontsize=7)
+    panel.set(xlabel="by the formula", ylabel="counted", title="tokens in a round")
 
 
-def draw_runs(panel: Axes, rows: pd.DataFrame) -> None:
+def draw_runs(panel: Axes, means: pd.DataFrame) -> None:
     """Correlation of acceptance along texts, sampled, of the trained drafts."""
-    for name, colour in zip(sizes_of(rows.draft.unique()), CYCLE[2:], strict=False):
-        line = pick(rows, quantity="correlation", draft=name, temperature=1.0)
-        panel.errorbar(line.place, line.value, line.half_width, color=colour, marker="o", ms=3, capsize=2, label=name)
+    known, ends = colours(means.draft.unique()), []
+    for name in sizes_of(means.draft.unique()):
+        line = pick(means, quantity="correlation", draft=name, temperature=1.0)
+        draw_line(panel, line, "place", color=known[name], marker="o", ms=3, lw=1.2)
+        ends.append((name, line.place.iloc[-1], line.value.iloc[-1], known[name]))
     panel.axhline(0, color=GREY, lw=0.8)
-    lags = sorted(pick(rows, quantity="correlation").place.unique())
-    panel.set(xscale="log", xlabel="tokens apart", ylabel="correlation", title="acceptance along a sampled text")
+    lags = sorted(pick(means, quantity="correlation").place.unique())
+    panel.set(xscale="log", xlabel="tokens apart", ylabel="correlation", title="acceptance, sampled")
     panel.set_xticks(lags, labels=[f"{lag:g}" for lag in lags])
     panel.minorticks_off()
-    panel.legend(fontsize=7)
+    name_ends(panel, ends)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from decoding.along import acceptance
 from decoding.assisted import Assisted, assisted_generate
 from decoding.readers import as_reader
-from figures.assisted.common import SUITES, TRIGRAMS, Draft, Pair, log_probs, ngrams, pair
+from figures.assisted.common import SUITES, TRIGRAMS, Draft, Pair, colours, log_probs, ngrams, pair
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, CYCLE, YELLOW, draw_band
+from figures.lab.style import BLUE, GREY, RANGE, WIDTH, YELLOW, draw_line, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from icl_synth import bayes
 from icl_synth.estimates import Estimate
@@ -41,6 +41,7 @@ PUBLISHED = ()
 BINS = np.linspace(0, 3, 13)  # of entropy, nats
 SAMPLING_SEED = 3
 DRAFTED, OWN, ENTROPY = BLUE, YELLOW, "#444444"  # colours of the text
+LEAST_SHARE = 0.01  # of the tokens, in a bin that is drawn
 
 
 class Sizes(NamedTuple):
@@ -143,28 +144,40 @@ def round_correlations(run: Assisted, entropy: Float[np.ndarray, "B M"]) -> Floa
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure = plt.figure(figsize=(12, 7.6))
-    grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
-    draw_text(figure.add_subplot(grid[0, :]), rows)
-    by_entropy, by_position = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
-    for quantity, marker, panel in (("by_entropy", "o", by_entropy), ("by_position", "", by_position)):
-        lines = pick(rows, quantity=quantity).groupby("draft", sort=False)
-        for (name, line), colour in zip(lines, CYCLE, strict=False):
-            draw_band(panel, line.place, line, color=colour, marker=marker, label=name)
-        panel.set(ylabel="acceptance", ylim=(0, 1))
-    share = pick(rows, quantity="share", draft=rows.draft.iloc[0])
-    by_entropy.bar(share.place, share.value, 0.22, color="#dddddd", zorder=0, label="share of tokens")
-    by_entropy.set_xlabel("entropy of exact Bayes before the token, nats")
-    by_position.set(xlabel="tokens read", xscale="log")
-    by_entropy.legend(fontsize=8)
-    by_position.legend(fontsize=8)
+    means = over_seeds(rows)
+    figure, (text, panel) = plt.subplots(2, 1, figsize=(WIDTH, 6.6), height_ratios=(1, 1))
+    draw_text(text, means)
+    draw_acceptance(panel, means)
+    name = str(means.draft.iloc[0])
+    sampled, greedy = (only(means, quantity="correlation", draft=name + how).mean for how in ("", ", greedy"))
+    figure.suptitle("The rank correlation of acceptance and the uncertainty of exact Bayes is\n"
+                    f"{greedy:+.2f} for the likeliest token, {sampled:+.2f} at temperature 1", size=11)  # fmt: skip
     return figure
 
 
-def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
-    """Tokens in reading order: blue ones were drafted, orange ones are the target's own; bars are the entropy."""
+def draw_acceptance(panel: Axes, means: pd.DataFrame) -> None:
+    """Acceptance by entropy, in bins that hold enough tokens, and what share each bin holds."""
+    share = pick(means, quantity="share", draft=means.draft.iloc[0])
+    share, ends = share[share.value >= LEAST_SHARE], []
+    by_entropy = pick(means, quantity="by_entropy")
+    names = {label: label.removesuffix(", greedy") for label in by_entropy.draft.unique()}
+    known = colours(dict.fromkeys(names.values()))
+    for label, name in names.items():
+        line = pick(by_entropy[by_entropy.place.isin(share.place)], draft=label)
+        draw_line(panel, line, "place", color=known[name], marker="o", ls="-" if label == name else "--")
+        ends.append((label, line.place.iloc[-1], line.value.iloc[-1], known[name]))
+    panel.bar(share.place, share.value, 0.22, color=RANGE, zorder=0)
+    most = share.sort_values("value").iloc[-1]
+    panel.annotate("share of tokens", (most.place, most.value), (0, 3), textcoords="offset points", size=8, color=GREY,
+                   ha="center")  # fmt: skip
+    panel.set(xlabel="entropy of exact Bayes before the token, nats", ylabel="acceptance", ylim=(0, 1))
+    name_ends(panel, ends)
+
+
+def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 16, lines: int = 4) -> None:
+    """Tokens in reading order: blue ones were drafted, yellow ones are the target's own; bars are the entropy."""
     text = pick(rows, quantity="token")
+    text = text[text.place < columns * lines]
     entropy, turn, drafted = (
         pick(rows, quantity=quantity).set_index("place").value for quantity in ("entropy", "round", "drafted")
     )
@@ -176,19 +189,19 @@ def draw_text(panel: Axes, rows: pd.DataFrame, columns: int = 24) -> None:
         panel.text(x + 0.48, y + 0.26, "/" if line["value"] == 0 else str(int(line["value"])), ha="center", va="center")
         if entropy[place] > 0:
             height = min(0.44, 0.176 * entropy[place])
-            panel.add_patch(plt.Rectangle((x + 0.3, y + 0.54), 0.36, height, color=ENTROPY, lw=0))
+            panel.add_patch(plt.Rectangle((x + 0.36, y + 0.54), 0.24, height, color=ENTROPY, lw=0))
         if place and turn[place] != turn[place - 1]:
             panel.plot([x - 0.02] * 2, [y, y + 0.52], color="black", lw=1.4)
     panel.set(xlim=(0, columns), ylim=(1 - -(-len(text) // columns), 1))
     panel.axis("off")
-    panel.set_title("a text that the target generated at temperature 1, five tokens drafted in a round")
+    panel.set_title("a text that the target generated at temperature 1, five tokens drafted in a round", size=10)
     legend: dict[str, Artist] = {
         "drafted and accepted": plt.Rectangle((0, 0), 1, 1, color=DRAFTED, alpha=0.35),
         "the target's own": plt.Rectangle((0, 0), 1, 1, color=OWN, alpha=0.35),
-        "entropy of exact Bayes (to the next row: 2.5 nats)": plt.Rectangle((0, 0), 1, 1, color=ENTROPY),
+        "entropy of exact Bayes": plt.Rectangle((0, 0), 1, 1, color=ENTROPY),
         "a new round": plt.Line2D([], [], color="black", lw=1.4),
     }
-    panel.legend(legend.values(), legend.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4)
+    panel.legend(legend.values(), legend.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=4, fontsize=8)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

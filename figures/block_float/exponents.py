@@ -17,7 +17,7 @@ from figures.block_float import common
 from figures.lab.claims import Claim, at_least
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREY, ORANGE
+from figures.lab.style import BLACK, GREY, MODELS, RANGE, WIDTH, draw_seeds
 from figures.lab.tables import Table, only, over_seeds, pick
 from icl_synth import checkpoints
 from icl_synth.documents import sample_documents
@@ -37,6 +37,7 @@ BLOCK, DEEPEST = 16, 12
 DOCUMENT_SEED = 41
 DECIMAL_ORDER = np.log2(10)
 NONE, NORMAL = "none", "normal numbers"  # their model and what they are
+READ = ("weights", "inputs")  # of the trained models
 
 
 class Sizes(NamedTuple):
@@ -103,15 +104,17 @@ def counted(numbers: Float[np.ndarray, "M B"]) -> Iterator[tuple[str, float, flo
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names = learned(rows)
-    figure, panels = plt.subplots(1, len(names), figsize=(3.75 * len(names), 3.8), sharey=True, squeeze=False)
-    for panel, name in zip(panels[0], names, strict=True):
-        draw_model(panel, rows, name)
-    panels[0, 0].set_ylabel("numbers, %")
-    shares = rows[(rows.quantity == "within of others") & (rows.model != NONE)].value
-    span = f"{100 * shares.min():.0f} to {100 * shares.max():.0f} %"
-    figure.suptitle(f"{span} of the numbers that are not 0 lie within a decimal order of the largest", size=10)
+    means = over_seeds(rows)
+    figure, panels = plt.subplots(1, len(READ), figsize=(WIDTH, 3.9), sharey=True)
+    for panel, what in zip(panels, READ, strict=True):
+        draw_shares(panel, rows, means, what)
+        panel.set(title=what, xlabel=f"factor below the largest of the block of {BLOCK}")
+    panels[0].set_ylabel("numbers, %")
+    shares = means[(means.quantity == "within of others") & (means.model != NONE)].value
+    normal = only(means, what=NORMAL, quantity="within of others").mean
+    span = " to ".join(dict.fromkeys(f"{100 * share:.0f}" for share in (shares.min(), shares.max())))
+    figure.suptitle(f"{span} % of the numbers that are not 0 are at least a tenth of the largest,\n"
+                    f"of normal numbers {100 * normal:.0f} %", size=11)  # fmt: skip
     return figure
 
 
@@ -120,20 +123,26 @@ def learned(rows: pd.DataFrame) -> list[str]:
     return [name for name in rows.model.unique() if name != NONE]
 
 
-def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """The shares of numbers by their distance to the largest, beside those of normal numbers."""
-    for what, colour, marker in (("weights", BLUE, "o"), ("inputs", ORANGE, "s")):
-        line = pick(rows, model=name, what=what, quantity="below")
-        zeros = pick(rows, model=name, what=what, quantity="zero").value.iloc[0]
-        label = what + (f" ({100 * zeros:.0f} % are 0)" if zeros > 0.005 else "")
-        panel.plot(line.x, 100 * line.value, color=colour, marker=marker, label=label)
-    normal = pick(rows, what=NORMAL, quantity="below")
-    panel.plot(normal.x, 100 * normal.value, ":", color=GREY, label=NORMAL)
-    panel.axvspan(-0.4, DECIMAL_ORDER, color="#dddddd", alpha=0.5, lw=0, label="one decimal order")
-    panel.set(xlabel=f"binary orders below the largest of the block of {BLOCK}", title=name)
+def draw_shares(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, what: str) -> None:
+    """The shares of numbers by their distance to the largest in each model, beside those of normal numbers."""
+    zero, rows, means = pick(means, quantity="zero"), pick(rows, quantity="below"), pick(means, quantity="below")
+    panel.axvspan(-0.4, DECIMAL_ORDER, color=RANGE, alpha=0.4, lw=0)
+    panel.annotate("a tenth\nand more", (0.04, 0.03), xycoords="axes fraction", size=8, color=GREY)
+    normal = pick(means, what=NORMAL)
+    panel.plot(normal.x, 100 * normal.value, ":", color=BLACK)
+    panel.annotate(NORMAL, (normal.x.iloc[2], 100 * normal.value.iloc[2]), (8, 6), textcoords="offset points", size=8)
+    for place, name in enumerate(learned(means)):
+        line, each = (pick(table, model=name, what=what) for table in (means, rows))
+        colour = MODELS[name]
+        draw_seeds(panel, each.assign(value=100 * each.value), "x", colour)
+        panel.plot(line.x, 100 * line.value, color=colour, marker="osDP"[place])
+        zeros = only(zero, model=name, what=what).mean
+        label = name + (f" ({100 * zeros:.0f} % are 0)" if zeros > 0.005 else "")
+        panel.annotate(label, (0.98, 0.9 - 0.07 * place), xycoords="axes fraction", size=9, color=colour, ha="right")
+    steps = range(0, DEEPEST + 1, 2)
+    factors = [f"1/{2**step}" if step else "1" for step in steps]
+    panel.set_xticks(steps, [*factors[:-1], f"{factors[-1]}\nor less"], size=8)
     panel.set_xlim(-0.4, DEEPEST + 0.4)
-    panel.set_xticks(range(0, DEEPEST + 1, 2), [*map(str, range(0, DEEPEST, 2)), f"{DEEPEST}+"])
-    panel.legend(fontsize=8)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -18,7 +18,7 @@ from figures.block_float.common import FAMILIES, NAMED, UNVERIFIED, family_of, p
 from figures.lab.claims import Claim
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, SKY, YELLOW
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, PUBLISHED_LINE, RANGE, SKY, WIDTH, YELLOW, legend_below
 from figures.lab.tables import pick
 
 TITLE = "Block floating point formats, bit by bit, and the product of two blocks"
@@ -27,8 +27,8 @@ DIFFERS = (
     "bytes and counted. The papers' figures are of hardware; here the operations of a product are counted as the "
     "integer product makes them, not built. A float32 multiplication adds exponents itself. The saving is that one "
     "addition of exponents serves a whole block, and that products and sums inside it are of small integers. MSFP's "
-    f"densities, multiply-accumulate units on an area and numbers in a memory, are {UNVERIFIED}. In the last panel "
-    "they stand as filled points. The hollow points are a model: a parabola in the digits of an element, fitted to the "
+    f"densities, multiply-accumulate units on an area and numbers in a memory, are {UNVERIFIED}. In the right panel "
+    "they stand as hollow points. The filled points are a model: a parabola in the digits of an element, fitted to the "
     "reciprocals of those areas, gives other formats with integer elements a cost by their digits alone, without what "
     "microexponents add. Formats whose elements have exponents are left out. What is counted here is arithmetic and "
     "could not come out otherwise, and the densities cannot be verified: no claim is judged."
@@ -42,6 +42,7 @@ FIELDS = {
     "shared exponent, a block's share": ORANGE,
     "microexponent, a pair's share": PINK,
 }
+SHADES = (BLACK, YELLOW, RANGE, SKY, "#00507a")  # of the fields; other colours are of families
 FLOAT32 = (1, 8, 23, 0.0, 0.0)  # its bits by FIELDS: no format of blocks
 COUNTED = "msfp12"  # the format of the product
 
@@ -92,69 +93,63 @@ def fields(format: Format) -> dict[str, float]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, panels = plt.subplot_mosaic(
-        [["bits", "bits"], ["work", "cost"]], figsize=(7.5, 8.8), height_ratios=(1.35, 1)
-    )
-    block, bits = FORMATS[COUNTED].block, pick(rows, format=COUNTED, quantity="packed").value.iloc[0]
-    figure.suptitle(f"{COUNTED.upper()}: {bits:g} bits a number, one sum of exponents for {block} products")
-    draw_bits(panels["bits"], pick(rows, quantity="field"))
-    panels["bits"].legend(fontsize=8, loc="lower right")
-    draw_operations(panels["work"], pick(rows, quantity="operations"))
-    draw_cost(panels["cost"], pick(rows, quantity="qsnr").set_index("format").value)
+    figure, (bits, cost) = plt.subplots(1, 2, figsize=(WIDTH, 5.6), width_ratios=(1.3, 1))
+    draw_bits(bits, pick(rows, quantity="field"))
+    draw_cost(cost, pick(rows, quantity="qsnr").set_index("format").value)
+    legend_below(figure, bits, 3, fontsize=8)
+    packed = pick(rows, format=COUNTED, quantity="packed").value.iloc[0]
+    figure.suptitle(f"{COUNTED.upper()} takes {packed:g} bits a number, for {FORMATS[COUNTED].block} numbers share an "
+                    "exponent", size=11)  # fmt: skip
     return figure
 
 
 def draw_bits(panel: Axes, rows: pd.DataFrame) -> None:
-    """A bar for each format, in fields."""
-    names = list(rows.format.unique())
-    names = [*names[len(NAMED) :], *names[: len(NAMED)]][::-1]  # floating and fixed point first, then what shares
-    left = np.zeros(len(names))
-    for part, colour in FIELDS.items():
-        widths = pick(rows, part=part).set_index("format").value[names]
-        panel.barh(names, widths, left=left, color=colour, edgecolor="white", label=part)
-        left += widths.to_numpy()
-    for height, total in enumerate(left):
-        panel.text(total + 0.1, height, f"{total:g}", va="center", size=8)
-    panel.set(xlabel="bits per element", xlim=(0, 35))
-    panel.tick_params(axis="y", labelsize=8)
+    """A bar for each format in fields, family by family."""
+    groups = {"nothing shared": SINGLE} | {label: family.formats for label, family in FAMILIES.items()}
+    places: dict[str, float] = {}
+    place = 0.0
+    for label, names in groups.items():
+        colour = FAMILIES[label].colour if label in FAMILIES else BLACK
+        panel.annotate(label, (0.99, place - len(names) + 1), xycoords=("axes fraction", "data"), size=9, color=colour,
+                       ha="right", va="center")  # fmt: skip
+        places |= {name: place - number for number, name in enumerate(names)}
+        place -= len(names) + 0.7
+    left = pd.Series(0.0, index=list(places))
+    for part, colour in zip(FIELDS, SHADES, strict=True):
+        widths = pick(rows, part=part).set_index("format").value[left.index]
+        panel.barh(list(places.values()), widths, left=left, color=colour, edgecolor="white", label=part)
+        left += widths
+    for name, total in left.items():
+        panel.text(total + 0.1, places[str(name)], f"{total:g}", va="center", size=8)
+    panel.set_yticks(list(places.values()), labels=[name.upper() for name in places], size=8)
+    panel.set(xlabel="bits per number", xlim=(0, 17.5), ylim=(place + 1, 0.9), title="what the bits hold")
     panel.grid(axis="y", visible=False)
 
 
-def draw_operations(panel: Axes, rows: pd.DataFrame) -> None:
-    """Operations by kind, each over the multiplications of the product, which float32 counts."""
-    parts = list(Operations._fields)
-    products = pick(rows, format="float32", part="float_products").value.iloc[0]
-    for side, name, label, colour in ((-1, COUNTED, "blocks of 16", BLUE), (1, "float32", "float32", GREY)):
-        counts = pick(rows, format=name).set_index("part").value[parts] / products
-        place = np.arange(len(parts)) + side * 0.19
-        panel.bar(place, counts, 0.36, color=colour, label=label)
-        for x, value in zip(place, counts, strict=True):
-            panel.text(x, value + 0.01, f"{value:.3g}", ha="center", size=7)
-    panel.set_xticks(range(len(parts)), [part.replace("_", "\n") for part in parts], size=7)
-    panel.set_ylabel("operations for each multiplication")
-    panel.grid(axis="x", visible=False)
-    panel.legend(loc="center", fontsize=8)  # above the sums of exponents, where bars are lowest
-
-
 def draw_cost(panel: Axes, noise: pd.Series) -> None:
-    """Signal to noise against multiply-accumulate density: MSFP's published, other integer elements' by the model."""
+    """Signal to noise against density: MSFP's published, other integer elements' by the model."""
     area, memory = published("mac density"), published("memory density")
-    names = list(area.index)
-    panel.plot(area[names], noise[names], "o-", color=BLUE, label="MSFP, published*")
-    panel.plot(memory[names], noise[names], ".--", color=SKY, label="MSFP, memory, published*")
-    modelled = [name for name in noise.index if name not in names]
-    for name in modelled:
+    for label, density, colour in (("multipliers*", area, FAMILIES["MSFP"].colour), ("memory*", memory, GREY)):
+        line = noise[density.index]
+        panel.plot(density, line, **PUBLISHED_LINE | {"color": colour})
+        panel.annotate(label, (density.iloc[-1], line.iloc[-1]), (0, -12), textcoords="offset points", size=8,
+                       color=colour, ha="center")  # fmt: skip
+    for name in noise.index:
         colour, marker, _ = FAMILIES[family_of(name)]
-        panel.plot(modelled_density(name), noise[name], marker, mfc="white", color=colour)
-    panel.plot([], [], "o", mfc="white", color="black", label="others, by the model")
-    for name in (*names, *modelled):
-        place = (area[name] if name in names else modelled_density(name), noise[name])
-        panel.annotate(name.removeprefix("msfp"), place, (6, -2), textcoords="offset points", size=7)
-    panel.set(xscale="log", xlabel="density, float32 = 1", title=f"* {UNVERIFIED}", xlim=(3.3, 110))
+        known = name in area.index
+        place = (area[name] if known else modelled_density(name), noise[name])
+        if not known:
+            panel.plot(*place, marker, color=colour)
+        panel.annotate(name.upper(), place, (7, 2 if known else -3), textcoords="offset points", size=8, color=colour)
+    panel.set(
+        xscale="log",
+        xlabel=f"density, float32 = 1 (filled: modeled)\n* {UNVERIFIED}",
+        title="what hardware gains",
+        xlim=(3, 200),
+    )
     panel.set_ylabel("signal to noise (ours), dB")
-    panel.set_xticks([4, 10, 20, 50], labels=["4", "10", "20", "50"])
+    panel.set_xticks([5, 10, 20, 50, 100], labels=["5", "10", "20", "50", "100"])
     panel.minorticks_off()
-    panel.legend(loc="upper right", fontsize=7)
 
 
 def modelled_density(name: str) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from compression.block_float.block_model import fine_tune, in_format
@@ -19,7 +18,7 @@ from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import legend_below
+from figures.lab.style import BLACK, GREY, PUBLISHED_POINT, RANGE, WIDTH, draw_seeds, name_points
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate, ratio_of_means
@@ -152,26 +151,50 @@ def with_format(run: Run, format: str, tuning_steps: int) -> checkpoints.Model:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names = list(rows.model.unique())
-    figure, grid = plt.subplots(len(names), 2, figsize=(7.5, 4.3 * len(names) + 0.6), sharey=True, squeeze=False)
-    casts = rows[~rows.tuned & (rows.quantity == "cost") & (rows.format != FLOAT32)]
-    near = "; ".join(
-        f"{name} {(pick(casts, model=name).value <= LAST_DIGIT).sum()} of {len(pick(casts, model=name))} formats"
-        for name in names
-    )
-    figure.suptitle(f"At most {LAST_DIGIT:g} nats above float32 as a direct cast: {near}", size=10)
-    for (loss, accuracy), name in zip(grid, names, strict=True):
-        draw_formats(loss, rows, name, "excess", 1)
-        loss.set(xscale="log", xlabel="loss above exact Bayes, nats per token", title=f"{name}: loss")
-        loss.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        loss.xaxis.set_major_formatter("{x:g}")
-        loss.xaxis.minorticks_off()
-        loss.set_ylabel("format and bits of its weights")
-        draw_formats(accuracy, rows, name, "accuracy", 100)
-        accuracy.set(xlabel="accuracy, k = 10, n = 16, %", title=f"{name}: accuracy")
-    legend_below(figure, grid[0, 0], 4, fontsize=8)
+    means, name = over_seeds(rows), str(rows.model.iloc[0])
+    figure, panel = plt.subplots(figsize=(WIDTH, 5.4))
+    costs = pick(means, quantity="cost")
+    panel.axhspan(-LAST_DIGIT, LAST_DIGIT, color=RANGE, alpha=0.4, lw=0)
+    panel.axhline(0, color=BLACK, lw=0.8)
+    panel.set_yscale("symlog", linthresh=LAST_DIGIT)
+    panel.set_ylim(min(-0.004, 1.2 * costs.value.min()), 1)
+    ticks = (0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.03, 0.1, 0.3, 1)
+    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set(xlabel="bits per number of the weights", ylabel=f"loss of the {name} above float32's, nats per token")
+    draw_formats(panel, pick(rows, model=name, quantity="cost"), pick(costs, model=name))
+    casts = costs[~costs.tuned & (costs.format != FLOAT32)]
+    ends = dict.fromkeys((name, str(rows.model.iloc[-1])))
+    near = {one: pick(casts, model=one).value <= LAST_DIGIT for one in ends}
+    found = ", ".join(f"{few.sum()} of {len(few)} ({one})" for one, few in near.items())
+    figure.suptitle(f"Formats that cost at most {LAST_DIGIT:g} nats as a direct cast:\n{found}", size=11)
     return figure
+
+
+def draw_formats(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """A point for each format by its bits, named; an arrow to the loss after fine-tuning."""
+    points = []
+    for place, (label, (colour, marker, members)) in enumerate(FAMILIES.items()):
+        known = (*members, MIXED) if label == "OCP MX" else members
+        line, each = (table[table.format.map(plain).isin(known)] for table in (means, rows))
+        line, each = (table.assign(bits=table.format.map(bits_of)) for table in (line, each))
+        draw_seeds(panel, each[~each.tuned], "bits", colour)
+        for row in line[~line.tuned].to_dict("records"):
+            cut = row["format"].endswith(":truncate")
+            panel.errorbar(row["bits"], row["value"], row["half_width"], color=colour, capsize=2, lw=1,
+                           marker="v" if cut else marker)  # fmt: skip
+            points.append((shown(row["format"]), row["bits"], row["value"], colour))
+        for row in line[line.tuned].to_dict("records"):
+            before = only(line, format=row["format"], tuned=False).mean
+            panel.annotate("", (row["bits"], row["value"]), (row["bits"], before),
+                           arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})  # fmt: skip
+        panel.annotate(label, (0.98, 0.95 - 0.045 * place), xycoords="axes fraction", size=10, color=colour, ha="right")
+    llama = published("word perplexity")
+    bits, nats = bits_of("mxint8"), float(np.log(llama["mxint8"] / llama[FLOAT32]))
+    panel.plot(bits, nats, **PUBLISHED_POINT)
+    points.append(("MXINT8, LLaMA-7B", bits, nats, GREY))
+    panel.annotate("arrows: fine-tuned", (0.98, 0.7), xycoords="axes fraction", size=9, ha="right")
+    name_points(panel, points)
 
 
 def plain(format: str) -> str:
@@ -179,24 +202,9 @@ def plain(format: str) -> str:
     return format.removesuffix(":truncate")
 
 
-def draw_formats(panel: Axes, rows: pd.DataFrame, name: str, quantity: str, scale: float) -> None:
-    """A line for each format, the widest at the top: as it is, truncated and fine-tuned."""
-    shown = pick(rows, model=name, quantity=quantity)
-    formats = sorted(set(shown.format.map(plain)) - {FLOAT32, CONTROL}, key=lambda format: (bits_of(format), format))
-    places = {format: place for place, format in enumerate(formats)}
-    dense = only(rows, model=name, format=FLOAT32, quantity=quantity)
-    panel.axvline(scale * dense.mean, color="black", ls=":", lw=1.2, label="float32")
-    for label, (colour, marker, members) in FAMILIES.items():
-        for tuned in (False, True):
-            line = pick(shown[shown.format.isin((*members, MIXED) if label == "OCP MX" else members)], tuned=tuned)
-            if len(line):
-                panel.errorbar(scale * line.value, line.format.map(places), xerr=scale * line.half_width, color=colour,
-                               marker=marker, mfc="white" if tuned else None, ls="", capsize=2, lw=1.2,
-                               label=f"{label}, fine-tuned" if tuned else label)  # fmt: skip
-    cut = shown[shown.format.str.endswith(":truncate")]
-    panel.errorbar(scale * cut.value, cut.format.map(plain).map(places), xerr=scale * cut.half_width, fmt="v",
-                   mfc="white", color=FAMILIES["MSFP"].colour, capsize=2, label="MSFP, truncated")  # fmt: skip
-    panel.set_yticks(range(len(formats)), labels=[f"{format}   {bits_of(format):g}" for format in formats], size=7)
+def shown(format: str) -> str:
+    """A format's name beside its point."""
+    return "MXFP4, MXFP6" if format == MIXED else format.upper().replace(":TRUNCATE", ", truncated")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -16,11 +16,11 @@ from compression.block_float.block_model import qsnr
 from compression.block_float.formats import FORMATS, Format, Integer
 from compression.block_float.quantise import quantize
 from figures.block_float import common
-from figures.block_float.common import FAMILIES, NAMED, UNVERIFIED, above_bound, bound, family_of, published
+from figures.block_float.common import FAMILIES, NAMED, UNVERIFIED, above_bound, bound, published
 from figures.lab.claims import Claim, between, exactly, near_zero, positive, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
-from figures.lab.style import GREY, legend_below
+from figures.lab.style import GREY, PUBLISHED_POINT, WIDTH, name_points
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from icl_synth.estimates import Estimate
 
@@ -149,65 +149,34 @@ def by_format(rows: pd.DataFrame, quantity: str) -> pd.Series:
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    figure, (bits, sizes) = plt.subplots(1, 2, figsize=(7.5, 4.6), width_ratios=(1.2, 1))
+    figure, panel = plt.subplots(figsize=(WIDTH, 5.4))
+    panel.set(xlabel="bits per number", ylabel="signal to noise of normal numbers, dB")
+    draw_formats(panel, pick(rows, distribution=NORMAL))
     slope, gap = (only(rows, quantity=q, distribution=NORMAL).mean for q in ("slope", "above msfp16"))
-    figure.suptitle(f"A bit is worth {slope:.1f} dB; half a bit more makes MX9 {gap:.1f} dB better than MSFP16")
-    draw_bits(bits, pick(rows, distribution=NORMAL))
-    draw_block_sizes(sizes, rows)
-    legend_below(figure, bits, 4, fontsize=8)
+    apart = FORMATS["mx9"].average_bits - FORMATS["msfp16"].average_bits
+    figure.suptitle(f"A bit of MSFP is worth {slope:.1f} dB; {apart:g} bits more make MX9 {abs(gap):.1f} dB "
+                    f"{'better' if gap > 0 else 'worse'} than MSFP16", size=11)  # fmt: skip
     return figure
 
 
-def draw_bits(panel: Axes, rows: pd.DataFrame) -> None:
-    """Every format by its bits, the bounds, and the best for its bits."""
-    for label, (colour, marker, names) in FAMILIES.items():
-        joined = label in ("MSFP", "SMX")
-        line, least = (pick(rows, quantity=q) for q in ("qsnr", "bound"))
-        line, least = line[line.format.isin(names)], least[least.format.isin(names)]
-        panel.plot(line.x, line.value, color=colour, marker=marker, ls="-" if joined else "", label=label)
+def draw_formats(panel: Axes, rows: pd.DataFrame) -> None:
+    """Every format by its bits, named, and the least that theory allows."""
+    noise, bounds = (pick(rows, quantity=quantity).set_index("format") for quantity in ("qsnr", "bound"))
+    points: list[tuple[str, float, float, str]] = []
+    for place, (label, (colour, marker, names)) in enumerate(FAMILIES.items()):
+        line, least = noise[noise.index.isin(names)], bounds[bounds.index.isin(names)]
+        panel.plot(line.x, line.value, color=colour, marker=marker, ls="-" if label in ("MSFP", "SMX") else "")
         panel.plot(least.x, least.value, "_", ms=9, color=colour)
-        for row in line.to_dict("records"):
-            below = joined or (label == "OCP MX" and row["x"] > 7)
-            side, offset = ("left", (6, -8)) if below else ("right", (-6, 2))
-            panel.annotate(short(row["format"]), (row["x"], row["value"]), offset, textcoords="offset points", size=7,
-                           color=colour, ha=side)  # fmt: skip
-    panel.plot([], [], "_", color="black", ms=9, label="least possible, in theory")
-    front = pick(rows, quantity="qsnr").sort_values("x")[lambda line: line.value == line.value.cummax()]
-    panel.step(front.x, front.value, where="post", color=GREY, lw=0.8, zorder=0, label="best for its bits")
-    above = by_format(rows, "qsnr")["fp8_e4m3"] + published("qsnr above fp8_e4m3")["mx9"]
-    panel.plot(FORMATS["mx9"].average_bits, above, "s", mfc="white", color=GREY, label="MX9, as published above E4M3")
-    panel.set(xlabel="bits per element", ylabel="signal to noise, dB", title="all formats")
-
-
-def short(format: str) -> str:
-    """The name without its family's."""
-    for beginning in ("msfp", "mx", "fp8_", "fp6_"):
-        format = format.removeprefix(beginning)
-    return format
-
-
-def draw_block_sizes(panel: Axes, rows: pd.DataFrame) -> None:
-    """Each format with other block sizes, named at its line's end, and the least that theory allows."""
-    ends: dict[str, float] = {}
-    sized, bounds = (pick(rows, quantity=quantity) for quantity in ("block size", "bound by block size"))
-    for name in sized.format.unique():
-        colour, marker, _ = FAMILIES[family_of(name)]
-        line, least = pick(sized, format=name), pick(bounds, format=name)
-        panel.plot(line.x, line.value, marker=marker, ms=4, color=colour)
-        panel.plot(least.x, least.value, ":", lw=0.8, color=colour)
-        ends[name] = line.value.iloc[-1]
-    ticks = [int(x) for x in sized.x.unique()]
-    height = np.inf
-    for name in sorted(ends, key=ends.__getitem__, reverse=True):
-        height = min(ends[name], height - 1.8)  # below the name before
-        panel.annotate(name, (ticks[-1], height), (8, -3), textcoords="offset points", size=8,
-                       color=FAMILIES[family_of(name)].colour)  # fmt: skip
-    panel.plot([], [], ":", color="black", label="least possible, in theory")
-    panel.set(xscale="log", xlabel="elements in a block", ylabel="signal to noise, dB", title="block size",
-              xlim=(ticks[0] / 1.3, ticks[-1] * 6))  # fmt: skip
-    panel.set_xticks(ticks, labels=map(str, ticks))
-    panel.minorticks_off()
-    panel.legend(loc="lower left", fontsize=8)
+        points += [(name.upper(), line.x[name], line.value[name], colour) for name in line.index]
+        panel.annotate(label, (0.02, 0.95 - 0.045 * place), xycoords="axes fraction", size=10, color=colour)
+    middle = bounds.sort_values("x").iloc[len(bounds) // 2]
+    panel.annotate("least possible, by theorem 1", (middle.x, middle.value), (8, 0), textcoords="offset points",
+                   va="center", size=8)  # fmt: skip
+    above = noise.value["fp8_e4m3"] + published("qsnr above fp8_e4m3")["mx9"]
+    panel.plot(FORMATS["mx9"].average_bits, above, **PUBLISHED_POINT)
+    panel.annotate("MX9 as published, above FP8_E4M3", (FORMATS["mx9"].average_bits, above), (-7, 3), size=8,
+                   textcoords="offset points", ha="right", color=GREY)  # fmt: skip
+    name_points(panel, points)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

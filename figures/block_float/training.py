@@ -25,7 +25,7 @@ from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess, held_back, parameters
 from figures.lab.presets import NONE, SEEDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, legend_below
+from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, PUBLISHED_LINE, SKY, WIDTH, draw_seeds, name_ends
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from icl_synth import checkpoints
 from icl_synth.config import TINY, TrainConfig
@@ -50,6 +50,9 @@ DIFFERS = (
 PUBLISHED = common.PUBLISHED
 FLOAT32 = "float32"
 DRAWN = {"mx9": ORANGE, "mx6": PINK, "mxfp6_e3m2": GREEN, "mxfp6_e2m3": SKY, MIXED: BLUE}
+SHADES = {  # as drawn: those of a family alike
+    "mx9": ORANGE, "mx6": "#8a3c00", "mxfp6_e3m2": GREEN, "mxfp6_e2m3": "#00543e", MIXED: "#4cc9a4",
+}  # fmt: skip
 THEIRS = ("20M", "150M", "300M", "1.5B")  # OCP's models by parameters
 WINDOWS = 20  # of a curve
 DATA_STREAM = 1  # of a seed's key
@@ -163,40 +166,53 @@ def add_seed(table: Table, trained: dict[str, Trained], documents: Documents) ->
 
 def plot(rows: pd.DataFrame) -> Figure:
     joined = over_seeds(rows)
-    figure, (curves, ends) = plt.subplots(1, 2, figsize=(7.5, 4.2), width_ratios=(1, 1.15))
+    figure, (curves, ends) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), width_ratios=(1, 1.15))
     costs = pick(joined, quantity="cost").set_index("format").value
     most, least = str(costs.idxmax()), str(costs.abs().idxmin())
-    figure.suptitle(
-        f"Trained in {least} a model ends {costs[least]:+.4f} nats from float32, in {most} {costs[most]:+.3f}", size=10
-    )
-    for format in costs.index:
-        line = pick(joined, format=format, quantity="curve")
-        curves.plot(line.step, line.value, color=DRAWN[format], lw=1.2, label=format)
-    curves.axhline(0, color=BLACK, lw=0.8, ls=":")
-    curves.set(xlabel="steps", ylabel="training loss above float32's, nats", title="while they train")
+    figure.suptitle(f"Trained in {label(least)} a model ends {costs[least]:+.3f} nats from float32, in {label(most)} "
+                    f"{costs[most]:+.3f}", size=10)  # fmt: skip
+    draw_curves(curves, joined, list(costs.index))
     draw_ends(ends, rows, joined)
-    legend_below(figure, curves, 5, fontsize=8)
     return figure
+
+
+def label(format: str) -> str:
+    """A format's name as it is written in the picture."""
+    return "MXFP4 with MXFP6" if format == MIXED else format.upper()
+
+
+def draw_curves(panel: Axes, joined: pd.DataFrame, formats: list[str]) -> None:
+    """Training loss above float32's along the steps."""
+    names = []
+    for format in formats:
+        line = pick(joined, format=format, quantity="curve")
+        panel.plot(line.step, line.value, color=SHADES[format], lw=1.2)
+        names.append((label(format), line.step.iloc[-1], line.value.iloc[-1], SHADES[format]))
+    panel.axhline(0, color=BLACK, lw=0.8, ls=":")
+    panel.set(xlabel="steps", ylabel="training loss above float32's, nats", title="while they train")
+    name_ends(panel, names)
 
 
 def draw_ends(panel: Axes, rows: pd.DataFrame, joined: pd.DataFrame) -> None:
     """Loss above float32's at the end: ours, seeds as dots, beside the papers' larger models."""
     costs = pick(joined, quantity="cost")
     for number, format in enumerate(costs["format"].unique().tolist()):
-        place, line = 0.14 * (number - 2), pick(costs, format=format)
-        dots = pick(rows, format=format, quantity="cost")
-        panel.plot(np.full(len(dots), place + 0.05), dots.value, ".", ms=4, color=DRAWN[format], alpha=0.6)
-        panel.errorbar(place, line.value, line.half_width, fmt=FAMILIES[family_of(format)].marker, ms=5,
-                       color=DRAWN[format], capsize=2)  # fmt: skip
+        place, line, colour = 0.14 * (number - 2), pick(costs, format=format), SHADES[format]
+        draw_seeds(panel, pick(rows, format=format, quantity="cost").assign(place=place), "place", colour, 0.05)
+        panel.errorbar(place, line.value, line.half_width, fmt=FAMILIES[family_of(format)].marker, ms=5, color=colour,
+                       capsize=2)  # fmt: skip
     for format, verified in (("mxfp6_e3m2", True), (MIXED, False)):
-        label = "OCP's" if verified else f"OCP's, {UNVERIFIED}"
-        panel.plot(range(1, 1 + len(THEIRS)), published_costs(format), "s--" if verified else "s:", lw=1.0, mfc="white",
-                   color=DRAWN[format], label=label)  # fmt: skip
+        theirs = published_costs(format)
+        panel.plot(range(1, 1 + len(THEIRS)), theirs,
+                   **PUBLISHED_LINE | {"color": SHADES[format], "ls": "--" if verified else ":"})  # fmt: skip
+        said = f"OCP: {label(format)}" + ("" if verified else f",\n{UNVERIFIED}")
+        how = {"ha": "right", "va": "top", "xytext": (5, -4)} if verified else {"xytext": (0, 5)}
+        panel.annotate(said, (len(THEIRS), theirs[-1]) if verified else (1, theirs[0]), textcoords="offset points",
+                       size=8, color=SHADES[format], **how)  # fmt: skip
     size = only(joined, quantity="parameters").mean
-    panel.set_xticks(range(1 + len(THEIRS)), [f"{size / 1e3:.0f}K, ours", *THEIRS])
+    panel.set_xticks(range(1 + len(THEIRS)), [f"{size / 1e3:.0f}K,\nours", *THEIRS])
     panel.axhline(0, color=BLACK, lw=0.8, ls=":")
     panel.set(xlabel="parameters", ylabel="loss above float32's, nats", title="at the end")
-    panel.legend(fontsize=8)
 
 
 def published_costs(format: str) -> list[float]:

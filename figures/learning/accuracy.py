@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,9 +14,10 @@ from tqdm import tqdm
 from figures.lab.claims import Claim
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import MODELS, PUBLISHED_MODELS, draw_band, legend_below, panels, places
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import BLACK, GREY, MODELS, WIDTH, name_ends, places
+from figures.lab.tables import Table, over_seeds, pick
 from figures.learning.common import (
+    PAPER_MOST,
     SMOOTHED,
     TOLD,
     Right,
@@ -28,16 +30,19 @@ from figures.learning.common import (
     beside_lstm,
     cells_that_fit,
     document_answers,
+    draw_mean,
     draw_published,
+    few_lengths,
     growth_claim,
+    in_short,
     learned,
-    lengths_of,
     longer_claim,
     lstm_claim,
-    most_examples,
+    mark_examples,
     nested_prompts,
-    published_beside,
+    one_of_each,
     published_model,
+    quoted,
     told_by_cell,
 )
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES
@@ -102,41 +107,48 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    lengths = lengths_of(rows)
-    figure, grid = panels(len(lengths), 2, 3.7, 2.9)
-    for panel, k in zip(grid, lengths, strict=True):
-        draw_length(panel, pick(rows, quantity="accuracy", example_length=k), k)
-    for panel in grid[-2:]:
-        panel.set_xlabel("examples in the prompt, n")
-    for panel in grid[::2]:
-        panel.set_ylabel("accuracy, %")
-    figure.suptitle(finding(rows), fontsize=11)
-    legend_below(figure, grid[0], 2, fontsize=8)
+    """At most three lengths; of the readers, the one that is told the format."""
+    lengths, shown = few_lengths(rows, 3), one_of_each(learned(rows, *READERS))
+    figure, grid = plt.subplots(1, len(lengths), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
+    for panel, k in zip(grid[0], lengths, strict=True):
+        ends = draw_length(panel, pick(rows, quantity="accuracy", example_length=k), k, shown)
+        mark_examples(panel)
+        panel.set(title=f"k = {k}", xlabel="")
+    name_ends(grid[0, -1], ends)
+    grid[0, 0].set_ylabel("accuracy, %")
+    figure.supxlabel("examples in the prompt, n (each of k tokens)", size=10)
+    figure.suptitle(finding(over_seeds(rows), shown[0], lengths), size=11)
     return figure
 
 
-def finding(rows: pd.DataFrame) -> str:
-    """How far the first model's accuracy grows at the longest examples."""
-    name, k = learned(rows, *READERS)[0], lengths_of(rows)[-1]
-    most = most_examples(rows)[k]
-    ends = (only(rows, model=name, quantity="accuracy", example_length=k, num_examples=n).mean for n in (0, most))
-    return f"k = {k}, n = 0 → {most}: the {name} goes from {' to '.join(f'{value:.0f}' for value in ends)} %"
+def finding(rows: pd.DataFrame, name: str, lengths: list[int]) -> str:
+    """What longer examples add to a model's accuracy, and what more of them do, where all lengths have as many."""
+    cells = pick(rows, model=name, quantity="accuracy")
+    accuracy = cells.pivot(index="num_examples", columns="example_length", values="value")[lengths].dropna()
+    longer, more = (float((part.iloc[-1] - part.iloc[0]).mean()) for part in (accuracy.T, accuracy))
+    words = "Longer examples matter more than more of them"
+    words = words if longer > more else "More examples matter more than longer ones"
+    return (
+        f"{words}: k = {lengths[0]} → {lengths[-1]} adds {round(longer)} points\nto the accuracy of the {name}, "
+        f"n = {accuracy.index[0]} → {accuracy.index[-1]} adds {round(more)}"
+    )
 
 
-def draw_length(panel: Axes, rows: pd.DataFrame, k: int) -> None:
-    """Accuracy by number of examples at one length: readers, the paper's models, ours."""
-    place = places(EXAMPLES)
-    for name, style in READERS.items():
-        line = pick(rows, model=name)
-        panel.plot(line.num_examples.map(place), line.value, label=name, lw=1.4, **style)
-    shown = learned(rows, *READERS)
-    for name in published_beside(shown):
-        draw_published(panel, name, k, color=PUBLISHED_MODELS[name], label=f"Xie et al. 2022: {name}")
+def draw_length(panel: Axes, rows: pd.DataFrame, k: int, shown: list[str]) -> list[tuple[str, float, float, str]]:
+    """Accuracy by number of examples at one length, of a reader, the paper's models and ours; the ends of the lines."""
+    rows, right = rows.assign(place=rows.num_examples.map(places(EXAMPLES))), float(len(EXAMPLES) - 1)
+    exact = pick(rows, model=TOLD)
+    panel.plot(exact.place, exact.value, lw=1.4, **READERS[TOLD])
+    ends = [("exact Bayes", right, exact.value.iloc[-1], BLACK)]
+    for name in shown:
+        theirs = published_model(name)
+        draw_published(panel, theirs, k, ls=":" if theirs == "LSTM" else "--")
+        ends.append((f"{in_short(theirs)}, Xie et al.", right, quoted(theirs, k, PAPER_MOST), GREY))
     for name in shown:
         line = pick(rows, model=name)
-        draw_band(panel, line.num_examples.map(place), line, color=MODELS[name], label=f"ours: {name}", ms=4)
-    panel.set(title=f"k = {k}", xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, ylim=(0, 102))
+        draw_mean(panel, line, "place", color=MODELS[name])
+        ends.append((in_short(name), right, over_seeds(line).value.iloc[-1], MODELS[name]))
+    return ends
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, between, no_more, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, RANGE, legend_below, panels
+from figures.lab.style import BAYES, RANGE, WIDTH, legend_below, panels
 from figures.lab.tables import Table, as_estimate, over_seeds, pick, published
-from figures.learning.common import LENGTH_COLOURS, any_run, learned, percent_right
+from figures.learning.common import LENGTH_COLOURS, any_run, learned, one_of_each, percent_right
 from icl_synth.aspects import ASPECTS, alter, robust_log_probs
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.estimates import Estimate
@@ -126,8 +126,8 @@ COMPARISONS = (
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    names = [*learned(rows, BAYES), BAYES]
-    figure, grid = panels(len(names), 3, 2.5, 3.6)
+    names = [*one_of_each(learned(rows, BAYES)), BAYES]
+    figure, grid = panels(len(names), 3, WIDTH / len(names), 3.6)
     for panel, name in zip(grid, names, strict=True):
         draw_comparisons(panel, pick(rows, model=name))
         panel.set(title=name, xlabel="points gained", ylim=(len(COMPARISONS) - 0.5, -0.5))

@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -15,9 +14,9 @@ from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.measure import held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, GREY, MODELS, draw_line, legend_below
+from figures.lab.style import BAYES, GREY, MODELS, WIDTH, draw_line, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import any_run, learned
+from figures.learning.common import any_run, in_short, learned, one_of_each
 from icl_synth import bayes, checkpoints
 from icl_synth.evaluate import kl_to_bayes, log_probs, map_rows
 
@@ -42,6 +41,7 @@ BINS = 10
 EARLY = 16  # tokens read before this many are early
 EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # positions from one edge up to the next, or to the end
 PARTS = {"early": np.s_[..., : EARLY - 1], "late": np.s_[..., EARLY - 1 :]}
+SHOWN = 0.01  # of all predictions, in a tenth that is drawn
 CALIBRATED = 0.1 / BINS  # above the error of exact Bayes
 WORDS = {"early": f"in the first {EARLY - 1} tokens", "late": "later"}
 
@@ -160,34 +160,27 @@ def reliability(readings: dict[str, list[Reading]]) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    """How far from the diagonal predictions lie, early and late in a document."""
     rows = over_seeds(rows)
-    figure, (left, middle, *reliable) = plt.subplots(1, 4, figsize=(15, 4.2))
-    for name in rows.model.unique():
-        here = pick(rows, model=name)
-        style = {"color": MODELS[name], "marker": "o", "label": name}
-        if name == BAYES:
-            style |= {"ls": "--", "marker": "s", "mfc": "white"}
-        else:
-            draw_line(left, pick(here, quantity="kl"), "at", **style)
-        draw_line(middle, pick(here, quantity="accuracy"), "at", **style)
-        for panel, part in zip(reliable, PARTS, strict=True):
-            draw_line(panel, pick(here, quantity=f"reliability_{part}"), "at", **style)
-    left.set(yscale="log", ylabel="KL(Bayes || model), nats", title="distance to exact Bayes")
-    middle.set(ylabel="likeliest token right, %", title="accuracy")
-    for panel in (left, middle):
-        panel.set_xscale("log", base=2)
-        panel.set_xlabel("tokens read (each point: up to the next)")
-        panel.xaxis.set_major_formatter("{x:g}")
-    finish_reliability(reliable)
-    legend_below(figure, middle, 5)
+    names = one_of_each(learned(rows, BAYES))
+    figure, panels = plt.subplots(1, len(PARTS), figsize=(WIDTH, 3.6), sharey=True)
+    for panel, part in zip(panels, PARTS, strict=True):
+        for index, name in enumerate((BAYES, *names)):
+            line = pick(rows, model=name, quantity=f"reliability_{part}")
+            line = line[line.share >= SHOWN]
+            line = line.assign(value=line.value - line["at"], at=line["at"] + index - len(names) / 2)
+            draw_line(panel, line, "at", color=MODELS[name], marker="o", ms=4, ls="--" if name == BAYES else "-",
+                      lw=1.2, label=name)  # fmt: skip
+        panel.axhline(0, color=GREY, lw=1)
+        panel.set(xlim=(0, 100), xlabel="probability of the likeliest token, %", title=f"predictions {WORDS[part]}")
+    panels[0].set_ylabel("right less probability, points")
+    more = [100 * only(rows, model=names[0], quantity=f"more_error_{part}").mean for part in PARTS]
+    figure.suptitle(
+        f"In the first {EARLY - 1} tokens the {in_short(names[0])}'s calibration error is {more[0]:.1f} points\n"
+        f"above that of exact Bayes, later {more[1]:.1f}", size=11
+    )  # fmt: skip
+    legend_below(figure, panels[0], 5)
     return figure
-
-
-def finish_reliability(reliable: list[Axes]) -> None:
-    """The diagonal and the words around it."""
-    for panel, title in zip(reliable, (f"reliability, first {EARLY - 1} tokens", "reliability, later"), strict=True):
-        panel.plot([0, 100], [0, 100], ":", color=GREY)
-        panel.set(ylabel="right, %", title=title, xlabel="probability of the likeliest token, %")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, MODELS, RANGE, legend_below
+from figures.lab.style import BAYES, RANGE, WIDTH, legend_below
 from figures.lab.tables import Table, over_seeds, pick
 from figures.learning.aspects import RANGES, cells, in_words, paper_range
-from figures.learning.common import add_accuracy, any_run, learned
+from figures.learning.common import LENGTH_COLOURS, add_accuracy, any_run, in_short, learned, one_of_each
 from icl_synth.aspects import alter, examples_of, label_set, robust_log_probs
 from icl_synth.channel import best_label, channel_scores, label_log_probs
 from icl_synth.evaluate import EXAMPLE_LENGTHS
@@ -122,43 +122,33 @@ def add_answers(
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    """What labels from outside cost direct and channel answers."""
     rows = over_seeds(rows)
-    figure, (accuracies, costs) = plt.subplots(1, 2, figsize=(7.5, 3.4))
-    names = [*learned(rows, BAYES), BAYES]
-    draw_accuracies(accuracies, rows, names)
-    draw_costs(costs, rows, names)
-    legend_below(figure, costs, 4)
+    names = [*one_of_each(learned(rows, BAYES)), BAYES]
+    figure, panels = plt.subplots(1, len(ANSWERS), figsize=(WIDTH, 3.6), sharey=True)
+    for panel, answer in zip(panels, ANSWERS, strict=True):
+        draw_costs(panel, rows, names, answer)
+        panel.set_title(f"{answer} answers")
+    panels[0].set_ylabel("points lost by labels from outside")
+    legend_below(figure, panels[0], 5)
     more = [gap for name in names[:-1] for gap in cells(rows, model=name, quantity="more than channel").values()]
     clear = sum(positive(gap).verdict == "holds" for gap in more)
     figure.suptitle(f"Labels from outside clearly cost direct answers more in {clear} of {len(more)} cases", size=11)
     return figure
 
 
-def draw_accuracies(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    """Accuracy of both answers after gold labels, by length."""
-    for name in names:
-        for answer, style in zip(ANSWERS, ("-", ":"), strict=True):
-            line = pick(rows, model=name, labels=GOLD, answer=answer, quantity="accuracy").sort_values("example_length")
-            panel.errorbar(line.example_length, line.value, line.half_width, color=MODELS[name], ls=style, marker="o",
-                           ms=3, elinewidth=1)  # fmt: skip
-    panel.set(xlabel="k; full: direct, dotted: channel", ylabel="accuracy with gold labels, %", ylim=(0, 102))
-
-
-def draw_costs(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    """What labels from outside cost both answers, a dot for each length, over the paper's ranges."""
-    costs = pick(rows, labels=OUTSIDE, quantity="cost")
-    for place, answer in enumerate(ANSWERS):
-        least, most = paper_range(OUTSIDE, f"{answer} models")
-        panel.add_patch(plt.Rectangle((place - 0.42, least), 0.84, most - least, fc=RANGE, ec="none", zorder=0,
-                                      label=None if place else "Min et al."))  # fmt: skip
-        for index, name in enumerate(names):
-            line = pick(costs, answer=answer, model=name).sort_values("example_length")
-            shift = 0.25 * (index - (len(names) - 1) / 2) + 0.05 * (np.arange(len(line)) - (len(line) - 1) / 2)
-            panel.errorbar(place + shift, line.value, line.half_width, fmt="o", ms=3, lw=1, color=MODELS[name],
-                           label=None if place else name)  # fmt: skip
+def draw_costs(panel: Axes, rows: pd.DataFrame, names: list[str], answer: str) -> None:
+    """What labels from outside cost one kind of answer, a dot for each length, over the paper's range."""
+    panel.axhspan(*paper_range(OUTSIDE, f"{answer} models"), color=RANGE, lw=0, zorder=0, label="Min et al.")
+    for place, name in enumerate(names):
+        costs = cells(rows, model=name, labels=OUTSIDE, quantity="cost", answer=answer)
+        for index, (k, cost) in enumerate(costs.items()):
+            x = place + 0.15 * (index - (len(costs) - 1) / 2)
+            panel.errorbar(x, cost.mean, cost.half_width, fmt="o", ms=4, lw=1, color=LENGTH_COLOURS[k],
+                           label=None if place else f"k = {k}")  # fmt: skip
     panel.axhline(0, color="black", lw=0.8)
-    panel.set(xticks=(0, 1), xticklabels=ANSWERS, xlabel="answer; dots from left: k", xlim=(-0.5, 1.5))
-    panel.set_ylabel("points lost, labels from outside")
+    panel.set(xticks=range(len(names)), xticklabels=[in_short(name) for name in names], xlim=(-0.5, len(names) - 0.5))
+    panel.grid(visible=False, axis="x")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,11 +12,14 @@ import pandas as pd
 import scipy.stats
 from jaxtyping import Array, Float, Int, Key
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, show
 from figures.lab.runs import Models, Run
-from figures.lab.style import BAYES, BLUE, GREEN, ORANGE, PUBLISHED_MODELS, YELLOW, draw_band, draw_line, places
-from figures.lab.tables import Table, as_estimate, only, pick, published
+from figures.lab.style import BAYES, PUBLISHED_LINE, PUBLISHED_MODELS, places
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick, published
 from icl_synth import bayes, checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.estimates import Estimate, Z
@@ -26,7 +29,7 @@ from icl_synth.prompts import Prompts, sample_prompts
 
 Cell = tuple[int, int]  # length k and number n of examples
 Right = dict[Cell, Float[np.ndarray, " N"]]  # by cell, 100 for each prompt that is answered rightly, 0 for each other
-LENGTH_COLOURS = {3: BLUE, 5: GREEN, 8: YELLOW, 10: ORANGE}  # by k
+LENGTH_COLOURS = {3: "#df8cc0", 5: "#b55bad", 8: "#7f3a99", 10: "#481484"}  # by k, the longer the darker
 PAPER_SEEDS = 5
 SMOOTHING = 1e-6
 TOLD, SMOOTHED = "exact Bayes, told the format", "exact Bayes for documents, smoothed 1e-6"
@@ -159,14 +162,14 @@ def beside_lstm(names: list[str]) -> list[str]:
     return [name for name in names if name != "LSTM"] if "LSTM" in names else []
 
 
+def in_short(name: str) -> str:
+    """A model without its layers."""
+    return name.split(",")[0]
+
+
 def published_model(name: str, otherwise: str = "transformer, 12 layers") -> str:
     """The paper's model of this name, or the one that stands beside ours."""
     return name if name in PUBLISHED_MODELS else otherwise
-
-
-def published_beside(names: list[str]) -> list[str]:
-    """The paper's models to draw beside ours: all where ours have their names, else one of each kind."""
-    return list(PUBLISHED_MODELS) if set(names) <= set(PUBLISHED_MODELS) else ["transformer, 12 layers", "LSTM"]
 
 
 def quoted(model: str, k: int, n: int, vocab_size: int = 50) -> float:
@@ -297,35 +300,62 @@ def most_examples(rows: pd.DataFrame, quantity: str = "accuracy") -> dict[int, i
     return {int(k): int(n) for k, n in most.items()}  # type: ignore[call-overload]
 
 
+def few_lengths(rows: pd.DataFrame, most: int) -> list[int]:
+    """At most so many lengths to draw: the longest and the shortest ones."""
+    lengths = lengths_of(rows)
+    return lengths if len(lengths) <= most else [*lengths[: most - 1], lengths[-1]]
+
+
+def one_of_each(names: list[str]) -> list[str]:
+    """Trained models to draw, a transformer and an LSTM: of the paper's transformers the one with 12 layers."""
+    return [name for name in names if published_model(name) in ("transformer, 12 layers", "LSTM")] or names[:2]
+
+
 def draw_published(panel: Axes, model: str, k: int, vocab_size: int = 50, **style: Any) -> None:
     """Xie et al.'s accuracy with the interval that they print, at every number of examples."""
     place, line = places(EXAMPLES), published("xie2022_accuracy", vocab_size=vocab_size, model=model, example_length=k)
-    panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent, lw=0.9, ls="--",
-                   marker="s", ms=3, mfc="white", elinewidth=0.7, **style)  # fmt: skip
+    panel.errorbar(line.num_examples.map(place), line.accuracy_percent, line.interval_percent,
+                   **(PUBLISHED_LINE | {"ms": 3, "elinewidth": 0.7} | style))  # fmt: skip
+
+
+def draw_mean(panel: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
+    """The mean over seeds as a line with thin bars, its 95 % intervals, and each seed as a dot where there are several;
+    of rows for each seed."""
+    line, usual = over_seeds(rows).sort_values(x), dict[str, Any](marker="o", ms=4, elinewidth=0.8)
+    panel.errorbar(line[x], line.value, line.half_width, **(usual | style))
+    if "seed" in rows and rows.seed.nunique() > 1:
+        beside = panel.transData + ScaledTranslation(4 / 72, 0, panel.figure.dpi_scale_trans)  # four points
+        panel.plot(rows[x], rows.value, "o", ms=2.8, mec="none", alpha=0.5, color=style["color"], transform=beside)
+
+
+def plain_log(axis: Axis, *between: float, form: str | Callable[[float, float], str] = "{x:g}") -> None:
+    """Powers of ten on a logarithmic axis, and what lies between (2 for 0.2, 2, 20, ...), as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, *between)))
+    axis.set_major_formatter(form)
+    axis.set_minor_locator(NullLocator())
+
+
+def mark_examples(panel: Axes) -> None:
+    """The paper's numbers of examples along the axis, and all of the percents."""
+    panel.set(xlim=(-0.5, len(EXAMPLES) - 0.5), ylim=(0, 102), xlabel="examples, n")
+    panel.set_xticks(range(len(EXAMPLES)), [str(n) for n in EXAMPLES], size=9)
 
 
 def draw_growth(panel: Axes, rows: pd.DataFrame, theirs: str | None, vocab_size: int = 50) -> None:
     """Accuracy of a transformer by number of examples, a line for each length; exact Bayes and the paper's beside."""
     place = places(EXAMPLES)
+    rows = rows.assign(place=rows.num_examples.map(place))
     for k in lengths_of(rows):
         colour, cells = LENGTH_COLOURS[k], pick(rows, quantity="accuracy", example_length=k)
-        line, exact = (pick(cells, reader=reader) for reader in ("transformer", BAYES))
-        draw_band(panel, line.num_examples.map(place), line, ms=4, color=colour, label=f"ours, k = {k}")
-        panel.plot(exact.num_examples.map(place), exact.value, ":", lw=1.2, color=colour)
+        exact = over_seeds(pick(cells, reader=BAYES))
         if theirs is not None:
             draw_published(panel, theirs, k, vocab_size, color=colour)
-    panel.set(xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, xlabel="examples, n", ylim=(0, 102))
+        panel.plot(exact.place, exact.value, ":", lw=1.2, color=colour)
+        draw_mean(panel, pick(cells, reader="transformer"), "place", color=colour, label=f"k = {k}")
+    mark_examples(panel)
 
 
 def quoted_range(setting: str) -> tuple[float, float]:
     """The ends of a range in Xie et al.'s ablations, in percent or points."""
     row = published("xie2022_ablations", setting=setting).iloc[0]
     return float(row.least_percent), float(row.most_percent)
-
-
-def draw_extremes(panel: Axes, rows: pd.DataFrame, x: str, **style: object) -> int:
-    """Accuracy with the most examples as a full line, without any as a dotted one; returns the most examples."""
-    most = int(rows.num_examples.max())
-    draw_line(panel, pick(rows, num_examples=0), x, marker="o", ls=":", mfc="white", **style)
-    draw_line(panel, pick(rows, num_examples=most), x, marker="o", ls="-", **style)
-    return most

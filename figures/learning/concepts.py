@@ -14,15 +14,17 @@ from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, ORANGE, draw_line, legend_below
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH, name_ends
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
+    LENGTH_COLOURS,
     Cell,
     add_answers,
-    draw_extremes,
+    draw_mean,
     extreme_cells,
     lengths_of,
     listed,
+    plain_log,
     quoted_flatness,
 )
 from icl_synth import bayes
@@ -59,8 +61,8 @@ PUBLISHED = ("xie2022_accuracy.csv",)
 DOCUMENT_SEED, PROMPT_SEED = 1119, 1120
 UNSEEN = 1024  # concepts held out
 BUDGET, FEWEST = 2**17, 32  # exact Bayes is asked about at most so many documents times concepts; documents at least
-COLOURS = {"own": BLUE, "unseen": ORANGE}
-LABELS = {"own": "concepts of the training world", "unseen": "concepts that no training had"}
+COLOURS = {"own": (SKY, -8), "unseen": (BLUE, 8)}  # and where a line is named, in points above its beginning
+LABELS = {"own": "concepts of training", "unseen": "concepts never seen"}
 EQUAL = 0.01  # nats per token
 SINGLE = "transformer, 4 layers, single concept"  # of the paper
 
@@ -169,22 +171,48 @@ def unseen(run: Run) -> ConceptHMM:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    lengths = lengths_of(rows)
-    figure, (left, *panels) = plt.subplots(1, 1 + len(lengths), figsize=(12, 4.2))
-    for of, colour in COLOURS.items():
+    """Losses on documents, and what examples add on concepts that no training had."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    for of, (colour, place) in COLOURS.items():
         line = pick(rows, of=of, quantity="excess")
-        draw_line(left, line, "concepts", color=colour, marker="o", label=LABELS[of])
-    for panel, k in zip(panels, lengths, strict=True):
-        for of, colour in COLOURS.items():
-            line = pick(rows, of=of, quantity="accuracy", example_length=k)
-            most = draw_extremes(panel, line, "concepts", color=colour)
-        panel.set(title=f"k = {k}: {most} examples (full), none (open)", ylim=(0, 102), ylabel="accuracy, %")
+        draw_mean(left, line, "concepts", color=colour)
+        first = over_seeds(line).sort_values("concepts").iloc[0]
+        left.annotate(LABELS[of], (first.concepts, first.value), (6, place), textcoords="offset points", size=8,
+                      color=colour, va="center")  # fmt: skip
+    gains, ends = pick(rows, of="unseen", quantity="gain"), []
+    for k in lengths_of(rows):
+        line = pick(gains, example_length=k)
+        draw_mean(right, line, "concepts", color=LENGTH_COLOURS[k])
+        last = over_seeds(line).sort_values("concepts").iloc[-1]
+        ends.append((f"k = {k}", last.concepts, last.value, LENGTH_COLOURS[k]))
+    right.axhline(0, color=BLACK, lw=0.8)
+    start = first_helped(over_seeds(gains))
+    if start is not None:
+        right.axvline(start, color=GREY, ls=":", lw=1)
     left.set(title="documents", ylabel="loss above exact Bayes, nats per token", yscale="log")
-    for panel in (left, *panels):
+    right.set(title="prompts of concepts never seen", ylabel="points that examples add")
+    plain_log(left.yaxis, 3)
+    for panel in (left, right):
         panel.set(xscale="log", xlabel="concepts in training")
-    legend_below(figure, left, 2)
+        plain_log(panel.xaxis, form="{x:,.0f}")
+    name_ends(right, ends)
+    figure.suptitle(finding(start, rows.concepts.max()), size=11)
     return figure
+
+
+def first_helped(gains: pd.DataFrame) -> int | None:
+    """The number of concepts from which on examples clearly help at every length."""
+    helped = gains.assign(helped=[positive(as_estimate(row)).verdict == "holds" for _, row in gains.iterrows()])
+    not_yet = helped[~helped.helped].concepts
+    after = helped[helped.concepts > (not_yet.max() if len(not_yet) else 0)].concepts
+    return int(after.min()) if len(after) else None
+
+
+def finding(start: int | None, most: int) -> str:
+    """Where examples begin to help with a new concept."""
+    if start is None:
+        return f"Even with {concepts(most)} in training, examples do not clearly help\nwith a concept never seen"
+    return f"From {concepts(start)} in training on, examples clearly help with one never seen"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

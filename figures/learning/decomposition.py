@@ -15,9 +15,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, GREEN, GREY, MODELS, ORANGE, PINK, SKY
+from figures.lab.style import BLACK, GREY, MODELS, ORANGE, RANGE, SKY, WIDTH, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import Cell, add_accuracy, any_run, cells_that_fit, draw_prompts, learned
+from figures.learning.common import Cell, add_accuracy, any_run, cells_that_fit, draw_prompts, learned, one_of_each
 from icl_synth import bayes, checkpoints
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, kl_to_bayes
@@ -48,8 +48,8 @@ EXPONENTS = np.arange(-8, 0, 0.5)  # of ten: the grid of smoothings
 VANISHING = -6.0  # exponent of the reader of documents
 ALL = -1  # lengths, or numbers of examples above none
 PARTS = {"told": GREY, "format": SKY, "model": ORANGE}
-WORDS = {"told": "exact Bayes, told the format", "format": "the format", "model": "the model"}
-COLOURS = {"width 32": GREEN, "width 256": PINK} | MODELS
+COLOURS = {"told": BLACK, "format": RANGE}  # as drawn; a model's part has the model's
+WORDS = {"told": "exact Bayes, told the format", "format": "the format"}
 
 
 class Sizes(NamedTuple):
@@ -154,79 +154,64 @@ def held_out_agreement(
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    """The parts of the errors by length, means over n, and the implied smoothing."""
     rows = over_seeds(rows)
-    figure = plt.figure(figsize=(7.5, 4.6))
-    grid = figure.add_gridspec(2, 2, width_ratios=(2.7, 1))
-    names = learned(rows, TOLD, DOCUMENTS)
-    shown = names[:2]
-    for place, name in enumerate(shown):
-        panel = figure.add_subplot(grid[place, 0])
-        draw_parts(panel, rows, name)
-        panel.set_title(finding(rows, name), size=8, loc="left")
-    draw_smoothing(figure.add_subplot(grid[:, 1]), pick(rows, quantity="smoothing"), names)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8)
+    names = one_of_each(learned(rows, TOLD, DOCUMENTS))[:2]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6), width_ratios=(2, 1))
+    draw_parts(left, pick(rows, num_examples=ALL), names)
+    draw_smoothing(right, pick(rows, quantity="smoothing"), names)
+    figure.suptitle(finding(rows, names[0]), size=11)
+    legend_below(figure, left, 4)
     return figure
 
 
 def finding(rows: pd.DataFrame, name: str) -> str:
     """What the format and the model cost with the shortest and with the longest examples."""
     here = pick(rows, model=name, num_examples=ALL)
-    lengths = [k for k in sorted(here.example_length.unique()) if k != ALL]
-    costs = [
-        f"{only(here, quantity='format', example_length=k).mean:.0f} + "
-        f"{only(here, quantity='model', example_length=k).mean:.0f}"
-        for k in (lengths[0], lengths[-1])
-    ]
-    return f"{name}: format + model cost {costs[0]} points at k = {lengths[0]}, {costs[1]} at k = {lengths[-1]}"
+    ends = all_lengths(here)[0], all_lengths(here)[-1]
+    costs = [[round(only(here, quantity=part, example_length=k).mean) for part in ("format", "model")] for k in ends]
+    return (
+        f"At k = {ends[0]} the format costs {costs[0][0]} points and the {name} {costs[0][1]} more;\n"
+        f"at k = {ends[1]}, {costs[1][0]} and {costs[1][1]}"
+    )
 
 
-def draw_parts(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """Bars of the error by n within k, each of three parts; a part below zero hangs below the axis."""
-    place, ticks = 0, []
-    lengths = [k for k in sorted(rows.example_length.unique()) if k != ALL]
-    told = pick(rows, model=TOLD, quantity="error")
-    for k in lengths:
-        here = pick(rows, model=name, example_length=k)
-        numbers = sorted(pick(here, quantity="error").num_examples)
-        for n in numbers:
-            values = {"told": only(told, example_length=k, num_examples=n).mean} | {
-                part: only(here, quantity=part, num_examples=n).mean for part in ("format", "model")
-            }
-            draw_bar(panel, place, values)
-            ticks.append((place, str(n)))
-            place += 1
-        panel.text(place - len(numbers) / 2 - 0.5, 0.97, f"k = {k}", size=8, ha="center", va="top",
-                   transform=panel.get_xaxis_transform())  # fmt: skip
-        place += 1
-    panel.set_xticks(*zip(*ticks, strict=True), size=6)
+def all_lengths(rows: pd.DataFrame) -> list[int]:
+    return [k for k in sorted(rows.example_length.unique()) if k != ALL]
+
+
+def draw_parts(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    """A bar for each model at each length, of three parts; a part below zero hangs below the axis."""
+    for place, k in enumerate(all_lengths(rows)):
+        for index, name in enumerate(names):
+            here, heights = pick(rows, model=name, example_length=k), {True: 0.0, False: 0.0}
+            for part, colour in (COLOURS | {"model": MODELS[name]}).items():
+                value = only(here, quantity=part)
+                label = WORDS.get(part, name) if not place and (part == "model" or not index) else None
+                panel.bar(
+                    place + 0.4 * index - 0.2, value.mean, 0.36, heights[value.mean >= 0], color=colour, label=label
+                )
+                heights[value.mean >= 0] += value.mean
+            panel.errorbar(
+                place + 0.4 * index - 0.2, heights[value.mean >= 0], value.half_width, color=BLACK, elinewidth=0.8
+            )
     panel.axhline(0, color=BLACK, lw=0.6)
-    panel.set_ylim(top=max(75.0, panel.get_ylim()[1]))
-    panel.set(xlabel="examples n", ylabel="error, %")
-
-
-def draw_bar(panel: Axes, place: int, values: dict[str, float]) -> None:
-    heights = {1: 0.0, -1: 0.0}
-    for part, value in values.items():
-        side = 1 if value >= 0 else -1
-        label = WORDS[part] if place == 0 else None
-        panel.bar(place, value, bottom=heights[side], color=PARTS[part], width=0.85, label=label)
-        heights[side] += value
+    panel.grid(visible=False, axis="x")
+    panel.set(title="error after examples, %", xlabel="length k of examples")
+    panel.set_xticks(range(len(all_lengths(rows))), [str(k) for k in all_lengths(rows)])
 
 
 def draw_smoothing(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    lengths = [k for k in sorted(rows.example_length.unique()) if k != ALL]
+    """By length, beside that of the reader of documents."""
+    shown = all_lengths(rows)
     for shift, name in enumerate(names):
-        line = pick(rows, model=name).set_index("example_length").loc[lengths]
-        x = np.arange(len(lengths)) + 0.1 * (shift - (len(names) - 1) / 2)
-        panel.errorbar(x, line.value, line.half_width, marker="o", ms=4, lw=1, capsize=2, label=name,
-                       color=COLOURS.get(name))  # fmt: skip
+        line = pick(rows, model=name).set_index("example_length").loc[shown]
+        x = np.arange(len(shown)) + 0.1 * (shift - (len(names) - 1) / 2)
+        panel.errorbar(x, line.value, line.half_width, marker="o", ms=4, lw=1, color=MODELS[name])
     panel.axhline(VANISHING, color=GREY, ls=":", lw=1)
-    panel.set_xticks(range(len(lengths)), labels=[str(k) for k in lengths])
+    panel.set_xticks(range(len(shown)), [str(k) for k in shown])
     panel.yaxis.set_major_formatter(lambda power, _: f"$10^{{{power:g}}}$")
-    panel.set(xlabel="length k of examples")
-    panel.set_title("implied smoothing", size=8)
-    panel.legend(fontsize=7)
+    panel.set(title="implied smoothing", xlabel="length k of examples")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREEN, ORANGE, YELLOW, draw_line
+from figures.lab.style import BLUE, SKY, WIDTH, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import Cell, add_accuracy, draw_prompts, percent_right
+from figures.learning.common import Cell, add_accuracy, draw_mean, draw_prompts, percent_right, plain_log
 from icl_synth import bayes, checkpoints
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import EXAMPLE_LENGTHS, kl_to_bayes, log_probs, map_rows
@@ -39,7 +39,7 @@ PUBLISHED = ()
 DOCUMENT_SEED, PROMPT_SEED = 1126, 1127
 USUAL = 257  # tokens
 FIRST = 16  # places before this one are the beginning
-COLOURS = (ORANGE, YELLOW, BLUE, GREEN)
+COLOURS = ("#a3d3f0", SKY, BLUE, "#003b5c")  # of transformers, the longer their sequences the darker
 
 
 class Sizes(NamedTuple):
@@ -113,19 +113,22 @@ def usual_of(lengths: set[int]) -> int:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.5))
+    ends = []
     for length, colour in zip(sorted(rows.length.unique()), COLOURS, strict=False):
-        style = {"color": colour, "marker": "o", "ms": 4, "label": f"{length} tokens"}
-        draw_line(left, pick(rows, length=length, quantity="kl"), "at", **style)
-        draw_line(right, pick(rows, length=length, quantity="accuracy"), "at", **style)
-    left.set(yscale="log", xlabel="place of the token (to the next point)", ylabel="KL(Bayes || model), nats")
+        for panel, quantity in ((left, "kl"), (right, "accuracy")):
+            line = pick(rows, length=length, quantity=quantity)
+            draw_mean(panel, line, "at", color=colour)
+        last = over_seeds(line).sort_values("at").iloc[-1]
+        ends.append((f" {length} tokens", last["at"], last.value, colour))
+    left.set(title="nats from exact Bayes", xlabel="place of the token (to the next point)", yscale="log")
+    plain_log(left.yaxis, 2, 3, 5)
     left.set_xscale("log", base=2)
     left.xaxis.set_major_formatter("{x:g}")
-    right.set(xlabel="length k of the example", ylabel="accuracy without examples, %")
+    right.set(title="accuracy without examples, %", xlabel="length k of the example")
     right.set_xticks(sorted(pick(rows, quantity="accuracy")["at"].unique()))
-    right.legend(title="trained on", fontsize=8, title_fontsize=8)
-    figure.suptitle(finding(rows), size=9)
+    name_ends(right, ends)
+    figure.suptitle(finding(over_seeds(rows)), size=11)
     return figure
 
 
@@ -136,8 +139,8 @@ def finding(rows: pd.DataFrame) -> str:
     first = first[first["at"] < FIRST]
     near, far = (pick(first, length=length).value.mean() for length in (shortest, usual))
     return (
-        f"In the first {FIRST - 1} tokens a model trained on sequences of {shortest} tokens is {near:.3f} nats from "
-        f"exact Bayes,\none trained on {usual} tokens {far:.3f}"
+        f"In the first {FIRST - 1} tokens a model trained on {shortest} tokens at a time is {near:.3f} nats\n"
+        f"from exact Bayes, one trained on {usual} at a time {far:.3f}"
     )
 
 

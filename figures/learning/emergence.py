@@ -15,9 +15,18 @@ from figures.lab.claims import Claim, near_zero, positive, show
 from figures.lab.measure import excess, held_back
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, GREEN, PINK, YELLOW, draw_line, legend_below
+from figures.lab.style import BLACK, BLUE, WIDTH, name_ends, span
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
-from figures.learning.common import add_answers, any_run, draw_extremes, draw_prompts, extreme_cells, lengths_of, listed
+from figures.learning.common import (
+    add_answers,
+    any_run,
+    draw_mean,
+    draw_prompts,
+    extreme_cells,
+    lengths_of,
+    listed,
+    plain_log,
+)
 from icl_synth.config import LENGTHS
 from icl_synth.trends import extrapolated, slope
 
@@ -38,7 +47,7 @@ DIFFERS = (
 PUBLISHED = ()
 PROMPT_SEED = 1122
 EQUAL = 0.01  # nats per token
-COLOURS = (YELLOW, BLUE, GREEN, PINK)
+COLOURS = ("#8cc5e8", BLUE, "#003b5c")  # of transformers, the wider the darker
 
 
 class Sizes(NamedTuple):
@@ -134,22 +143,33 @@ def add_less_excess(table: Table) -> None:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
+    """The losses, and what examples add at each length, a line for each width."""
     lengths = lengths_of(rows)
-    figure, (left, *panels) = plt.subplots(1, 1 + len(lengths), figsize=(12, 4.2))
-    colours = dict(zip(sorted(rows.width.unique()), COLOURS, strict=False))
-    for width, colour in colours.items():
-        line = pick(rows, width=width, quantity="excess")
-        draw_line(left, line, "tokens", color=colour, marker="o", label=f"width {width}")
-    for panel, k in zip(panels, lengths, strict=True):
-        for width, colour in colours.items():
-            line = pick(rows, width=width, quantity="accuracy", example_length=k)
-            most = draw_extremes(panel, line, "tokens", color=colour)
-        panel.set(title=f"k = {k}: {most} examples (full), none (open)", ylim=(0, 102), ylabel="accuracy, %")
-    left.set(title="held-back documents", ylabel="loss above exact Bayes, nats per token", yscale="log")
-    for panel in (left, *panels):
-        panel.set(xscale="log", xlabel="tokens of training")
-    legend_below(figure, left, len(COLOURS))
+    figure, (left, *gains) = plt.subplots(1, 1 + len(lengths), figsize=(WIDTH, 3.6))
+    ends = []
+    for width, colour in zip(sorted(rows.width.unique()), COLOURS, strict=False):
+        here = pick(rows, width=width)
+        draw_mean(left, pick(here, quantity="excess"), "tokens", color=colour)
+        for panel, k in zip(gains, lengths, strict=True):
+            line = pick(here, quantity="gain", example_length=k)
+            draw_mean(panel, line, "tokens", color=colour)
+        last = over_seeds(line).sort_values("tokens").iloc[-1]
+        ends.append((f"width {width}", rows.tokens.max(), last.value, colour))
+    low, high = span(pd.Series([end for panel in gains for end in panel.get_ylim()]))
+    for panel, k in zip(gains, lengths, strict=True):
+        panel.set(ylim=(low, high), title=f"points added, k = {k}")
+        panel.axhline(0, color=BLACK, lw=0.8)
+    left.set(title="nats above Bayes", yscale="log")
+    plain_log(left.yaxis, 2, 5)
+    for panel in (left, *gains):
+        panel.set(xscale="log", xlabel="million tokens of training")
+        plain_log(panel.xaxis, 3, form=lambda tokens, _: f"{tokens / 1e6:g}")
+    name_ends(gains[-1], ends)
+    slopes = pick(over_seeds(rows), quantity="gain_slope")
+    clear = sum(positive(as_estimate(row)).verdict == "holds" for _, row in slopes.iterrows())
+    figure.suptitle(
+        f"What examples add clearly grows with training in {clear} of {len(slopes)} cases (width and k)", size=11
+    )
     return figure
 
 

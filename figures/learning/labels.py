@@ -1,6 +1,6 @@
 """How many labels are right, how many are shown, and how they are distributed: ablations of Min et al. 2022."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, at_least, no_more, positive
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import RANGE, draw_line, legend_below, places
+from figures.lab.style import GREY, RANGE, WIDTH, legend_below, places
 from figures.lab.tables import Table, over_seeds, pick, published
 from figures.learning.aspects import RANGES, by_length, cells, in_words, paper_range
-from figures.learning.common import LENGTH_COLOURS, any_run, learned, percent_right
+from figures.learning.common import LENGTH_COLOURS, any_run, few_lengths, learned, one_of_each, percent_right
 from icl_synth.aspects import alter, examples_of, gold_labels, wrong_labels
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.evaluate import EXAMPLE_LENGTHS, examples_that_fit
@@ -44,6 +44,7 @@ PROMPT_SEED = 2203
 SHARES = (0.75, 0.5, 0.25, 0.0)
 WRONG, RANDOM, NONE = "0 % right", "random labels", "no examples"
 GOLD, TASK = "gold labels", "labels of the task"
+STYLES: tuple[dict[str, Any], ...] = ({"ls": "-", "marker": "o"}, {"ls": ":", "marker": "^"})  # of models
 
 Cell = tuple[int, str]  # number of examples and their labels
 Right = dict[Cell, Float[np.ndarray, " N"]]  # 100 or 0 for each prompt
@@ -134,18 +135,23 @@ def paper_kept() -> float:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
+    """The shortest and the longest examples."""
     rows = over_seeds(rows)
-    names = learned(rows)
-    costs = pick(rows, quantity="cost")
-    figure, (shares, numbers) = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)
+    names, lengths = one_of_each(learned(rows)), few_lengths(rows, 2)
+    costs = pick(rows[rows.example_length.isin(lengths)], quantity="cost")
+    figure, (shares, numbers) = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
     draw_shares(shares, costs, names)
     draw_numbers(numbers, costs, names)
     shares.set_ylabel("points lost against gold labels")
     for panel in (shares, numbers):
         panel.axhline(0, color="black", lw=0.8)
-    legend_below(figure, shares, 3)
-    lost = [cost.mean for name in names for cost in cells(costs, model=name, labels=WRONG).values()]
-    figure.suptitle(f"If all labels shown are wrong, {min(lost):.0f} to {max(lost):.0f} points are lost", size=11)
+    for k in lengths:
+        shares.plot([], [], color=LENGTH_COLOURS[k], label=f"k = {k}")
+    for name, style in zip(names, STYLES, strict=False):
+        shares.plot([], [], color=GREY, label=name, **style)
+    legend_below(figure, shares, 5)
+    lost = [cost.mean for name in names for cost in cells(rows, model=name, labels=WRONG, quantity="cost").values()]
+    figure.suptitle(f"If all labels shown are wrong, {round(min(lost))} to {round(max(lost))} points are lost", size=11)
     return figure
 
 
@@ -153,9 +159,9 @@ def draw_shares(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
     """Points lost by the share of right labels; the paper's range for random labels."""
     percent = {share_name(share): 100 * share for share in SHARES}
     wrong = costs[costs.labels.isin(percent)]
-    panel.axhspan(*paper_range(RANDOM, RANGES[RANDOM]), color=RANGE, zorder=0, label="Min et al., random labels")
+    panel.axhspan(*paper_range(RANDOM, RANGES[RANDOM]), color=RANGE, zorder=0, label="Min et al.")
     draw_lines(panel, wrong.assign(x=wrong.labels.map(percent)), names)
-    panel.set(xlabel="right labels, %", xticks=list(percent.values()))
+    panel.set(title=f"{EXAMPLES} examples", xlabel="right labels, %", xticks=list(percent.values()))
 
 
 def draw_numbers(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
@@ -164,15 +170,16 @@ def draw_numbers(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
     place = places(sorted(random.num_examples.unique()))
     panel.axhspan(*paper_range(RANDOM, "4 to 32 demonstrations"), color=RANGE, zorder=0)
     draw_lines(panel, random.assign(x=random.num_examples.map(place)), names)
-    panel.set(xlabel="examples with random labels", xticks=list(place.values()), xticklabels=list(place))
+    panel.set(title="random labels", xlabel="examples, n", xticks=list(place.values()), xticklabels=list(place))
 
 
 def draw_lines(panel: Axes, costs: pd.DataFrame, names: list[str]) -> None:
-    """A line for each model, by its style, and length of examples, by its colour."""
-    for name, style in zip(names, ("-", ":", "--", "-."), strict=False):
+    """A line for each model, by its style, and length of examples, by its colour; bars side by side."""
+    step = 0.012 * (costs.x.max() - costs.x.min())
+    for index, (name, style) in enumerate(zip(names, STYLES, strict=False)):
         for k, line in by_length(pick(costs, model=name)).items():
-            draw_line(panel, line.sort_values("x"), "x", color=LENGTH_COLOURS[k], ls=style, marker="o", ms=3,
-                      label=f"{name}, k = {k}")  # fmt: skip
+            line = line.assign(x=line.x + step * (2 * index - 1)).sort_values("x")
+            panel.errorbar(line.x, line.value, line.half_width, color=LENGTH_COLOURS[k], elinewidth=0.8, ms=4, **style)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, MODELS, PUBLISHED_POINT, draw_line, legend_below, panels
+from figures.lab.style import BLACK, MODELS, PUBLISHED_POINT, WIDTH, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick, published
 from figures.learning.common import (
     SMOOTHED,
@@ -21,6 +22,8 @@ from figures.learning.common import (
     add_points,
     any_run,
     document_answers,
+    draw_mean,
+    one_of_each,
     percent_right,
 )
 from icl_synth.prompt_layout import join_prompts, split_prompts
@@ -43,7 +46,6 @@ PUBLISHED = ("xie2022_lambada.csv",)
 PROMPT_SEED = 1130
 FEW, SHORT, LONG = 5, 5, 10
 SHORTS, LONGS, DUPLICATED, INDEPENDENT = "5 short", "5 long", "5 short, duplicated", "10 short"
-WORDS = {DUPLICATED: "duplicated", LONGS: "long", INDEPENDENT: "independent"}
 COLOURS = MODELS | {SMOOTHED: BLACK}
 
 
@@ -102,23 +104,29 @@ def add_reader(table: Table, reader: str, right: dict[str, Float[np.ndarray, " N
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, (panel,) = panels(1, 1, 6.0, 3.8)
+    """Accuracy after every kind of examples, a reader beside the other: nothing lies between two kinds."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.8))
     kinds = (SHORTS, DUPLICATED, LONGS, INDEPENDENT)
-    place = {kind: number for number, kind in enumerate(kinds)}
-    accuracy = pick(rows, quantity="accuracy")
-    accuracy = accuracy.assign(place=accuracy.examples.map(place)).sort_values("place")
-    for reader in rows.reader.unique():
-        line = pick(accuracy, reader=reader)
-        draw_line(panel, line, "place", marker="o", color=COLOURS[reader], label=reader)
+    place, readers = {kind: number for number, kind in enumerate(kinds)}, list(rows.reader.unique())
+    shown = [*one_of_each([name for name in readers if name != SMOOTHED]), SMOOTHED]
+    for index, reader in enumerate(shown):
+        line = pick(rows, reader=reader, quantity="accuracy")
+        line = line.assign(place=line.examples.map(place) + 0.2 * index - 0.3)
+        draw_mean(panel, line, "place", color=COLOURS[reader], ls="none", label=reader)
     theirs = published("xie2022_lambada")
     label = "Xie et al. 2022: GPT-3 on LAMBADA"
-    panel.plot(theirs.examples.map(place), theirs.accuracy_percent, label=label, **PUBLISHED_POINT)
-    panel.set(xticks=range(len(kinds)), xticklabels=kinds, ylabel="accuracy, %")
-    above = {kind: only(rows, reader=SMOOTHED, examples=kind, quantity="above short").mean for kind in kinds[1:]}
-    shown = ", ".join(f"{word} {above[kind]:+.1f}" for kind, word in WORDS.items())
-    figure.suptitle(f"Points above short examples, exact Bayes for documents: {shown}", fontsize=9.5)
-    legend_below(figure, panel, 2, fontsize=8)
+    panel.plot(theirs.examples.map(place) + 0.3, theirs.accuracy_percent, label=label, **PUBLISHED_POINT)
+    panel.set(
+        xticks=range(len(kinds)), xticklabels=kinds, xlabel="examples before the test input", ylabel="accuracy, %"
+    )
+    panel.grid(visible=False, axis="x")
+    gains = pick(over_seeds(rows), reader=SMOOTHED, quantity="above short")
+    twice, long, more = (only(gains, examples=kind).mean for kind in kinds[1:])
+    figure.suptitle(
+        f"Over short examples, exact Bayes for documents gains {long:+.1f} points from\n"
+        f"long ones, {twice:+.1f} from short ones twice, {more:+.1f} from twice as many", size=11
+    )  # fmt: skip
+    legend_below(figure, panel, 2)
     return figure
 
 

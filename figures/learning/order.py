@@ -11,14 +11,15 @@ import pandas as pd
 from jaxtyping import Array, Bool, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from figures.lab.claims import Claim, between, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import MODELS, RANGE
+from figures.lab.style import GREY, MODELS, RANGE, WIDTH, legend_below
 from figures.lab.tables import pick
-from figures.learning.common import any_run, learned, quoted_range
+from figures.learning.common import any_run, in_short, learned, one_of_each, quoted_range
 from icl_synth.aspects import examples_of
 from icl_synth.estimates import Estimate, estimate
 from icl_synth.evaluate import answers
@@ -116,41 +117,55 @@ def over_sets(spread: pd.Series) -> Estimate:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    names = learned(rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6), width_ratios=(1.7, 1))
+    names = one_of_each(learned(rows))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.8), width_ratios=(1.7, 1))
     draw_orders(left, pick(rows, model=names[0]))
     draw_spreads(right, rows, names)
-    words = ", ".join(f"{over_sets(held_out_spreads(rows, name)).mean:.0f} ({name})" for name in names)
-    figure.suptitle(f"Points between orders chosen on other inputs: {words}", size=11)
+    least, most = quoted_range(SETTING)
+    words = ", ".join(f"{over_sets(held_out_spreads(rows, name)).mean:.0f} points ({in_short(name)})" for name in names)
+    figure.suptitle(
+        f"Orders chosen on other inputs differ by {words};\nin the paper, by {least:g} to {most:g} as observed", size=11
+    )
+    legend_below(figure, right, 3)
     return figure
 
 
 def draw_orders(panel: Axes, rows: pd.DataFrame) -> None:
-    """The accuracy of every order by set, mean over seeds; sets sorted by their best order."""
+    """The accuracy of every order by set, mean over seeds; sets sorted by how far their orders spread."""
     name = rows.model.iloc[0]
     orders = rows.groupby(["set", "order"]).value.mean().unstack()
-    orders = orders.loc[orders.max(axis=1).sort_values().index]
-    for column in orders:
-        panel.plot(range(1, 1 + len(orders)), orders[column], "o", ms=2, alpha=0.5, color=MODELS[name])
-    panel.set(xlabel="set of four examples, sorted", ylabel="accuracy, %")
-    panel.set_title(f"{name}: every order a point", size=10)
+    orders = orders.loc[(orders.max(axis=1) - orders.min(axis=1)).sort_values(kind="stable").index]
+    beside = np.linspace(-0.3, 0.3, orders.shape[1])  # of every order, so that equal accuracies do not hide each other
+    for place, accuracies in enumerate(orders.to_numpy(), start=1):
+        panel.plot(place + beside, accuracies, "o", ms=2, mec="none", alpha=0.7, color=MODELS[name])
+    panel.set(xlabel="set of four examples, by the spread of its orders", ylabel="accuracy, %", ylim=(0, 102))
+    panel.set_title(f"{name}: 24 orders of each set", size=10)
+    panel.grid(visible=False, axis="x")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def draw_spreads(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     """The spread of every set, mean over seeds, as published and on other inputs; the interval of its mean."""
+    panel.axhspan(*quoted_range(SETTING), color=RANGE, zorder=0, lw=0, label="Xie et al. 2022")
     for index, name in enumerate(names):
         for of, place, fill in ((spreads, index + 0.8, "white"), (held_out_spreads, index + 1.2, MODELS[name])):
             spread = of(rows, name)
             by_set = spread.unstack().mean()
-            panel.plot(np.full(len(by_set), place), by_set, "o", ms=3, color=MODELS[name], mfc=fill, alpha=0.6)
+            beside = np.linspace(-0.1, 0.06, len(by_set))
+            panel.plot(place + beside, by_set, "o", ms=3, mew=0.7, color=MODELS[name], mfc=fill, alpha=0.6)
             mean = over_sets(spread)
-            panel.errorbar(place + 0.13, mean.mean, mean.half_width, fmt="_", ms=8, color="black", capsize=2)
-    panel.axhspan(*quoted_range(SETTING), color=RANGE, zorder=0, label="Xie et al. 2022, Fig. 7")
+            panel.errorbar(place + 0.13, mean.mean, mean.half_width, fmt="_", ms=8, lw=1.2, color="black", capsize=2)
+    for label, fill in (("best less worst order", "white"), ("on other inputs", GREY)):
+        panel.plot([], [], "o", ms=4, color=GREY, mfc=fill, label=label)
     panel.axhline(0, color="black", lw=0.8)
-    panel.set(xticks=range(1, len(names) + 1), xticklabels=names, xlim=(0.5, len(names) + 0.5))
-    panel.set_ylabel("points, best less worst order")
-    panel.set_title("every set; black: mean\nhollow: as published;\nfilled: on other inputs", size=9)
-    panel.legend(fontsize=8)
+    panel.set(
+        xticks=range(1, len(names) + 1),
+        xticklabels=[in_short(name) for name in names],
+        xlim=(0.5, len(names) + 0.5),
+        ylabel="points",
+    )
+    panel.set_title("every set; black: mean", size=10)
+    panel.grid(visible=False, axis="x")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

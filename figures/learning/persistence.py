@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -10,14 +11,15 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, difference, positive
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, legend_below, panels
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, WIDTH, legend_below
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     add_growth,
     answers_by_cell,
     any_run,
     cells_that_fit,
     draw_growth,
+    few_lengths,
     growth_claim,
     lengths_of,
     listed,
@@ -82,20 +84,29 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    sizes = list(rows.vocab_size.unique())
-    figure, grid = panels(len(sizes), len(sizes), 7.5 / len(sizes), 3.6)
-    for panel, V in zip(grid, sizes, strict=True):
-        draw_growth(panel, pick(rows, vocab_size=V), THEIRS, V)
-        panel.set_title(f"V = {V}")
-    grid[0].set_ylabel("accuracy, %")
-    grid[0].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
-    grid[0].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
-    mean = {V: pick(rows, vocab_size=V, reader="transformer", quantity="gain").value.mean() for V in sizes}
-    shown = ", ".join(f"{gain:+.0f} at V = {V}" for V, gain in mean.items())
-    figure.suptitle(f"Without persistence examples add points, mean over k: {shown}", fontsize=10.5)
-    legend_below(figure, grid[0], 3, fontsize=8)
+    """A panel for each vocabulary, with the shortest and the longest examples."""
+    sizes, lengths = list(rows.vocab_size.unique()), few_lengths(rows, 2)
+    figure, grid = plt.subplots(1, len(sizes), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    for panel, V in zip(grid[0], sizes, strict=True):
+        draw_growth(panel, pick(rows[rows.example_length.isin(lengths)], vocab_size=V), THEIRS, V)
+        panel.set_title(f"{V} tokens")
+    grid[0, 0].set_ylabel("accuracy, %")
+    grid[0, 0].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
+    grid[0, 0].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
+    figure.suptitle(finding(over_seeds(rows), sizes), size=11)
+    legend_below(figure, grid[0, 0], 4, fontsize=9)
     return figure
+
+
+def finding(rows: pd.DataFrame, sizes: list[int]) -> str:
+    """In how many vocabularies and lengths examples help, and by how much."""
+    gains = pick(rows, reader="transformer", quantity="gain")
+    helped = sum(positive(as_estimate(row)).verdict == "holds" for _, row in gains.iterrows())
+    mean = ", ".join(f"{round(pick(gains, vocab_size=V).value.mean()):+d} with {V} tokens" for V in sizes)
+    return (
+        f"Without entity persistence, examples clearly help in {helped} of {len(gains)} cases\n"
+        f"(mean over k, points: {mean})"
+    )
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, at_least, no_more, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, BLACK, GREY, MODELS, draw_band
+from figures.lab.style import BAYES, BLACK, GREY, MODELS, WIDTH, draw_band, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick, published
-from figures.learning.common import any_run, learned, published_model
+from figures.learning.common import any_run, in_short, learned, one_of_each, plain_log, published_model
 from icl_synth import bayes
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import compare_with_bayes
@@ -36,6 +36,7 @@ DIFFERS = (
 PUBLISHED = ("xie2022*.csv",)
 DOCUMENT_SEED = 7
 PAPER_BAYES, ROUNDING = 1.3203, 0.005  # nats per token; first tokens left out; tests/test_bayes.py computes it
+SINGLE, LEAST = 16, 0.005  # positions that are drawn one by one; end of the logarithmic axis, nats
 KNOWN, SOON = 0.98, 10  # posterior of the true concept; tokens
 
 
@@ -72,34 +73,50 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.0))
+    names = one_of_each(learned(rows, BAYES))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     draw_posterior(left, pick(rows, quantity="posterior"))
-    for name in learned(rows, BAYES):
-        mean = only(rows, model=name, quantity="mean_excess")
-        draw_divergence(right, pick(rows, model=name, quantity="kl"), color=MODELS[name],
-                        label=f"{name}: mean excess {mean.mean:.3f} ± {mean.half_width:.3f}")  # fmt: skip
-    right.set(xscale="log", yscale="log", xlabel="tokens read", ylabel="KL(Bayes || model), nats per token")
-    right.set_title("What models lose to exact Bayes")
-    right.legend()
+    ends = []
+    for name in names:
+        line = binned(pick(rows, model=name, quantity="kl"))
+        right.plot(line.position, line.value, "o-", ms=3, lw=1.4, color=MODELS[name])
+        low = np.maximum(line.value - line.half_width, LEAST)
+        right.fill_between(line.position, low, line.value + line.half_width, color=MODELS[name], alpha=0.15, lw=0)
+        ends.append((name, line.position.iloc[-1], line.value.iloc[-1], MODELS[name]))
+    right.set(xscale="log", yscale="log", xlabel="tokens read")
+    right.set_title("expected loss above Bayes, nats per token", size=10)
+    plain_log(right.yaxis, 2, 5)
     for panel in (left, right):
-        panel.set_xticks([1, 3, 10, 30, 100], labels=["1", "3", "10", "30", "100"])
-        panel.tick_params(which="minor", bottom=False)
+        plain_log(panel.xaxis, 3)
+    name_ends(right, ends)
+    figure.suptitle(finding(rows, names[0]), size=11)
     return figure
+
+
+def binned(line: pd.DataFrame) -> pd.DataFrame:
+    """Means over positions, beyond the first ones in bands four to an octave; their intervals are not narrowed."""
+    band = line.position.where(line.position <= SINGLE, 0.5 + np.floor(4 * np.log2(line.position)))
+    keys = [line.model, line.position > SINGLE, band]
+    means = line.groupby(keys, sort=False)[["position", "value", "half_width"]].mean()
+    return means.reset_index(drop=True)
+
+
+def finding(rows: pd.DataFrame, name: str) -> str:
+    """When exact Bayes knows the concept, and what a model loses before and after."""
+    known, line = only(rows, quantity="posterior", position=SOON), pick(rows, model=name, quantity="kl")
+    before, after = (line[early].value.mean() for early in (line.position <= SOON, line.position > SOON))
+    return (
+        f"After {SOON} tokens exact Bayes gives the true concept {known.mean:.2f};\n"
+        f"up to there the {in_short(name)} loses {before:.3f} nats per token to it, later {after:.3f}"
+    )
 
 
 def draw_posterior(panel: Axes, known: pd.DataFrame) -> None:
     draw_band(panel, known.position, known, color=BLACK, marker="")
     panel.axhline(KNOWN, ls=":", color=GREY, lw=1)
-    panel.text(known.position.max(), KNOWN - 0.015, f"{KNOWN:g}", ha="right", va="top", color=GREY)
-    panel.set(xscale="log", ylim=(0, 1.03), xlabel="tokens read", ylabel="posterior of the true concept")
-    panel.set_title("Exact Bayes: which concept?")
-
-
-def draw_divergence(panel: Axes, line: pd.DataFrame, color: str, label: str) -> None:
-    """A line with its interval, cut off above zero for the logarithmic axis."""
-    panel.plot(line.position, line.value, color=color, label=label)
-    low = np.maximum(line.value - line.half_width, 1e-4)
-    panel.fill_between(line.position, low, line.value + line.half_width, color=color, alpha=0.2, lw=0)
+    panel.text(known.position.max(), KNOWN - 0.015, f"{KNOWN:g}", ha="right", va="top", color=GREY, size=8)
+    panel.set(xscale="log", ylim=(0, 1.02), xlabel="tokens read")
+    panel.set_title("exact Bayes: posterior of the true concept", size=10)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
@@ -16,9 +15,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, Finding, at_least, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, GREY, MODELS, draw_line, legend_below
+from figures.lab.style import GREY, MODELS, WIDTH, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import any_run
+from figures.learning.common import any_run, draw_mean, in_short, one_of_each
 from icl_synth import bayes, checkpoints, probe
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import Estimate, ratio_of_means
@@ -56,7 +55,6 @@ KINDS_OF_WEIGHTS = {"trained": "trained", "shuffled": "weights shuffled"}
 PAIR, PAIRS = "last pair", "counts of all pairs"
 BEST, SHUFFLED, LAST = "best", "shuffled network", "last layer"  # what the layer chosen is, or is held against
 CHOSEN = -1  # the layer that a seed chose
-TITLES = {"all": "all positions", "early": f"the first {EARLY} tokens", "late": "later tokens"}
 
 
 class Sizes(NamedTuple):
@@ -193,28 +191,39 @@ def divergence(exact: Float[np.ndarray, "*B C"], log_probs: Float[np.ndarray, "*
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    spans = [of for of in rows.of.unique() if of != CHOICE]
-    figure, panels = plt.subplots(1, len(spans), figsize=(4 * len(spans), 4.3), sharey=True, squeeze=False)
-    for panel, of in zip(panels[0], spans, strict=True):
-        draw_span(panel, pick(rows[rows.layer != CHOSEN], of=of))
-        panel.set_title(TITLES[of])
-    panels[0, 0].set_ylabel("share of the posterior explained (1: exact)")
-    legend_below(figure, panels[0, 0], 3)
+    """The share explained at all positions by layer, trained and shuffled, beside the probes of tokens."""
+    here = pick(rows[rows.layer != CHOSEN], of="all")
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.8))
+    names = one_of_each(readers(here))
+    most, right = here.layer.max(), here.layer.max() + 0.2
+    panel.set(ylim=(min(-0.1, here.value.min()), 1.05), xlim=(-0.2, right))
+    ends = [("weights shuffled", right, 0.0, GREY)]
+    for name in names:
+        line = pick(here, reader=name, kind="trained")
+        draw_mean(panel, line, "layer", color=MODELS[name])
+        draw_mean(panel, pick(here, reader=name, kind="shuffled"), "layer", color=MODELS[name], ls=":", lw=1, ms=2.5)
+        last = over_seeds(line).sort_values("layer").iloc[-1]
+        ends.append((name, right if last.layer == most else last.layer, last.value, MODELS[name]))
+    for name, dashes in ((PAIR, ":"), (PAIRS, "-.")):
+        value = over_seeds(pick(here, reader=name)).value.iloc[0]
+        panel.axhline(value, color=GREY, ls=dashes, lw=1.2)
+        ends.append((name, right, value, GREY))
+    for inside in (True, False):
+        name_ends(panel, [end for end in ends if (end[1] < right) == inside])
+    panel.set(xlabel="layers read (0: embedding)", ylabel="share of the posterior explained (1: exact)")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(finding(over_seeds(rows), names[0]), size=11)
     return figure
 
 
-def draw_span(panel: Axes, rows: pd.DataFrame) -> None:
-    """The share explained by layer, trained and shuffled, beside the probes of tokens."""
-    for name in readers(rows):
-        for kind, style in (("trained", {"ls": "-"}), ("shuffled", {"ls": ":", "mfc": "white"})):
-            line = pick(rows, reader=name, kind=kind)
-            label = f"{name}, {KINDS_OF_WEIGHTS[kind]}"
-            draw_line(panel, line, "layer", color=MODELS[name], marker="o", label=label, **style)
-    for name, colour, dashes in ((PAIR, GREY, "--"), (PAIRS, BLACK, "-.")):
-        panel.axhline(only(rows, reader=name).mean, color=colour, ls=dashes, lw=1.2, label=name)
-    panel.set(xlabel="layers read (0: embedding)", ylim=(min(-0.1, rows.value.min()), 1.1))
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+def finding(rows: pd.DataFrame, name: str) -> str:
+    """What a probe reads off a model's best layer, and off its last one."""
+    best, less = (only(rows, reader=name, kind=kind, of="all") for kind in (BEST, LAST))
+    fades = "clearly fades" if positive(less).verdict == "holds" else "does not clearly fade"
+    return (
+        f"The posterior {fades} towards the output: a probe of the {in_short(name)}'s\n"
+        f"best layer tells {100 * best.mean:.0f} % of it, of the last layer {100 * (best.mean - less.mean):.0f} %"
+    )
 
 
 def readers(rows: pd.DataFrame) -> list[str]:

@@ -15,8 +15,8 @@ from figures.lab.claims import Claim, Finding, at_least, difference, positive, s
 from figures.lab.measure import held_back
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import GREEN, GREY, PINK, draw_band, legend_below, places
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import GREEN, PINK, WIDTH, legend_below, places
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     Right,
     add_difference,
@@ -26,12 +26,15 @@ from figures.learning.common import (
     any_run,
     beside_lstm,
     cells_that_fit,
+    draw_mean,
     draw_published,
+    few_lengths,
     growth_claim,
     lengths_of,
     listed,
     longer_claim,
     lstm_claim,
+    mark_examples,
     nested_prompts,
     published_model,
     quoted_estimate,
@@ -145,36 +148,30 @@ def add_effect(table: Table, model: str, cut: dict[int, Right], starts: dict[int
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """Fig. 3's axis, a row for each kind of model and a column for each length."""
-    rows = over_seeds(rows)
-    names, lengths = list(rows.model.unique()), lengths_of(rows)
-    figure, grid = plt.subplots(
-        len(names), len(lengths), figsize=(7.5, 1 + 2.3 * len(names)), squeeze=False, sharex=True, sharey=True
-    )
-    for name, line in zip(names, grid, strict=True):
-        for panel, k in zip(line, lengths, strict=True):
-            draw_length(panel, pick(rows, model=name, quantity="accuracy", example_length=k), published_model(name), k)
-        line[0].set_ylabel(f"{name}: accuracy, %")
+    """Fig. 3's axis, for the first kind of model and at most three lengths."""
+    name, lengths = rows.model.unique()[0], few_lengths(rows, 3)
+    figure, grid = plt.subplots(1, len(lengths), figsize=(WIDTH, 3.5), squeeze=False, sharey=True)
     for panel, k in zip(grid[0], lengths, strict=True):
+        draw_length(panel, pick(rows, model=name, quantity="accuracy", example_length=k), published_model(name), k)
         panel.set_title(f"k = {k}")
-    for panel in grid[-1]:
-        panel.set_xlabel("examples, n")
-    lower = pick(rows, model=names[0], quantity=LOWER, num_examples=0).value
-    figure.suptitle(f"Without examples, cut blocks cost the {names[0]} {lower.min():.0f} to {lower.max():.0f} points",
-                    fontsize=11)  # fmt: skip
-    legend_below(figure, grid[0, 0], 3, fontsize=8)
+    grid[0, 0].set_ylabel(f"{name}: accuracy, %")
+    lower = pick(over_seeds(rows), model=name, quantity=LOWER, num_examples=0)
+    clear = sum(positive(as_estimate(row)).verdict == "holds" for _, row in lower.iterrows())
+    figure.suptitle(
+        f"Without examples, cut blocks clearly cost the {name} accuracy\nat {clear} of {len(lower)} lengths: "
+        f"{round(lower.value.min())} to {round(lower.value.max())} points", size=11
+    )  # fmt: skip
+    legend_below(figure, grid[0, 0], 3)
     return figure
 
 
 def draw_length(panel: Axes, rows: pd.DataFrame, theirs: str, k: int) -> None:
     """Accuracy by number of examples at one length: ours with either kind of blocks, and the paper's."""
-    place = places(EXAMPLES)
+    rows = rows.assign(place=rows.num_examples.map(places(EXAMPLES)))
+    draw_published(panel, theirs, k, label="Xie et al. 2022, cut")
     for blocks, colour in COLOURS.items():
-        line = pick(rows, blocks=blocks)
-        draw_band(panel, line.num_examples.map(place), line, color=colour, ms=3, lw=1.4, label=f"ours, {NAMED[blocks]}")
-    draw_published(panel, theirs, k, color=GREY, label="Xie et al. 2022, cut")
-    panel.set(xticks=range(len(EXAMPLES)), ylim=(0, 102))
-    panel.set_xticks(range(len(EXAMPLES)), [str(n) if n in (0, 2, 8, 32) else "" for n in EXAMPLES])
+        draw_mean(panel, pick(rows, blocks=blocks), "place", color=colour, label=f"ours, {NAMED[blocks]}")
+    mark_examples(panel)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

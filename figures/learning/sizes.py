@@ -17,16 +17,17 @@ from figures.lab.claims import Claim, difference, near_zero, positive, show
 from figures.lab.measure import excess, held_back, parameters
 from figures.lab.presets import ONE_SEED, SEEDS, WIDTHS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, draw_line, legend_below
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import MODELS, PUBLISHED_LINE, RANGE, WIDTH, legend_below
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
-    LENGTH_COLOURS,
+    PAPER_MOST,
     Cell,
     add_accuracy,
     add_points,
     any_run,
     as_printed,
     cells_that_fit,
+    draw_mean,
     draw_prompts,
     lengths_of,
     listed,
@@ -119,46 +120,57 @@ def kind(model: str) -> str:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.4), sharey=True)
-    losses = pick(rows, quantity="excess").set_index("model").value.sort_values()
-    for k in lengths_of(rows):
-        colour = LENGTH_COLOURS[k]
-        draw_length(left, right, pick(rows, quantity="accuracy", example_length=k), losses, colour)
-        theirs = [quoted(name, k, 64) for name in PAPER_PARAMETERS]
-        left.plot(list(PAPER_PARAMETERS.values()), theirs, "X--", color=colour, lw=1, ms=7)
-    left.plot([], [], "o", color=BLACK, label="transformers")
-    left.plot([], [], "s", color=BLACK, label="LSTMs")
-    left.plot([], [], "X--", color=BLACK, lw=1, ms=7, label="Xie et al., 4, 12, 16 layers, n = 64")
-    left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="by size", ylim=(0, 102))
-    name_losses(right, losses)
-    legend_below(figure, left, 4)
+    """Accuracy with the most examples at one length, k = 5 where it was asked, by size and by loss."""
+    summary = over_seeds(rows)
+    losses, lengths = pick(summary, quantity="excess").set_index("model").value, lengths_of(rows)
+    k = 5 if 5 in lengths else lengths[-1]
+    cells = pick(rows, quantity="accuracy", example_length=k)
+    most = cells.num_examples.max()
+    cells = pick(cells, num_examples=most).assign(excess=lambda cells: cells.model.map(losses))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharey=True)
+    for which in ("transformer", "LSTM"):
+        line = cells[cells.model.map(kind) == which]
+        draw_mean(left, line, "parameters", color=MODELS[which], label=f"{which}s, n = {most}")
+        draw_mean(right, line, "excess", color=MODELS[which], ls="none")
+    theirs = [quoted(name, k, PAPER_MOST) for name in PAPER_PARAMETERS]
+    label = f"Xie et al. 2022, 4, 12, 16 layers, n = {PAPER_MOST}"
+    left.plot(list(PAPER_PARAMETERS.values()), theirs, label=label, **PUBLISHED_LINE)
+    name_losses(right, over_seeds(cells))
+    left.set(xscale="log", xlabel="parameters", ylabel=f"accuracy at k = {k}, %", title="by size", ylim=(0, 102))
+    legend_below(figure, left, 3)
+    figure.suptitle(finding(summary, k, most), size=11)
     return figure
 
 
-def draw_length(left: Axes, right: Axes, rows: pd.DataFrame, losses: pd.Series, colour: str) -> None:
-    """Accuracy at one length of examples, by size and by loss."""
-    for marker, which in (("o", "transformer"), ("s", "LSTM")):
-        lines = rows[rows.model.map(kind) == which]
-        zero, full = (pick(lines, num_examples=n) for n in (0, lines.num_examples.max()))
-        k, most = rows.example_length.max(), lines.num_examples.max()
-        labels = (f"k = {k}, n = {most}", f"k = {k}, n = 0") if which == "transformer" else (None, None)
-        style = {"color": colour, "marker": marker}
-        draw_line(left, full, "parameters", **style, label=labels[0])
-        draw_line(left, zero, "parameters", **style, ls=":", mfc="white", label=labels[1])
-        draw_line(right, full.assign(excess=full.model.map(losses)), "excess", **style)
+def finding(rows: pd.DataFrame, k: int, most: int) -> str:
+    """Whether the larger of two models of equal loss is better; without such a pair, what a lower loss is worth."""
+    equal = equal_losses(rows)
+    if equal:
+        more = [pick(rows, model=large, quantity="more_accuracy") for _, large in equal]
+        better = [all(positive(as_estimate(row)).verdict == "holds" for _, row in of.iterrows()) for of in more]
+        return f"Of two models of equal loss the larger is clearly better in {sum(better)} of {len(equal)} pairs"
+    losses = pick(rows, quantity="excess").sort_values("value").model
+    best, worst = (
+        only(rows, model=losses.iloc[end], quantity="accuracy", example_length=k, num_examples=most).mean
+        for end in (0, -1)
+    )
+    return (
+        f"No neighbors in size have equal losses:\nthe lowest loss goes with {best:.0f} % right, the highest with "
+        f"{worst:.0f} %"
+    )
 
 
-def name_losses(panel: Axes, losses: pd.Series) -> None:
-    """The models' names at their losses, neighbours at different heights."""
-    for place, (model, at) in enumerate(losses.items()):
-        height = 3 + 6 * (place % 4)
-        panel.vlines(at, height, 30, color="#bbbbbb", lw=0.8, ls=":")
-        panel.text(at, height, str(model).removeprefix("transformer, "), size=8, ha="center", va="center",
+def name_losses(panel: Axes, line: pd.DataFrame) -> None:
+    """The names of the models below their points, neighbors at different heights."""
+    for place, (_, row) in enumerate(line.sort_values("excess").iterrows()):
+        height = 4 + 7 * (place % 6)
+        panel.vlines(row.excess, height, row.value, color=RANGE, lw=0.8, zorder=1)
+        name = row.model.removeprefix("transformer, ").replace(", width", "")
+        panel.text(row.excess, height, name, size=8, ha="center", va="center", color=MODELS[kind(row.model)],
                    bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
-    panel.margins(x=0.1)
-    panel.set(xscale="log", xlabel="loss above exact Bayes, nats per token", title="by loss, n as on the left")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    panel.margins(x=0.15)
+    panel.set(xscale="log", xlabel="loss above exact Bayes, nats per token", title="by loss")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.minorticks_off()
 

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import legend_below
+from figures.lab.style import WIDTH, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.aspects import RANGES, by_length, cells, in_words, paper_range
-from figures.learning.common import LENGTH_COLOURS, add_accuracy, any_run, percent_right
+from figures.learning.common import LENGTH_COLOURS, add_accuracy, any_run, one_of_each, percent_right
 from figures.learning.labels import EXAMPLES, GOLD, RANDOM, share_name
 from icl_synth.aspects import alter, examples_of, gold_labels, wrong_labels
 from icl_synth.concept_hmm import ConceptHMM
@@ -185,8 +185,8 @@ def batch(
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    names = list(pick(rows, quantity="exponent").model)
-    figure, panels = plt.subplots(1, 3, figsize=(7.5, 3.5), sharey=True)
+    names = one_of_each(list(pick(rows, quantity="exponent").model))
+    figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 3.5), sharey=True, width_ratios=(1, 0.9, 1.3))
     draw_readers(panels[0], rows, names)
     draw_kinds(panels[1], rows, names)
     draw_tuning(panels[2], rows, names)

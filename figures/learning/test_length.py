@@ -5,17 +5,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, GREY, MODELS, draw_line, legend_below, panels
+from figures.lab.style import BLACK, GREY, MODELS, WIDTH, legend_below
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     SMOOTHED,
@@ -25,7 +25,9 @@ from figures.learning.common import (
     add_points,
     any_run,
     document_answers,
+    draw_mean,
     listed,
+    one_of_each,
 )
 from icl_synth import checkpoints
 from icl_synth.evaluate import EXAMPLE_LENGTHS, map_rows, pad_to_bucket
@@ -171,39 +173,30 @@ def regression(x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"]) -> Float[
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """The errors of both theorems by 1 / (k - 1), and the error by the length of the test input."""
-    rows = over_seeds(rows)
-    least = pick(rows, quantity="error").num_examples.min()
+    """The errors of Theorem 3 by 1 / (k - 1), and with the longest examples by the length of the test input."""
+    errors = pick(rows, quantity="error")
+    least, longest = errors.num_examples.min(), errors.example_length.max()
     rows = pick(rows, num_examples=least)
-    figure, (left, right) = panels(2, 2, 3.7, 3.8)
-    names = list(pick(rows, quantity="error").reader.unique())
-    for name in names:
-        draw_theorem(left, pick(rows, reader=name), name)
-        draw_tests(right, pick(rows, reader=name, quantity="error"), name)
-    left.set(xlabel="1 / (k - 1), k the length of examples", title="Theorem 3: mean over test inputs")
-    right.set(xlabel="tokens of the test input", title="shortest (dotted) and longest examples")
-    left.set_ylabel("error, %")
-    name = names[0]
-    values = [only(rows, reader=name, quantity=quantity).mean for quantity in ("by examples", "by test")]
-    figure.suptitle("The {}'s error falls by {:.0f} points with longer examples, by {:.0f} with longer test inputs"
-                    .format(name, *values), fontsize=10)  # fmt: skip
-    legend_below(figure, left, 2, fontsize=8)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.8))
+    names = [name for name in errors.reader.unique() if name not in (TOLD, SMOOTHED)]
+    for name in (*one_of_each(names), TOLD, SMOOTHED):
+        here = pick(rows, reader=name)
+        theorem = pick(here, quantity=THEOREMS[1])
+        theorem = theorem.assign(inverse=1 / (theorem.example_length - 1))
+        draw_mean(left, theorem, "inverse", color=COLOURS[name], label=name)
+        draw_mean(right, pick(here, quantity="error", example_length=longest), "test_length", color=COLOURS[name])
+    left.set(xlabel="1 / (k - 1), k the length of examples", ylabel="error, %")
+    left.set(title="mean over test inputs", xlim=(0, None), ylim=(-1, None))
+    right.set(xlabel="tokens of the test input", title=f"examples of {longest} tokens", ylim=(-1, None))
+    summary = over_seeds(rows)
+    values = [only(summary, reader=names[0], quantity=quantity).mean for quantity in ("by examples", "by test")]
+    figure.suptitle(
+        "The {}'s error falls by {:.0f} points with longer examples,\nby {:.0f} with longer test inputs".format(
+            names[0], *values
+        ), size=11
+    )  # fmt: skip
+    legend_below(figure, left, 2)
     return figure
-
-
-def draw_theorem(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    line = pick(rows, quantity=THEOREMS[1])
-    line = line.assign(inverse=1 / (line.example_length - 1))
-    draw_line(panel, line, "inverse", marker="o", color=COLOURS[name], label=name)
-    panel.set_xlim(0)
-    panel.set_ylim(0)
-
-
-def draw_tests(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    for k, dashes in ((rows.example_length.min(), ":"), (rows.example_length.max(), "-")):
-        line = pick(rows, example_length=k)
-        draw_line(panel, line, "test_length", ls=dashes, marker="o", ms=3, color=COLOURS[name])
-    panel.set_ylim(0, 102)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

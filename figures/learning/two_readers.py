@@ -14,8 +14,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, ORANGE, draw_line, legend_below
+from figures.lab.style import BLACK, GREEN, WIDTH, YELLOW, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
+from figures.learning.common import draw_mean, plain_log
 from figures.learning.concepts import SUITES, concepts
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
@@ -48,7 +49,7 @@ BUDGET, FEWEST = 2**17, 16  # exact Bayes is asked about at most so many documen
 # shares of moves that lead anywhere, for the reader that remembers, on concepts it does not know
 ELSEWHERE = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 EQUAL = 0.01  # nats per token
-READERS = {"remembering": ORANGE, "inferring": BLUE}
+READERS = {"remembering": YELLOW, "inferring": GREEN}
 WORDS = {"own": "concepts of the training world", "new": "concepts that no training had"}
 
 
@@ -128,19 +129,19 @@ def add_losses(table: Table, run: Run, of: str, losses: Losses) -> None:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)
+    summary = over_seeds(rows)
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
     for panel, of in zip(panels, WORDS, strict=True):
-        here = pick(rows, of=of)
         for reader, colour in READERS.items():
-            line = pick(here, quantity=f"KL, {reader}")
-            draw_line(panel, line, "concepts", color=colour, marker="o", label=f"from the {reader} reader")
-        draw_crossing(panel, pick(here, quantity="nearer"))
-        panel.set(xscale="log", yscale="log", xlabel="concepts in training")
-        panel.set_title(f"documents of {WORDS[of]}", size=9)
-    panels[0].set_ylabel("KL(reader || model), nats per token")
+            line = pick(rows, of=of, quantity=f"KL, {reader}")
+            draw_mean(panel, line, "concepts", color=colour, label=f"from the {reader} reader")
+        draw_crossing(panel, pick(summary, of=of, quantity="nearer"))
+        panel.set(xscale="log", yscale="log", xlabel="concepts in training", title=WORDS[of])
+        plain_log(panel.xaxis, form="{x:,.0f}")
+    plain_log(panels[0].yaxis, 2, 5)
+    panels[0].set_ylabel("distance from the reader, nats")
     legend_below(figure, panels[0], 2)
-    figure.suptitle(finding(rows), size=9)
+    figure.suptitle(finding(summary), size=11)
     return figure
 
 
@@ -164,7 +165,7 @@ def finding(rows: pd.DataFrame) -> str:
     start = first_inferring(pick(rows, quantity="nearer", of="new"))
     if start is None:
         return "On concepts it never saw, the model stays nearer to the reader that remembers"
-    return f"On concepts it never saw, the model is nearer to the reader that infers from {concepts(start)} on"
+    return f"On concepts it never saw, the model is nearer to the reader that infers\nfrom {concepts(start)} on"
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, Key
@@ -13,9 +14,10 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive
 from figures.lab.presets import KINDS, NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, GREY, MODELS, draw_band, legend_below, panels, places
+from figures.lab.style import BLACK, GREY, MODELS, WIDTH, name_ends, places
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
+    PAPER_MOST,
     Cell,
     add_accuracy,
     add_growth,
@@ -23,12 +25,17 @@ from figures.learning.common import (
     answers_by_cell,
     any_run,
     cells_that_fit,
+    draw_mean,
     draw_published,
+    few_lengths,
+    in_short,
     learned,
-    lengths_of,
     listed,
+    mark_examples,
     most_examples,
     nested_prompts,
+    one_of_each,
+    quoted,
     quoted_ends,
     quoted_flatness,
 )
@@ -42,8 +49,8 @@ TITLE = "Learning in context of concepts that training never saw (Xie et al. 202
 DIFFERS = (
     "The paper's unseen concepts are those of its public code: the context's examples are one entity under properties "
     "drawn at random, which no concept makes, and the label is asked of a held-out concept that often cannot emit the "
-    "test input at all, so that the label is the argmax of 0 / 0. That variant is drawn dashed, over all prompts as "
-    "the paper scores them, beside the share of labels that mean something. Done properly, solid, prompts come from "
+    "test input at all, so that the label is the argmax of 0 / 0. The rows have that variant over all prompts, as "
+    "the paper scores them, and the share of labels that mean something. Done properly, and drawn, prompts come from "
     "the five held-out concepts of the same world, as in-distribution prompts do. Exact Bayes is told the format and "
     "allows for noise. It knows either the held-out concepts, which is the ceiling, or only those of training, as a "
     "model can; a test input that these cannot emit then has no answer and counts as wrong. The paper's model is its "
@@ -57,13 +64,6 @@ PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1115
 KNOWING, NOT_KNOWING = "exact Bayes, knows them", "exact Bayes of training's concepts"
 DEFINED = "defined"  # of the official variant, the share of labels that mean something
-COLOURS = {KNOWING: BLACK, NOT_KNOWING: GREY}
-STYLES = {
-    "seen": {"ls": "-.", "marker": ""},
-    "unseen": {"ls": "-"},
-    "official": {"ls": "--", "marker": "s", "mfc": "white"},
-}
-NAMED = {"seen": "in distribution", "unseen": "unseen", "official": "the code's variant"}
 THEIRS = "transformer, 4 layers, unseen concepts"
 
 
@@ -161,41 +161,47 @@ def learned_models(rows: pd.DataFrame) -> list[str]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """Accuracy at V = 50, at the shortest and the longest examples."""
-    rows = pick(over_seeds(rows), vocab_size=50)
-    lengths = lengths_of(rows)
-    shown = list(dict.fromkeys((lengths[0], lengths[-1])))
-    figure, grid = panels(len(shown), 2, 3.7, 4.4)
-    for panel, k in zip(grid, shown, strict=True):
-        draw_length(panel, pick(rows, quantity="accuracy", example_length=k), k)
+    """Accuracy at V = 50, at the shortest and the longest examples, on concepts seen and unseen."""
+    rows = pick(rows, vocab_size=50)
+    shown, names = few_lengths(rows, 2), one_of_each(learned_models(rows))
+    figure, grid = plt.subplots(1, len(shown), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
+    for panel, k in zip(grid[0], shown, strict=True):
+        ends = draw_length(panel, pick(rows, quantity="accuracy", example_length=k), k, names)
+        mark_examples(panel)
         panel.set_title(f"k = {k}")
-    grid[0].set_ylabel("accuracy (crosses: share of labels), %")
-    name, most = learned_models(rows)[0], most_examples(rows)[shown[-1]]
-    ends = pick(rows, model=name, quantity="accuracy", example_length=shown[-1], num_examples=most)
-    seen, unseen = (only(ends, prompts=kind).mean for kind in ("seen", "unseen"))
-    shares = f"{seen:.0f} % in distribution, {unseen:.0f} % on unseen concepts"
-    figure.suptitle(f"k = {shown[-1]}: the {name} answers {shares}", fontsize=10.5)
-    legend_below(figure, grid[0], 2, fontsize=8)
+    name_ends(grid[0, -1], ends)
+    grid[0, 0].set_ylabel("accuracy, %")
+    figure.suptitle(finding(over_seeds(rows), names[0], shown[-1]), size=11)
     return figure
 
 
-def draw_length(panel: Axes, rows: pd.DataFrame, k: int) -> None:
-    """Accuracy by number of examples at one length: the paper's, exact Bayes, our models."""
-    place = places(EXAMPLES)
-    draw_published(panel, THEIRS, k, color=GREY, label="Xie et al. 2022, 4 layers (its code's variant)")
-    for name, colour in COLOURS.items():
-        line = pick(rows, model=name)
-        panel.plot(line.num_examples.map(place), line.value, ":", color=colour, label=f"unseen: {name}")
-    defined = pick(rows, model=DEFINED)
-    panel.plot(defined.num_examples.map(place), defined.value, "x", color=GREY, ms=4,
-               label="the code's variant: share of labels that mean something")  # fmt: skip
-    for name in learned_models(rows):
-        for kind, style in STYLES.items():
+def finding(rows: pd.DataFrame, name: str, k: int) -> str:
+    """What a model answers rightly of either kind, and the ceiling, with the most examples."""
+    ends = pick(rows, quantity="accuracy", example_length=k, num_examples=most_examples(rows)[k])
+    seen, unseen = (only(ends, model=name, prompts=kind).mean for kind in ("seen", "unseen"))
+    ceiling = only(ends, model=KNOWING).mean
+    return (
+        f"k = {k}: of prompts of concepts seen in training the {in_short(name)} answers {seen:.0f} %,\n"
+        f"of unseen ones {unseen:.0f} %, where exact Bayes that knows them answers {ceiling:.0f} %"
+    )
+
+
+def draw_length(panel: Axes, rows: pd.DataFrame, k: int, names: list[str]) -> list[tuple[str, float, float, str]]:
+    """Accuracy by number of examples at one length: the ceiling, the paper's, our models; the ends of the lines."""
+    rows, right = rows.assign(place=rows.num_examples.map(places(EXAMPLES))), float(len(EXAMPLES) - 1)
+    exact = pick(rows, model=KNOWING)
+    panel.plot(exact.place, exact.value, "--", lw=1.4, color=BLACK)
+    draw_published(panel, THEIRS, k)
+    ends = [
+        ("exact Bayes, knows them", right, exact.value.iloc[-1], BLACK),
+        ("Xie et al., unseen", right, quoted(THEIRS, k, PAPER_MOST), GREY),
+    ]
+    for name in names:
+        for kind, style in (("seen", {"ls": ":"}), ("unseen", {"ls": "-"})):
             line = pick(rows, model=name, prompts=kind)
-            draw_band(panel, line.num_examples.map(place), line, color=MODELS[name], ms=4, lw=1.2,
-                      label=f"{name}, {NAMED[kind]}", **style)  # fmt: skip
-    panel.set(xticks=range(len(EXAMPLES)), xticklabels=EXAMPLES, ylim=(0, 102))
-    panel.set_xlabel("examples in the prompt, n")
+            draw_mean(panel, line, "place", color=MODELS[name], lw=1.4, ms=3, **style)
+            ends.append((f"{in_short(name)}, {kind}", right, over_seeds(line).value.iloc[-1], MODELS[name]))
+    return ends
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

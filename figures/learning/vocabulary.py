@@ -1,10 +1,12 @@
 """Vocabularies of 50, 100 and 150 tokens: loss and accuracy in context (Xie et al. 2022, Fig. 3, 6 and the tables)."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, difference, positive, show
 from figures.lab.presets import KINDS, NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, MODELS, PUBLISHED_MODELS, draw_line, legend_below, panels
+from figures.lab.style import BLACK, MODELS, PUBLISHED_POINT, WIDTH, legend_below, places
 from figures.lab.tables import Table, only, over_seeds, pick, published
 from figures.learning.common import (
     PAPER_MOST,
@@ -24,13 +26,14 @@ from figures.learning.common import (
     answers_by_cell,
     beside_lstm,
     cells_that_fit,
+    draw_mean,
     growth_claim,
     learned,
     lengths_of,
     listed,
     lstm_claim,
     nested_prompts,
-    published_beside,
+    one_of_each,
     published_model,
     quoted_estimate,
     tally,
@@ -51,8 +54,8 @@ DIFFERS = (
     "transformer of 0.3 M parameters on four million tokens, a third of `learning/accuracy`'s, and an LSTM on eight, "
     "four tenths. Training documents never repeat in `quick` and `small`, so the loss on training documents equals "
     "that on held-back ones but for noise, and one number stands for both; the paper's is its validation loss. Held- "
-    "back documents and prompts are the same for all seeds and models of a world. The picture shows the shortest and "
-    "the longest examples. The most examples that fit are 32 for k = 3 and 5 and 16 for k = 8 and 10 (the paper: 64). "
+    "back documents and prompts are the same for all seeds and models of a world. The picture shows the "
+    "shortest examples. The most examples that fit are 32 for k = 3 and 5 and 16 for k = 8 and 10 (the paper: 64). "
     "The order of losses asks for the loss at V = 100 less that at 50, and that at 50 less that at 150, above zero. "
     "Growth with V asks, at each k with the most examples, for accuracy at each V less that at the next smaller one; "
     "growth with n, at each V and k, for accuracy with the most examples less that without any; the LSTM's lead, at "
@@ -127,55 +130,63 @@ def add_accuracies(table: Table, size: int, runs: list[tuple[str, Run]], sizes: 
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """The losses, and accuracy at the shortest and the longest examples."""
-    rows = over_seeds(rows)
-    sizes, lengths = sorted(rows.vocab_size.unique()), lengths_of(rows)
-    shown = list(dict.fromkeys((lengths[0], lengths[-1])))
-    figure, (left, *others) = panels(1 + len(shown), 1 + len(shown), 7.5 / (1 + len(shown)), 4.2)
-    names = learned(rows, TOLD)
-    beside = published_beside(names)
-    draw_losses(left, pick(rows, quantity="loss"), beside)
-    left.set(title="loss, nats per token")
-    for panel, k in zip(others, shown, strict=True):
-        draw_accuracies(panel, pick(rows, quantity="accuracy", example_length=k), beside, k)
-        panel.set(title=f"accuracy, %, k = {k}", ylim=(0, 104))
-    for panel in (left, *others):
-        panel.set(xlabel="tokens, V", xticks=sizes)
-    left.plot([], [], "-", color="#555555", label="most examples (64 in the paper)")
-    left.plot([], [], ":", color="#555555", label="no examples")
-    k = shown[-1]
-    best = [most_accuracy(rows, names[0], size, k).mean for size in sizes]
-    figure.suptitle(f"{names[0]}, k = {k}: {' → '.join(f'{value:.0f}' for value in best)} % with "
-                    f"{' → '.join(map(str, sizes))} tokens", fontsize=11)  # fmt: skip
-    legend_below(figure, left, 2, fontsize=8)
+    """The losses, and accuracy with the most examples at the shortest length."""
+    sizes, names, k = sorted(rows.vocab_size.unique()), one_of_each(learned(rows, TOLD)), lengths_of(rows)[0]
+    accuracies = pick(rows, quantity="accuracy", example_length=k)
+    most = accuracies.num_examples.max()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    draw_worlds(left, pick(rows, quantity="loss"), names, losses_of_paper)
+    draw_worlds(right, pick(accuracies, num_examples=most), names, functools.partial(accuracies_of_paper, k=k))
+    left.set(title="loss on documents, nats per token")
+    right.set(title=f"accuracy, %, k = {k}, n = {most} (paper: {PAPER_MOST})", ylim=(0, 102))
+    for panel in (left, right):
+        panel.set_xticks(range(len(sizes)), [f"{size} tokens" for size in sizes])
+        panel.grid(visible=False, axis="x")
+    left.plot([], [], label="hollow: Xie et al. 2022", **PUBLISHED_POINT)
+    legend_below(figure, left, 4)
+    figure.suptitle(finding(over_seeds(rows), names, sizes), size=11)
     return figure
 
 
-def draw_losses(panel: Axes, rows: pd.DataFrame, beside: list[str]) -> None:
-    """Losses by vocabulary: the paper's, ours, exact Bayes."""
-    for name in beside:
-        line = published("xie2022_loss", model=name)
-        panel.plot(line.vocab_size, line.validation_loss, "s--", lw=0.9, mfc="white", color=PUBLISHED_MODELS[name],
-                   label=f"Xie et al. 2022: {name}")  # fmt: skip
-    for name in learned(rows, TOLD):
+def draw_worlds(
+    panel: Axes, rows: pd.DataFrame, names: list[str], of_paper: Callable[[str], tuple[pd.DataFrame, str, str | None]]
+) -> None:
+    """Worlds side by side, unconnected since more than their vocabulary differs: our models, the paper's, Bayes."""
+    place = places(sorted(rows.vocab_size.unique()))
+    for index, name in enumerate(names):
         line = pick(rows, model=name)
-        panel.errorbar(line.vocab_size, line.value, None, marker="o", color=MODELS[name], label=f"ours: {name}")
-    exact = pick(rows, model=TOLD)
-    panel.plot(exact.vocab_size, exact.value, "--", color=BLACK, label="exact Bayes")
+        line = line.assign(place=line.vocab_size.map(place) + 0.36 * index - 0.3)
+        draw_mean(panel, line, "place", color=MODELS[name], ls="none", label=name)
+        theirs, value, interval = of_paper(published_model(name))
+        theirs = theirs[theirs.vocab_size.isin(list(place))]
+        panel.errorbar(theirs.vocab_size.map(place) + 0.36 * index - 0.14, theirs[value],
+                       theirs[interval] if interval else None,
+                       **(PUBLISHED_POINT | {"color": MODELS[name], "ms": 4, "elinewidth": 0.8}))  # fmt: skip
+    exact = over_seeds(pick(rows, model=TOLD))
+    panel.plot(exact.vocab_size.map(place) + 0.38, exact.value, "_", color=BLACK, ms=9, mew=2, label="exact Bayes")
 
 
-def draw_accuracies(panel: Axes, rows: pd.DataFrame, beside: list[str], k: int) -> None:
-    """Accuracy by vocabulary at one length, without examples and with the most: the paper's and ours."""
-    for name in beside:
-        for n, dashes in ((0, ":"), (PAPER_MOST, "--")):
-            line = published("xie2022_accuracy", model=name, example_length=k, num_examples=n)
-            panel.errorbar(line.vocab_size, line.accuracy_percent, line.interval_percent, ls=dashes, marker="s", ms=4,
-                           lw=0.9, mfc="white", elinewidth=0.7, color=PUBLISHED_MODELS[name])  # fmt: skip
-    for name in (*learned(rows, TOLD), TOLD):
-        lines = pick(rows, model=name)
-        for n, dashes in ((0, ":"), (lines.num_examples.max(), "-")):
-            draw_line(panel, pick(lines, num_examples=n), "vocab_size", ls=dashes, marker="o",
-                      color=MODELS.get(name, BLACK), ms=3 if name == TOLD else 5)  # fmt: skip
+def losses_of_paper(model: str) -> tuple[pd.DataFrame, str, None]:
+    return published("xie2022_loss", model=model), "validation_loss", None
+
+
+def accuracies_of_paper(model: str, k: int) -> tuple[pd.DataFrame, str, str]:
+    table = published("xie2022_accuracy", model=model, example_length=k, num_examples=PAPER_MOST)
+    return table, "accuracy_percent", "interval_percent"
+
+
+def finding(rows: pd.DataFrame, names: list[str], sizes: list[int]) -> str:
+    """Whether the losses of models have the order of exact Bayes'."""
+    losses = pick(rows, quantity="loss")
+    exact, *models = [
+        *(pick(losses, model=name).set_index("vocab_size").value for name in (TOLD, *names)),
+        *(losses_of_paper(published_model(name))[0].set_index("vocab_size").validation_loss[sizes] for name in names),
+    ]
+    same = sum(model.idxmax() == exact.idxmax() and model.idxmin() == exact.idxmin() for model in models)
+    return (
+        f"The loss of exact Bayes is highest with {exact.idxmax()} tokens, lowest with {exact.idxmin()};\n"
+        f"so is that of {same} of {len(models)} models, ours and the paper's"
+    )
 
 
 def most_accuracy(rows: pd.DataFrame, model: str, size: int, k: int) -> Estimate:

@@ -15,10 +15,19 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, MODELS, legend_below
+from figures.lab.style import BAYES, MODELS, WIDTH, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.learning.aspects import cells, in_words
-from figures.learning.common import Cell, add_accuracy, any_run, cells_that_fit, draw_prompts, learned, percent_right
+from figures.learning.common import (
+    Cell,
+    add_accuracy,
+    any_run,
+    cells_that_fit,
+    draw_prompts,
+    learned,
+    one_of_each,
+    percent_right,
+)
 from icl_synth.aspects import examples_of, label_set
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.estimates import Z
@@ -162,21 +171,27 @@ def correlations(predicted: Float[np.ndarray, " X"], costs: Float[np.ndarray, "X
 
 def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
-    names = learned(rows, BAYES)
+    names = one_of_each(learned(rows, BAYES))
     cell = ["example_length", "num_examples", "share"]
     taken = pick(rows, quantity="taken").set_index(cell).value
-    figure, panel = plt.subplots(figsize=(6.0, 4.2))
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.9))
     for name in [BAYES, *names]:
         costs = pick(rows, model=name, quantity="cost").set_index(cell)
-        panel.errorbar(taken[costs.index], costs.value, costs.half_width, fmt="o", ms=3, lw=0.6, alpha=0.7,
-                       color=MODELS[name], label=name)  # fmt: skip
+        x = taken[costs.index]
+        panel.errorbar(x, costs.value, costs.half_width, fmt="none", elinewidth=0.6, alpha=0.3, ecolor=MODELS[name])
+        panel.plot(x, costs.value, "o", ms=3.5, mec="none", color=MODELS[name], label=name)
     panel.axhline(0, color="black", lw=0.8)
     panel.set_xscale("symlog", linthresh=1e-3)
     panel.set_xlim(min(0.0, taken.min()) - 2e-4, 1.3 * max(1e-3, taken.max()))
     panel.set(xlabel="information about the concept that wrong labels take away, nats", ylabel="points lost")
     legend_below(figure, panel, 4)
-    words = ", ".join(f"{only(rows, model=name, quantity='by information').mean:.2f} ({name})" for name in names)
-    figure.suptitle(f"Rank correlation of points lost with information taken: {words}", size=11)
+    order = {name: only(rows, model=name, quantity="by information") for name in names}
+    clear = all(positive(value).verdict == "holds" for value in order.values())
+    words = ", ".join(f"{value.mean:.2f} ({name})" for name, value in order.items())
+    figure.suptitle(
+        f"What wrong labels cost {'clearly rises' if clear else 'does not clearly rise'} with the information they "
+        f"take:\nrank correlation {words}", size=11
+    )  # fmt: skip
     return figure
 
 

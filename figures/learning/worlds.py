@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, legend_below, panels
+from figures.lab.style import BAYES, GREY, PUBLISHED_LINE, WIDTH, legend_below
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick, published
 from figures.learning.common import (
     Right,
@@ -22,6 +23,7 @@ from figures.learning.common import (
     any_run,
     cells_that_fit,
     draw_growth,
+    few_lengths,
     lengths_of,
     listed,
     nested_prompts,
@@ -127,26 +129,35 @@ def dip_and_recovery(right: Float[np.ndarray, "M N"]) -> tuple[Float[np.ndarray,
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
+    """At V = 50 the shortest and the longest examples; at low entropy all."""
     rows = rows[(rows.vocab_size == 50) | (rows.world == COLD)]
     worlds = list(rows.world.unique())
-    figure, grid = panels(len(worlds), len(worlds), 7.5 / len(worlds), 3.6)
-    for panel, world in zip(grid, worlds, strict=True):
-        draw_growth(panel, pick(rows, world=world), None if world == COLD else theirs(world))
+    figure, grid = plt.subplots(1, len(worlds), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    for panel, world in zip(grid[0], worlds, strict=True):
+        here = pick(rows, world=world)
+        shown = here if world == COLD else here[here.example_length.isin(few_lengths(here, 2))]
+        draw_growth(panel, shown, None if world == COLD else theirs(world))
         panel.set_title(world)
-        if world == RANDOM:
-            panel.set_ylim(0, 2 * NOTHING)
-    grid[0].set_ylabel("accuracy, %")
-    grid[0].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
-    grid[0].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
-    k = lengths_of(rows)[-1]
-    gains = {
-        world: only(rows, world=world, reader="transformer", quantity="gain", example_length=k) for world in worlds
-    }
-    shown = ", ".join(f"{world} {gain.mean:+.0f}" for world, gain in gains.items())
-    figure.suptitle(f"Points from examples at k = {k}: {shown}", fontsize=11)
-    legend_below(figure, grid[0], 3, fontsize=8)
+    grid[0, 0].set_ylabel("accuracy, %")
+    grid[0, -1].plot([], [], label="Xie et al. 2022, 4 layers", **PUBLISHED_LINE)
+    grid[0, -1].plot([], [], ":", color=GREY, label="exact Bayes, told the format")
+    figure.suptitle(finding(over_seeds(rows)), size=11)
+    legend_below(figure, grid[0, -1], 3, fontsize=9)
     return figure
+
+
+def finding(rows: pd.DataFrame) -> str:
+    """Where examples help with no concept to infer, and where none are better than a few at low entropy."""
+    rows = pick(rows, reader="transformer")
+    gains, dips = pick(rows[rows.world != COLD], quantity="gain"), pick(rows, world=COLD, quantity="dip")
+    helped, dipped = (
+        f"{sum(positive(as_estimate(row)).verdict == 'holds' for _, row in several.iterrows())} of {len(several)}"
+        for several in (gains, dips)
+    )
+    return (
+        f"With no concept to infer, examples clearly help in {helped} cases;\n"
+        f"at low entropy, none are clearly better than a few in {dipped}"
+    )
 
 
 def theirs(world: str) -> str:

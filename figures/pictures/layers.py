@@ -20,6 +20,8 @@ NAMES_OF_MODELS = NAMES | {"dense": "dense", "sparsegpt 2:4": "SparseGPT, 2:4"}
 SETTLED, GOING = "#eeeeee", "#f3c9ae"  # weights that were dropped, and those chosen to go
 KINDS = ("qkv", "out", "up", "down")  # the matrices of a block
 COLOURS_OF_MODELS = COLOURS | {"dense": BLACK, "sparsegpt 2:4": PINK}
+# of their labels, away from the bars of the others: left of the point, above and below
+PLACES_OF_MODELS = {"magnitude": ((-7, 6), "right"), "wanda": ((-7, -13), "right")}
 
 
 class Dropped(NamedTuple):
@@ -203,8 +205,9 @@ def draw_models(measured: dict[str, tuple[Float[ndarray, " B"], Bool[ndarray, " 
         colour = COLOURS_OF_MODELS[name]
         panel.errorbar(loss.mean, 100 * right.mean, 100 * right.half_width, loss.half_width, fmt="o", color=colour,
                        elinewidth=1, capsize=2)  # fmt: skip
-        panel.annotate(NAMES_OF_MODELS[name], (loss.mean, 100 * right.mean), (7, -13 if name == "wanda" else 6), size=9,
-                       textcoords="offset points", color=colour)  # fmt: skip
+        at, side = PLACES_OF_MODELS.get(name, ((7, 6), "left"))
+        panel.annotate(NAMES_OF_MODELS[name], (loss.mean, 100 * right.mean), at, size=9, ha=side, color=colour,
+                       textcoords="offset points")  # fmt: skip
     panel.set(xlabel="loss above exact Bayes, nats per token", ylabel="accuracy on prompts, %")
     panel.set_xlim(0, 1.2 * max(loss.mean for loss, _ in found.values()))
     more = {name: loss.mean - found["dense"][0].mean for name, (loss, _) in found.items() if name != "dense"}

@@ -69,7 +69,7 @@ def draw_layers(named: Float[ndarray, " L"], pushed: Float[ndarray, " L"]) -> Fi
     for words, line, colour in (("a probe names the concept", named, BLUE), ("a push is followed", pushed, ORANGE)):
         panel.plot(line, "o-", color=colour)
         panel.text(len(line) - 0.9, line[-1], words, color=colour, va="center")
-    panel.set(xlabel="blocks before it", ylabel="share", ylim=(-0.03, 1.03), xticks=range(len(named)))
+    panel.set(xlabel="after block", ylabel="share", ylim=(-0.03, 1.03), xticks=range(len(named)))
     panel.set_xlim(-0.2, len(named) + 1.8)
     panel.set_title(f"Read best after block {named.argmax()}, changed best after block {pushed.argmax()}")
     return figure

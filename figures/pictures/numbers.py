@@ -1,6 +1,6 @@
 """Pictures of number formats for the notebooks: numbers on the grid of their block, outliers, layers and formats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,9 +14,10 @@ from compression.block_float.formats import Format, bfp, find
 from compression.block_float.quantise import quantize
 from figures.block_float.common import FAMILIES, family_of
 from figures.lab.style import BLACK, GREY, PINK, RANGE
+from icl_synth.estimates import Estimate, estimate
 
 KEPT, VANISHED, SHADE = BLACK, PINK, "#f7e6f0"
-NEAR = 0.01  # nats above float32 that the title of formats lets pass
+NEAR = 0.01  # nats above float32 that count as next to nothing
 KINDS = ("qkv", "out", "up", "down")  # the linear layers of a block of the transformer
 
 
@@ -91,9 +92,8 @@ def draw_vanishing(sizes: Float[ndarray, " S"], shares: Mapping[str, Float[ndarr
     figure, panel = plt.subplots(figsize=(5.8, 2.8))
     for name, share in shares.items():
         panel.plot(sizes, 100 * share, color=colour_of(name), ls=line_of(name), drawstyle="steps-post")
-        place = int(np.argmin(np.abs(share - 0.8)))
-        panel.annotate(name.upper(), (sizes[place], 100 * share[place]), (-4, 2), textcoords="offset points",
-                       color=colour_of(name), ha="right", va="bottom", size=9)  # fmt: skip
+        panel.annotate(name.upper(), (sizes[-1], 100 * share[-1]), (5, 0), textcoords="offset points",
+                       color=colour_of(name), va="center", size=9)  # fmt: skip
     panel.axvline(guess, color=GREY, ls=":", lw=1)
     panel.annotate("your guess", (guess, 103), ha="center", size=9, color=GREY, annotation_clip=False)
     octaves(panel, sizes)
@@ -126,8 +126,9 @@ def draw_enlarged(factors: Sequence[float], losses: Mapping[str, Sequence[float]
     panel.set_ylim(bottom=0.7 * losses["float32"][0])
     grown = {name: loss[-1] / loss[0] for name, loss in losses.items()}
     most = max(grown, key=lambda name: grown[name])
-    panel.set_title(f"{written(most)}'s loss grows to {grown[most]:.0f} times what it was, "
-                    f"float32's to {grown['float32']:.2f} times", size=10)  # fmt: skip
+    of_float32 = "not at all" if abs(grown["float32"] - 1) < 0.005 else f"{grown['float32']:.2f}-fold"
+    words = f"{written(most)}'s loss above exact Bayes grows {grown[most]:.0f}-fold, float32's {of_float32}"
+    panel.set_title(words, size=10)
     return figure
 
 
@@ -152,10 +153,10 @@ def draw_layers(costs: Mapping[str, Float[ndarray, "L K D"]], together: Mapping[
     figure, panels = plt.subplots(1, len(costs), figsize=(7.2, 3.1), sharey=True)
     most = 1000 * max(cost.mean(-1).max() for cost in costs.values())
     for panel, (name, cost) in zip(panels, costs.items(), strict=True):
-        mean, error = 1000 * cost.mean(-1), 1000 * cost.std(-1, ddof=1) / np.sqrt(cost.shape[-1])
+        mean = 1000 * cost.mean(-1)
         panel.imshow(mean, cmap="Blues", vmin=0, vmax=1.5 * most, aspect="auto")
         for (block, kind), value in np.ndenumerate(mean):
-            sure = abs(value) > 2 * error[block, kind]
+            sure = abs(value) > estimate(1000 * cost[block, kind]).half_width
             panel.text(kind, block, f"{value:.1f}", ha="center", va="center", size=9, color=BLACK if sure else GREY)
         panel.set_xticks(range(len(KINDS)), KINDS)
         panel.set_title(f"{name.upper()}: sum of cells {mean.sum():.0f}, together {1000 * together[name]:.0f}", size=10)
@@ -171,18 +172,17 @@ def worst_block(costs: Mapping[str, Float[ndarray, "L K D"]]) -> int:
 
 
 def draw_formats(losses: Mapping[str, Float[ndarray, " D"]], rights: Mapping[str, ndarray]) -> Figure:
-    """Loss above exact Bayes and accuracy on prompts by bits per number, float32 as a line; bars are two standard
-    errors of the difference from float32, paired by document and prompt."""
+    """Loss above exact Bayes and accuracy on prompts by bits per number, float32 as a line; bars are 95 % intervals of
+    the difference from float32."""
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(7.2, 3.1))
     for panel, values, scale in ((loss, losses, 1), (accuracy, rights, 100)):
-        exact = scale * values["float32"].astype(float)
-        panel.axhline(exact.mean(), color=BLACK, ls=":", lw=1.2)
-        panel.annotate("float32", (3.1, exact.mean()), (0, 3), textcoords="offset points", size=9)
+        exact, changes = scale * values["float32"].mean(), changed(values, scale)
+        panel.axhline(exact, color=BLACK, ls=":", lw=1.2)
+        panel.annotate("float32", (3.1, exact), (0, 3), textcoords="offset points", size=9)
         for name in (name for name in values if name != "float32"):
-            mean, apart = scale * values[name].mean(), scale * values[name] - exact
             colour, marker, _ = FAMILIES[family_of(name)]
-            bits, error = find(name).average_bits, 2 * apart.std(ddof=1) / np.sqrt(len(apart))
-            panel.errorbar(bits, mean, error, fmt=marker, color=colour, capsize=2, lw=1)
+            bits, mean = bits_of(name), exact + changes[name].mean
+            panel.errorbar(bits, mean, changes[name].half_width, fmt=marker, color=colour, capsize=2, lw=1)
             left = name in ("mxfp4", "msfp16")
             panel.annotate(written(name), (bits, mean), (-6 if left else 6, 6), textcoords="offset points",
                            color=colour, size=8, ha="right" if left else "left", va="center")  # fmt: skip
@@ -191,13 +191,41 @@ def draw_formats(losses: Mapping[str, Float[ndarray, " D"]], rights: Mapping[str
     decades(loss)
     loss.set_ylim(bottom=0.7 * losses["float32"].mean())
     accuracy.set_ylabel("right answers to prompts, %")
-    added = {name: (value - losses["float32"]).mean() for name, value in losses.items() if name != "float32"}
-    near = [name for name, cost in added.items() if cost < NEAR] or list(added)
-    fit = min(near, key=lambda name: find(name).average_bits)
-    figure.suptitle(
-        f"{find(fit).average_bits:g} bits per number ({written(fit)}) add {added[fit]:.3f} nats to the loss"
-    )
+    added = changed(losses)
+    fit = narrowest(name for name, cost in added.items() if cost.mean < NEAR)
+    figure.suptitle(f"{bits_of(fit):g} bits per number ({written(fit)}) add {added[fit].mean:.3f} nats to the loss")
     return figure
+
+
+def enough(losses: Mapping[str, Float[ndarray, " D"]], rights: Mapping[str, ndarray]) -> str:
+    """How few bits cost next to nothing, by the loss and by accuracy: a sentence."""
+    added, points = changed(losses), changed(rights, 100)
+    by_loss = narrowest(name for name, cost in added.items() if cost.mean < NEAR)
+    by_accuracy = narrowest(name for name, change in points.items() if change.mean + change.half_width >= 0)
+    shown = [
+        f"{written(name)} changes it by {points[name].mean:.1f} ± {points[name].half_width:.1f} points"
+        for name in dict.fromkeys((by_accuracy, by_loss))
+    ]
+    return (
+        f"By the loss {bits_of(by_loss):g} bits per number are enough: {written(by_loss)} adds "
+        f"{added[by_loss].mean:.4f} nats per token.\n"
+        f"By accuracy it takes {bits_of(by_accuracy):g}: {', '.join(shown)}."
+    )
+
+
+def changed(values: Mapping[str, ndarray], scale: float = 1) -> dict[str, Estimate]:
+    """How far each format is from float32, paired by document or prompt."""
+    exact = values["float32"].astype(float)
+    return {name: estimate(scale * (value - exact)) for name, value in values.items()}
+
+
+def narrowest(names: Iterable[str]) -> str:
+    """The format of the fewest bits per number."""
+    return min(names, key=bits_of)
+
+
+def bits_of(name: str) -> float:
+    return 32 if name == "float32" else find(name).average_bits
 
 
 def written(name: str) -> str:

@@ -78,7 +78,7 @@ def draw_rounds(rounds: Sequence[Round], shown: int, before: int = 4) -> Figure:
     panel.axis("off")
     added = len(rounds[shown - 1].text) + rounds[shown - 1].kept + 1 - len(rounds[0].text)
     panel.set_title(f"{counted(shown, 'reading')} of the target, {counted(added, 'new token')}")
-    name_kinds(figure, list(COLOURS))
+    name_kinds(figure, {kind: kind for kind in COLOURS})
     return figure
 
 
@@ -104,10 +104,14 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def name_kinds(figure: Figure, kinds: Sequence[str]) -> None:
-    """What the colours mean, below all panels."""
-    handles = [plt.Rectangle((0, 0), 1, 1, fc=COLOURS[kind], ec=EDGES[kind]) for kind in kinds]
-    figure.legend(handles, kinds, loc="outside lower center", ncols=len(kinds))
+def name_kinds(figure: Figure, words: Mapping[str, str], framed: str = "") -> None:
+    """What the colours mean, and a thick frame if it means something, below all panels."""
+    handles = [plt.Rectangle((0, 0), 1, 1, fc=COLOURS[kind], ec=EDGES[kind]) for kind in words]
+    labels = list(words.values())
+    if framed:
+        handles.append(plt.Rectangle((0, 0), 1, 1, fc="none", ec=BLACK, lw=1.8))
+        labels.append(framed)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 def origins(rounds: Sequence[Round]) -> list[str]:
@@ -137,9 +141,10 @@ def draw_ways(ways: Mapping[str, tuple[Sequence[int], Sequence[Round]]]) -> Figu
     panel.set(xlim=(-8.2, len(plain) + 3.4), ylim=(-len(ways) + 0.8, 0.9))
     panel.axis("off")
     panel.set_title(
-        f"{len(readings)} of {len(ways)} ways give one text, with {min(readings)} to {max(readings)} readings"
+        f"{len(readings)} of {len(ways)} ways give the same text, with {min(readings)} to {max(readings)} readings"
     )
-    name_kinds(figure, [ACCEPTED, OWN])
+    words = {ACCEPTED: ACCEPTED, OWN: "chosen by the target\nafter the text so far"}
+    name_kinds(figure, words, framed="not the token that the\ntarget alone would write")
     return figure
 
 
@@ -239,8 +244,8 @@ def draw_speed(
     panel.plot(gamma, together, "o", ms=7, color=BLUE)
     top = 1.15 * max(*free, paid, (plain / assisted).max())
     heights = apart([paid, together], 0.16 * top)
-    panel.text(many[-1] + 0.2, free[-1], "formula,\nreading free", va="center", size=9, color=GREY)
-    words = {"formula, reading\nas measured": (heights[0], GREY), "measured": (heights[1], BLUE)}
+    panel.text(many[-1] + 0.2, free[-1], "formula,\n$v = 1$", va="center", size=9, color=GREY)
+    words = {"formula,\n$v$ measured": (heights[0], GREY), "measured": (heights[1], BLUE)}
     for word, (height, colour) in words.items():
         panel.text(gamma - 0.3, height, word, ha="right", va="center", size=9, color=colour,
                    bbox={"fc": "white", "ec": "none", "pad": 1, "alpha": 0.85})  # fmt: skip
@@ -248,6 +253,18 @@ def draw_speed(
               ylim=(0, top))  # fmt: skip
     panel.set_title(f"With {gamma} proposals per round {together:.2f} times as fast as the target alone")
     return figure
+
+
+def explained(gamma: int, together: float, alpha: float, c: float, v: float) -> str:
+    """Why assistance was faster or slower than the target alone: what a round costs, what it adds, and the result."""
+    promised, drafting = predicted_speedup(alpha, gamma, c, v), gamma * c
+    faster = "faster" if together > 1 else "slower"
+    link = "and assistance is" if (promised > 1) == (together > 1) else "yet assistance is"
+    return (
+        f"A round costs {drafting + v:.2f} readings of one token ({drafting:.2f} to draft, {v:.2f} to check) "
+        f"and adds {expected_tokens(alpha, gamma):.2f} tokens.\n"
+        f"So the formula promises {promised:.2f} times the speed, {link} {faster}: {together:.2f} times."
+    )
 
 
 def apart(heights: Sequence[float], least: float) -> Float[ndarray, " N"]:

@@ -106,7 +106,8 @@ def draw_belief(true: Float[ndarray, "B L"], slow: int) -> Figure:
     panel.plot(read, true[slow], ".-", lw=1, color=ORANGE)
     panel.axhline(0.9, color=GREY, ls=":", lw=1)
     lowest = int(true[slow].argmin())
-    panel.annotate("half of all documents", (read[-1], middle[-1] - 0.04), ha="right", va="top", color=BLUE)
+    words = "median document (band: middle half)"
+    panel.annotate(words, (read[-1], middle[-1] - 0.04), ha="right", va="top", color=BLUE)
     panel.annotate("the slowest", (read[lowest] + 0.4, true[slow, lowest]), va="center", color=ORANGE)
     panel.set(xlabel="tokens read", ylabel="belief in the true concept", ylim=(-0.03, 1.03))
     settled = int(np.argmax(middle > 0.9)) + 1

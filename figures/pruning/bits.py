@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,8 +14,8 @@ from figures.lab.claims import Claim, no_more, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, ORANGE, PUBLISHED_LINE, draw_line, panels
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.style import BLACK, BLUE, GREY, PINK, PUBLISHED_LINE, WIDTH, draw_line, draw_seeds, name_ends
+from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.pruning import common
 from figures.pruning.common import listed, pruned, show
 
@@ -32,7 +34,8 @@ DIFFERS = (
 PUBLISHED = common.PUBLISHED
 JOINT, ALONE_TOO = "50 % and quantised", "quantised alone"
 PATTERNS = ("4:8", "2:4")
-STYLES = {JOINT: (BLUE, "o", "joint"), ALONE_TOO: (ORANGE, "s", "quantised alone")}  # with the paper's name
+GAIN = "alone_minus_joint"
+STYLES = {JOINT: (BLUE, "o", "joint"), ALONE_TOO: (PINK, "s", "quantised alone")}  # with the paper's name
 PAPER_DENSE = 8.35  # perplexity of OPT-175B
 
 
@@ -82,34 +85,61 @@ def add_compressions(table: Table, name: str, run: Run, sizes: Sizes, documents:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names = list(rows.model.unique())
-    figure, (*ours, theirs) = panels(len(names) + 1, 3, 4.2, 3.9)
-    for panel, name in zip(ours, names, strict=True):
-        draw_model(panel, rows, name)
-    draw_published(theirs)
-    theirs.set_xlim(ours[0].get_xlim())
-    ours[0].legend()
+    means = over_seeds(rows)
+    name = common.largest(pick(means, how="dense"))
+    figure, (costs, gains) = plt.subplots(1, 2, figsize=(WIDTH, 4.0), width_ratios=(1.2, 1))
+    draw_losses(costs, pick(rows, model=name), pick(means, model=name))
+    costs.set(title=f"{name}; OPT-175B", ylabel="loss above the dense model's, nats per token")
+    draw_gains(gains, means)
+    for panel in (costs, gains):
+        panel.set_xlabel("bits per weight, mask included")
+        panel.locator_params(axis="x", integer=True)
+    less = [positive(as_estimate(row)).verdict for _, row in pick(means, quantity=GAIN, bits=3.0).iterrows()]
+    found = f"in {less.count('holds')} of {len(less)} models, and more in {less.count('fails')}"
+    figure.suptitle(
+        f"At 3 bits per weight, half pruned and quantized loses less than quantized alone\n{found}", size=11
+    )
     return figure
 
 
-def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """Loss of one of our models by average bits, a line for each way."""
-    panel.axhline(only(rows, model=name, how="dense").mean, color="black", ls=":", lw=1.2, label="dense, float32")
-    for label, (colour, marker, _) in STYLES.items():
-        line = pick(rows, model=name, how=label, quantity="excess")
-        draw_line(panel, line, "bits", color=colour, marker=marker, label=label)
-    panel.set(title=f"ours: {name}", yscale="log", xlabel="bits per weight, mask included")
-    panel.set_ylabel("loss above exact Bayes, nats per token")
+def draw_losses(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Mean loss of one of our models and that of the paper's by average bits, a line for each way."""
+    dense, ends = only(means, how="dense").mean, []
+    for label, (colour, marker, theirs) in STYLES.items():
+        line, each = (
+            pick(table.assign(value=table.value - dense), how=label, quantity="excess") for table in (means, rows)
+        )
+        draw_seeds(panel, each, "bits", colour)
+        panel.plot(line.bits, line.value, color=colour, marker=marker)
+        paper = common.published("other", quantity=f"bits {theirs}")
+        panel.plot(paper.x, paper.nats - np.log(PAPER_DENSE), **PUBLISHED_LINE | {"color": colour, "marker": marker})
+        name = "half pruned" if label == JOINT else "alone"
+        ends.append((name, line.bits.iloc[-1], line.value.iloc[-1], colour))
+    panel.axhline(0, color=BLACK, lw=0.8)
+    name_ends(panel, ends)
 
 
-def draw_published(panel: Axes) -> None:
-    for colour, marker, theirs in STYLES.values():
-        line = common.published("other", quantity=f"bits {theirs}")
-        panel.plot(line.x, line.perplexity, **PUBLISHED_LINE | {"color": colour, "marker": marker})
-    panel.axhline(PAPER_DENSE, color="black", ls=":", lw=1.2)
-    panel.set(title="Frantar & Alistarh 2023: OPT-175B", xlabel="bits per weight, mask included")
-    panel.set_ylabel("WikiText2 perplexity")
+def draw_gains(panel: Axes, means: pd.DataFrame) -> None:
+    """How much less the joint way loses at equal bits, in each of our models and in the paper's."""
+    ends, looks = [], common.looks(means)
+    for number, (name, (colour, marker)) in enumerate(looks.items()):
+        line = pick(means, model=name, quantity=GAIN)
+        draw_line(panel, line.assign(bits=line.bits + 0.05 * (number - len(looks) / 2)), "bits", color=colour,
+                  marker=marker, lw=0.8)  # fmt: skip
+        ends.append((name, line.bits.iloc[-1], line.value.iloc[-1], colour))
+    joint, alone = (
+        common.published("other", quantity=f"bits {theirs}").set_index("x").nats for *_, theirs in STYLES.values()
+    )
+    gain = (alone - joint).sort_index()
+    panel.plot(gain.index, gain, **PUBLISHED_LINE)
+    panel.axhline(0, color=BLACK, lw=0.8)
+    panel.set_yscale("symlog", linthresh=0.02)
+    ticks = (-1, -0.3, -0.1, -0.02, 0, 0.02, 0.1)
+    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_ylim(min(-0.05, 1.2 * pick(means, quantity=GAIN).value.min()), 0.15)
+    panel.set(title="what pruning half saves", ylabel="alone less half pruned, nats per token")
+    name_ends(panel, [*ends, ("OPT-175B", gain.index[-1], gain.iloc[-1], GREY)])
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

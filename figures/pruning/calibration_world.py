@@ -16,8 +16,9 @@ from figures.lab.claims import Claim, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, ORANGE
-from figures.lab.tables import Table, only, over_seeds
+from figures.lab.style import BLACK, WIDTH
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.pruning import common
 from figures.pruning.common import CALIBRATION, pruned, scaled, show
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.config import DataConfig, uniform_tokens
@@ -100,29 +101,36 @@ def add_sources(
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names, sources = list(rows.model.unique()), list(rows.source.unique())
-    figure, panels = plt.subplots(1, len(names), figsize=(7.5, 3.0), squeeze=False, sharey=True)
-    for panel, name in zip(panels[0], names, strict=True):
-        draw_model(panel, rows, name, sources)
-    panels[0, 0].set_yticks(range(len(sources)), labels=sources[::-1])
-    panels[0, 0].set_ylabel("calibrated on")
-    figure.supxlabel("loss of own documents above the dense model's, nats per token", size=10)
-    worst = max((source for source in sources if source not in (OWN, MAGNITUDE)),
-                key=lambda source: only(rows, model=names[0], source=source, quantity="cost").mean)  # fmt: skip
-    cost = only(rows, model=names[0], source=worst, quantity="cost").mean
-    times = cost / only(rows, model=names[0], source=OWN, quantity="cost").mean
-    figure.suptitle(f"{names[0]}, 50 %: calibrated on {worst}, pruning costs {times:.1f} times as much", size=11)
+    means, sources = over_seeds(rows), list(rows.source.unique())
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.6))
+    for number, (name, (colour, marker)) in enumerate(common.looks(rows).items()):
+        draw_model(panel, pick(rows, model=name), pick(means, model=name), colour, marker, number)
+        panel.annotate(name, (0.98, 0.95 - 0.08 * number), xycoords="axes fraction", size=9, color=colour, ha="right")
+    panel.axvline(1, color=BLACK, ls=":", lw=1)
+    panel.set_yticks(range(len(sources)), labels=sources[::-1])
+    panel.set(ylabel="calibrated on", xlabel="cost of pruning, times that with own documents")
+    name, worst, times = worst_source(means)
+    figure.suptitle(f"{name}, 50 %: calibrated on {worst}, pruning costs {times:.1f} times as much", size=11)
     return figure
 
 
-def draw_model(panel: Axes, rows: pd.DataFrame, name: str, sources: list[str]) -> None:
+def worst_source(means: pd.DataFrame) -> tuple[str, str, float]:
+    """The first model, the source that costs it most, and how many times the cost with own documents."""
+    name = str(means.model.iloc[0])
+    costs = pick(means, model=name, quantity="cost").set_index("source").value
+    others = costs.drop([OWN, MAGNITUDE])
+    return name, str(others.idxmax()), float(others.max() / costs[OWN])
+
+
+def draw_model(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, colour: str, marker: str, number: int) -> None:
+    """The cost of one model by source, seeds as dots, over its cost with own documents."""
+    own, sources = only(means, source=OWN, quantity="cost").mean, list(means.source.unique())
     for place, source in enumerate(sources[::-1]):
-        cost = only(rows, model=name, source=source, quantity="cost")
-        panel.errorbar(cost.mean, place, xerr=cost.half_width, marker="o", elinewidth=1, capsize=2,
-                       color=ORANGE if source == MAGNITUDE else BLUE)  # fmt: skip
-    panel.axvline(only(rows, model=name, source=OWN, quantity="cost").mean, color="black", ls=":", lw=1)
-    panel.set_title(name)
+        cost, seeds = only(means, source=source, quantity="cost"), pick(rows, source=source, quantity="cost").value
+        height = place - 0.2 * number
+        panel.plot(seeds / own, np.full(len(seeds), height - 0.08), ".", ms=3, color=colour, alpha=0.5)
+        panel.errorbar(cost.mean / own, height, xerr=cost.half_width / own, color=colour, marker=marker, ms=5,
+                       elinewidth=1, capsize=2)  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -15,7 +15,7 @@ from compression.pruning.folder import Pruned, PrunedBlock
 from figures.lab import claims, tables
 from figures.lab.presets import Suite
 from figures.lab.runs import Run
-from figures.lab.style import BLUE, GREEN, ORANGE, YELLOW
+from figures.lab.style import BLUE, GREEN, MODELS, ORANGE, PINK, SKY, YELLOW
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -24,6 +24,13 @@ CALIBRATION = 128  # documents, as many as the paper's sequences
 NAMES: dict[Method, str] = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "alps": "ALPS"}
 COLOURS = {"magnitude": ORANGE, "wanda": YELLOW, "sparsegpt": BLUE, "alps": GREEN}
 MARKERS = {"magnitude": "s", "wanda": "^", "sparsegpt": "o", "alps": "D"}
+KINDS_OF_LAYER = {  # how they are drawn: attention and feed-forward, the first of each light
+    "qkv": (SKY, "o"),
+    "out": ("#1f5f8b", "D"),
+    "up": (PINK, "s"),
+    "down": ("#8a3a68", "^"),
+}
+OTHER_WIDTHS = {"width 32": (SKY, "v"), "width 256": ("#003a5c", "^")}  # how transformers of other widths are drawn
 PARTS = {"attention": ("qkv", "out"), "FC1": ("up",), "FC2": ("down",)}  # of a transformer's block
 
 
@@ -48,6 +55,18 @@ def partly_pruned(run: Run, how: Pruning, chosen: Callable[[str], bool]) -> chec
         now = with_block(now, PrunedBlock(weights, masks, []))
         hidden = run_block(now.model, index, hidden)
     return now.model
+
+
+def largest(rows: pd.DataFrame) -> str:
+    """The largest of a family of transformers in rows with the loss of dense models: the one that loses least."""
+    losses = rows[rows.model != "LSTM"].groupby("model", sort=False).value.mean()
+    return str(losses.idxmin())
+
+
+def looks(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each model in the rows."""
+    names = zip(rows.model.unique(), "osDP", strict=False)
+    return {name: OTHER_WIDTHS.get(name, (MODELS.get(name, BLUE), marker)) for name, marker in names}
 
 
 def transformers(suite: Suite) -> Suite:

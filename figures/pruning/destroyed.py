@@ -19,7 +19,7 @@ from figures.lab.claims import Claim, positive
 from figures.lab.measure import held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, ORANGE
+from figures.lab.style import BLUE, ORANGE, WIDTH, draw_seeds
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.pruning.common import CALIBRATION, listed
 from icl_synth import bayes, checkpoints
@@ -197,22 +197,24 @@ def split_of(learned: Float[np.ndarray, "B T V"], asked: Asked) -> Split:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
+    means = over_seeds(rows)
     name = next(name for name in rows.model if name != CONTROL)
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.7), sharey=False)
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 4.0))
     for panel, where in zip(panels, (DOCUMENTS, PROMPTS), strict=True):
-        draw_parts(panel, rows, name, where)
+        draw_parts(panel, rows, means, name, where)
+        panel.set_title(f"{name}, on {where}")
     panels[0].set_ylabel("part of KL(Bayes || model), nats")
-    panels[0].legend(fontsize=8)
-    figure.suptitle(
-        f"{name}, what pruning adds on documents that is within concepts: {shares_within(rows, name)}", size=10
-    )
+    for place, (part, (colour, _)) in enumerate(STYLES.items()):
+        panels[0].annotate(part, (0.03, 0.95 - 0.07 * place), xycoords="axes fraction", size=9, color=colour)
+    figure.supxlabel("format, or weights dropped (open: calibrated on prompts)", size=10)
+    found = shares_within(means, name)
+    figure.suptitle(f"Of what pruning adds to the error on documents, within concepts are\n{found}", size=11)
     return figure
 
 
-def shares_within(rows: pd.DataFrame, name: str) -> str:
+def shares_within(means: pd.DataFrame, name: str) -> str:
     """Of what pruning adds on documents, calibrated on documents, the share within concepts by sparsity."""
-    cells = pick(rows, model=name, calibration=DOCUMENTS, asked=DOCUMENTS)
+    cells = pick(means, model=name, calibration=DOCUMENTS, asked=DOCUMENTS)
     shares = {}
     for label in cells.compression.unique():
         belief, within = (only(cells, compression=label, quantity=f"added to {part}").mean for part in STYLES)
@@ -220,24 +222,27 @@ def shares_within(rows: pd.DataFrame, name: str) -> str:
     return ", ".join(f"{100 * share:.0f} % at {label}" for label, share in shares.items())
 
 
-def draw_parts(panel: Axes, rows: pd.DataFrame, name: str, where: str) -> None:
-    """Both parts by compression, calibrated on documents (full) and on prompts (open)."""
-    control = rows[rows.model == CONTROL].assign(compression="Bayes, noise")
-    rows = pd.concat([control, rows[rows.model == name]])
-    rows = rows[rows.asked == where]
-    labels = list(rows.compression.unique())
+def draw_parts(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, name: str, where: str) -> None:
+    """Both parts by compression, seeds as dots, calibrated on documents (full) and on prompts (open)."""
+    means, rows = (
+        table[table.model.isin([CONTROL, name]) & (table.asked == where)].assign(
+            compression=lambda t: t.compression.where(t.model != CONTROL, "Bayes, noise")
+        )
+        for table in (means, rows)
+    )
+    labels = ["Bayes, noise", *(label for label in means.compression.unique() if label != "Bayes, noise")]
     for part, (colour, marker) in STYLES.items():
         for source, fill in ((DOCUMENTS, colour), ("none", colour), (PROMPTS, "white")):
-            line = rows[(rows.quantity == part) & (rows.calibration == source)]
-            place = np.array([labels.index(label) for label in line.compression]) + 0.12 * (source == PROMPTS)
-            panel.errorbar(place, line.value, line.half_width, color=colour, mfc=fill, marker=marker, ls="", ms=5,
-                           elinewidth=1, capsize=2, label=part if source == DOCUMENTS else None)  # fmt: skip
+            shift = 0.25 * (source == PROMPTS)
+            line, each = (pick(table, quantity=part, calibration=source) for table in (means, rows))
+            line, each = (table.assign(x=table.compression.map(labels.index) + shift) for table in (line, each))
+            draw_seeds(panel, each, "x", colour, 0.12)
+            panel.errorbar(line.x, line.value, line.half_width, color=colour, mfc=fill, marker=marker, ls="", ms=5,
+                           elinewidth=1, capsize=2)  # fmt: skip
     panel.set_yscale("log")
     panel.set_ylim(bottom=1e-3)  # what is below is 0 but for rounding
     panel.yaxis.set_major_formatter("{x:g}")
     panel.set_xticks(range(len(labels)), labels=labels, rotation=45, size=8)
-    panel.set_title(f"on {where}", size=10)
-    panel.set_xlabel("open: calibrated on prompts", size=8)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -17,8 +17,8 @@ from figures.lab.claims import show as with_interval
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, legend_below
-from figures.lab.tables import Table, only, over_seeds
+from figures.lab.style import BLACK, WIDTH, legend_below
+from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
 from figures.pruning.common import difference_of_means, pruned, scaled, show
 from icl_synth import checkpoints
@@ -47,15 +47,6 @@ PRUNINGS: dict[str, Pruning | None] = {
     "SparseGPT 70 %": Pruning(sparsity=0.7),
     "SparseGPT 2:4": Pruning(pattern=(2, 4)),
     "magnitude 50 %": Pruning("magnitude", 0.5),
-}
-STYLES = {
-    "dense": (BLACK, "o"),
-    "SparseGPT 30 %": (SKY, "v"),
-    "SparseGPT 50 %": (BLUE, "o"),
-    "SparseGPT 60 %": (GREEN, "P"),
-    "SparseGPT 70 %": (YELLOW, "D"),
-    "SparseGPT 2:4": (PINK, "^"),
-    "magnitude 50 %": (ORANGE, "s"),
 }
 PROMPT_SEED = 2301
 Asked = dict[tuple[int, int], Prompts]  # by length and number of examples
@@ -136,31 +127,37 @@ def add_prunings(table: Table, name: str, run: Run, documents: Documents, asked:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names = list(rows.model.unique())
-    figure, panels = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.9), squeeze=False)
-    for panel, name in zip(panels[0], names, strict=True):
-        draw_kept(panel, rows, name)
-    panels[0, 0].set_ylabel("share kept of accuracy on prompts")
-    legend_below(figure, panels[0, 0], 4)
-    more = [only(rows, model=name, pruning=label, quantity="kept_more")
-            for name in names for label in PRUNINGS if label != "dense"]  # fmt: skip
-    first = sum(value.mean - value.half_width > 0 for value in more)
-    figure.suptitle(f"In {first} of {len(more)} prunings accuracy on prompts goes before the loss", size=11)
+    means, labels = over_seeds(rows), [label for label in PRUNINGS if label != "dense"]
+    figure, (kept, apart) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), sharey=True, width_ratios=(1.3, 1))
+    draw_shares(kept, rows, means, "kept_accuracy", "o")
+    draw_shares(kept, rows, means, "kept_loss", "s")
+    draw_shares(apart, rows, means, "kept_more", "D")
+    kept.set(xlabel="share kept, %", title="accuracy on prompts (circles) and\nloss (squares) kept")
+    apart.set(xlabel="points", title="how much more\nof the loss is kept")
+    apart.axvline(0, color=BLACK, lw=0.8)
+    kept.set_yticks(range(len(labels)), labels=labels[::-1])
+    for name, (colour, _) in common.looks(rows).items():
+        kept.plot([], [], color=colour, lw=4, label=name)
+    legend_below(figure, kept, 4)
+    more = pick(means[means.pruning.isin(labels)], quantity="kept_more")
+    first = int((more.value - more.half_width > 0).sum())
+    figure.suptitle(
+        f"In {first} of {len(more)} prunings less is kept of the accuracy on prompts than of the loss", size=11
+    )
     return figure
 
 
-def draw_kept(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """What each pruning keeps of accuracy against what it keeps of the loss."""
-    for label, (colour, marker) in STYLES.items():
-        loss, accuracy = (only(rows, model=name, pruning=label, quantity=q) for q in ("kept_loss", "kept_accuracy"))
-        panel.errorbar(loss.mean, accuracy.mean, accuracy.half_width, loss.half_width, color=colour, marker=marker,
-                       ls="", elinewidth=1, capsize=2, label=label)  # fmt: skip
-    ends = np.array([min(panel.get_xlim()[0], panel.get_ylim()[0]), 1.02])
-    panel.plot(ends, ends, color="black", lw=0.8, ls=":")
-    panel.annotate("both alike", (ends.mean(), ends.mean()), (-4, 4), textcoords="offset points", size=8, ha="right",
-                   color="#555555")  # fmt: skip
-    panel.set(xlabel="share kept of the loss", title=name)
+def draw_shares(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, quantity: str, marker: str) -> None:
+    """A share in percent by pruning, a row of points for each model, its seeds as dots."""
+    looks, labels = common.looks(rows), [label for label in PRUNINGS if label != "dense"]
+    for number, (name, (colour, _)) in enumerate(looks.items()):
+        for place, label in enumerate(labels[::-1]):
+            cell = {"model": name, "pruning": label, "quantity": quantity}
+            height = place + 0.5 * (len(looks) / 2 - 0.5 - number) / len(looks)
+            share, seeds = only(means, **cell), pick(rows, **cell).value
+            panel.plot(100 * seeds, np.full(len(seeds), height - 0.08), ".", ms=3, color=colour, alpha=0.5)
+            panel.errorbar(100 * share.mean, height, xerr=100 * share.half_width, color=colour, marker=marker, ms=4,
+                           elinewidth=1, capsize=2)  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -20,10 +20,10 @@ from figures.lab.claims import show as with_interval
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, CYCLE, GREEN, GREY, PINK, PUBLISHED_LINE, YELLOW, draw_line
+from figures.lab.style import BLACK, GREY, PUBLISHED_LINE, WIDTH, draw_line, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, few_draws, pruned, scaled, show, transformers
+from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, few_draws, pruned, scaled, show, transformers
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -38,11 +38,10 @@ DIFFERS = (
     "15 %, which is what rounds to the paper's numbers or less; out-projections are to lie above the other layers. "
     "Intervals are over training seeds and over draws of the calibration documents. For partial 2:4 the paper takes "
     "the first half to four fifths of the layers of OPT-175B and BLOOM-176B, ours one to all blocks of a small "
-    "transformer; the paper's perplexities on three texts are drawn as nats above its dense models'. That the later "
+    "transformer; both are drawn as shares of what 2:4 costs in all blocks, the paper's on three texts. That the later "
     "half of the blocks costs more than the first is judged on the difference, paired by seed and document."
 )
 PUBLISHED = common.PUBLISHED
-KINDS_OF_LAYER = {"qkv": (BLUE, "o"), "out": (YELLOW, "D"), "up": (GREEN, "s"), "down": (PINK, "^")}
 PAPER_RATIO = 1.2  # error over that of exact reconstruction
 
 
@@ -119,45 +118,56 @@ def add_blocks(table: Table, name: str, run: Run, documents: Documents) -> None:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2))
-    name = rows.model.iloc[0]
+    means, name = over_seeds(rows), str(rows.model.iloc[0])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
     draw_ratios(left, pick(rows, quantity="ratio", model=name))
-    left.set_title(f"ours: {name}, 50 %")
-    draw_blocks(right, over_seeds(rows))
+    left.set_title(f"{name}, layers at 50 %")
+    draw_blocks(right, means)
+    ratio, more = mean_ratio(means, name, "all"), only(means, quantity="later half above first", model=name)
+    figure.suptitle(f"{name}: SparseGPT's error is {ratio.mean:.2f} times that of exact reconstruction;\nat 2:4 the "
+                    f"later half of the blocks costs {abs(more.mean):.3f} nats {'more' if more.mean > 0 else 'less'} "
+                    "than the first", size=11)  # fmt: skip
     return figure
 
 
 def draw_ratios(panel: Axes, rows: pd.DataFrame) -> None:
     """Each layer's ratio by block, a dot for each training seed and a line of their means."""
-    rows = rows.assign(block=rows.layer.str.extract(r"(\d+)", expand=False).astype(int) + 1)
+    rows, ends = rows.assign(block=rows.layer.str.extract(r"(\d+)", expand=False).astype(int) + 1), []
     for kind, (colour, marker) in KINDS_OF_LAYER.items():
         points = rows[rows.layer.str.endswith(kind)]
-        panel.plot(points.block, points.value, marker, ms=3.5, color=colour, alpha=0.6)
+        panel.plot(points.block, points.value, ".", ms=4, color=colour, alpha=0.5)
         mean = points.groupby("block").value.mean()
-        panel.plot(mean.index, mean, color=colour, lw=1.2, marker=marker, label=kind)
-    panel.axhline(PAPER_RATIO, color=GREY, ls="--", lw=1, label="Frantar & Alistarh 2023, average")
-    panel.axhline(1.0, color="black", lw=0.8)
+        panel.plot(mean.index, mean, color=colour, lw=1.2, marker=marker)
+        ends.append((kind, mean.index[-1], mean.iloc[-1], colour))
+    panel.axhline(PAPER_RATIO, color=GREY, ls="--", lw=1)
+    panel.annotate("Frantar & Alistarh 2023", (0.02, PAPER_RATIO), (0, -3), xycoords=("axes fraction", "data"), size=8,
+                   textcoords="offset points", color=GREY, va="top")  # fmt: skip
     panel.set(xlabel="block", ylabel="error, times that of exact reconstruction", yscale="log")
+    panel.set_ylim(min(0.95, 0.98 * rows.value.min()), 1.05 * rows.value.max())
     panel.set_xticks(range(1, int(rows.block.max()) + 1))
-    panel.set_yticks([1, 2, 5, 10, 20], labels=["1", "2", "5", "10", "20"])
-    panel.tick_params(axis="y", which="minor", labelleft=False)
-    panel.legend()
+    ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20) if tick <= 1.05 * rows.value.max()]
+    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    name_ends(panel, ends)
 
 
-def draw_blocks(panel: Axes, rows: pd.DataFrame) -> None:
-    """The cost of 2:4 by the share of blocks that have it."""
-    for name, colour in zip(rows.model.unique(), CYCLE, strict=False):
-        line = pick(rows, quantity="cost", model=name)
-        draw_line(panel, line.assign(x=100 * line.x), "x", color=colour, marker="o", label=f"ours: {name}")
-    theirs = common.published("other")
+def draw_blocks(panel: Axes, means: pd.DataFrame) -> None:
+    """The share of the cost of 2:4 that comes with the first blocks, beside the paper's models and texts."""
+    theirs, ends = common.published("other"), []
     theirs = theirs[theirs.quantity.str.startswith("share of layers at 2:4")]
-    for number, (_, line) in enumerate(theirs.groupby("quantity", sort=False)):
-        panel.plot(100 * line.x, line.nats - line.nats.iloc[0], **PUBLISHED_LINE | {"ms": 3},
-                   label=None if number else "Frantar & Alistarh 2023: OPT-175B,\nBLOOM-176B, three texts")  # fmt: skip
-    panel.axhline(0, color="black", lw=0.8)
-    panel.set(xlabel="first blocks at 2:4, %", ylabel="loss above the dense model's, nats per token")
-    panel.set_title("partial 2:4")
-    panel.legend(fontsize=8)
+    for _, line in theirs.groupby("quantity", sort=False):
+        costs = line.nats - line.nats.iloc[0]
+        panel.plot(100 * line.x, 100 * costs / costs.iloc[-1], **PUBLISHED_LINE | {"ms": 3, "zorder": 1})
+    for name, (colour, marker) in common.looks(means).items():
+        line = pick(means, quantity="cost", model=name)
+        whole = 0.01 * line.value.iloc[-1]
+        line = line.assign(x=100 * line.x, value=line.value / whole, half_width=line.half_width / abs(whole))
+        panel.plot([0, line.x.iloc[0]], [0, line.value.iloc[0]], color=colour)
+        draw_line(panel, line, "x", color=colour, marker=marker)
+        ends.append((name, 100.0, 100.0, colour))
+    panel.plot([0, 100], [0, 100], ":", color=BLACK, lw=0.8)
+    panel.set(xlabel="first blocks at 2:4, %", ylabel="share of the cost of all at 2:4, %", title="blocks at 2:4")
+    name_ends(panel, [*ends, ("Frantar &\nAlistarh:\nOPT, BLOOM", 100.0, 50.0, GREY)])
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

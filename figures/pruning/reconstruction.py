@@ -20,10 +20,10 @@ from figures.lab.claims import Claim, at_least, positive
 from figures.lab.presets import ONE_SEED, SEEDS, WIDTHS, Suite, presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREEN, PINK, YELLOW
+from figures.lab.style import GREY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, scaled, share_of, show
+from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, scaled, share_of, show
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -57,7 +57,6 @@ TREATMENTS: dict[str, dict[str, Any]] = {  # what is changed
 }
 MORE_DOCUMENTS = "more documents"
 JUDGED = ("damping 0.1", "damping 1", "descending diagonal", MORE_DOCUMENTS)
-KINDS_OF_LAYER = {"qkv": (BLUE, "o"), "out": (YELLOW, "D"), "up": (GREEN, "s"), "down": (PINK, "^")}
 Layers = dict[str, tuple[Float[Array, "O I"], Float[Array, "I I"]]]  # weight and Hessian by name
 
 
@@ -174,7 +173,7 @@ def correlation(x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"]) -> Float
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     name = rows.model.iloc[0]
     draw_ranks(left, pick(rows, model=name, treatment=USUAL))
     draw_treatments(right, over_seeds(rows))
@@ -185,32 +184,32 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_ranks(panel: Axes, rows: pd.DataFrame) -> None:
     """Each layer's gap by its effective rank, a dot for each training seed."""
-    for kind, (colour, marker) in KINDS_OF_LAYER.items():
+    for place, (kind, (colour, marker)) in enumerate(KINDS_OF_LAYER.items()):
         of_kind = rows[rows.layer.str.endswith(kind)]
         ranks, gaps = (pick(of_kind, quantity=quantity).value.to_numpy() for quantity in ("rank", "gap"))
-        panel.plot(100 * ranks, 100 * np.expm1(gaps), marker, ms=4, color=colour, alpha=0.7, label=kind)
-    panel.axhline(20, color="#777777", ls="--", lw=1)
-    panel.annotate("Frantar & Alistarh 2023: around 20 %", (0.98, 20), (0, 3), xycoords=("axes fraction", "data"),
-                   textcoords="offset points", size=7, ha="right", color="#555555")  # fmt: skip
-    panel.set(xscale="log", yscale="log", xlabel="effective rank of the inputs, % of their number")
+        panel.plot(100 * ranks, 100 * np.expm1(gaps), marker, ms=4, color=colour, alpha=0.7)
+        panel.annotate(kind, (0.97, 0.94 - 0.06 * place), xycoords="axes fraction", size=9, color=colour, ha="right")
+    panel.axhline(20, color=GREY, ls="--", lw=1)
+    panel.annotate("Frantar & Alistarh", (0.02, 20), (0, -3), xycoords=("axes fraction", "data"), size=8, color=GREY,
+                   textcoords="offset points", va="top")  # fmt: skip
+    panel.set(xscale="log", yscale="log", xlabel="effective rank of the inputs, %", title="layers")
     panel.set_ylabel("error above exact reconstruction, %")
     panel.set_xticks([2, 5, 10, 20, 50, 100], labels=["2", "5", "10", "20", "50", "100"])
     panel.set_yticks([10, 20, 50, 100, 200, 500], labels=["10", "20", "50", "100", "200", "500"])
     panel.minorticks_off()
-    panel.legend(fontsize=8)
 
 
 def draw_treatments(panel: Axes, rows: pd.DataFrame) -> None:
     """The mean gap of each model by what is changed."""
     labels = [*TREATMENTS, MORE_DOCUMENTS][::-1]
-    for number, (name, colour) in enumerate(zip(rows.model.unique(), (BLUE, "#D55E00", GREEN), strict=False)):
+    for number, (name, (colour, marker)) in enumerate(common.looks(rows).items()):
         for place, label in enumerate(labels):
             gaps = only(rows, model=name, layer="all", treatment=label, quantity="gap")
-            panel.errorbar(gaps.mean, place - 0.15 * number, xerr=gaps.half_width, color=colour, marker="o", ms=4,
-                           elinewidth=1, capsize=2, label=None if place else name)  # fmt: skip
-    panel.set_yticks(range(len(labels)), labels=labels)
-    panel.set_xlabel("gap: logarithm of the ratio of errors")
-    panel.legend(fontsize=8)
+            panel.errorbar(gaps.mean, place - 0.18 * number, xerr=gaps.half_width, color=colour, marker=marker, ms=4,
+                           elinewidth=1, capsize=2)  # fmt: skip
+        panel.annotate(name, (0.98, 0.03 + 0.06 * number), xycoords="axes fraction", size=9, color=colour, ha="right")
+    panel.set_yticks(range(len(labels)), labels=labels, size=9)
+    panel.set(xlabel="mean gap (log ratio of errors)", title="what is changed")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

@@ -16,7 +16,7 @@ from figures.lab.claims import Claim, at_least, positive
 from figures.lab.measure import Documents, excess, held_back, parameters
 from figures.lab.presets import PAPER_TRANSFORMERS, SEEDS, WIDTHS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, GREY, SKY
+from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning.common import CALIBRATION, scaled, share_of, show
 from icl_synth import checkpoints, devices
@@ -138,29 +138,25 @@ def trained_on(
 def plot(rows: pd.DataFrame) -> Figure:
     means = over_seeds(rows)
     names = list(rows.model.unique())
-    figure, panels = plt.subplots(1, len(names), figsize=(3.5 * len(names) + 0.5, 3.6), squeeze=False, sharey=True)
+    figure, panels = plt.subplots(1, len(names), figsize=(WIDTH, 3.4), squeeze=False, sharey=True)
     for panel, name in zip(panels[0], names, strict=True):
         draw_states(panel, pick(rows, model=name, quantity="excess"), pick(means, model=name, quantity="excess"))
         tokens = pick(rows, model=name).tokens.iloc[0]
-        panel.set_title(f"{name}: {tokens:g} M tokens, then retrained", size=9)
-    panels[0, 0].set_ylabel("loss above exact Bayes, nats per token")
+        panel.set_title(f"{name}: {tokens:g} M tokens", size=10)
+    panels[0, 0].set_yticks(range(len(STYLES)), labels=list(STYLES)[::-1], size=9)
+    figure.supxlabel("loss above exact Bayes, nats per token", size=10)
     below = [only(means, model=name, state=RETRAINED, quantity="below_dense").mean for name in names]
-    found = "; ".join(
-        f"{abs(x):.4f} nats {'less' if x > 0 else 'more'} ({name})" for x, name in zip(below, names, strict=True)
-    )
-    figure.suptitle(f"Pruned and retrained, it loses against dense {found}", size=10)
+    found = ", ".join(f"{abs(x):.4f} nats {'less' if x > 0 else 'more'}" for x in below)
+    figure.suptitle(f"Pruned and retrained, a large model loses {found}\nthan a dense one of as many weights", size=11)
     return figure
 
 
 def draw_states(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
-    """The five losses of a pair, a dot for each seed beside the mean with its interval."""
-    for place, (state, (colour, marker)) in enumerate(STYLES.items()):
+    """The five losses of a pair, a dot for each seed below the mean with its interval."""
+    for place, (state, (colour, marker)) in enumerate(reversed(STYLES.items())):
         seeds, mean = pick(rows, state=state).value, only(means, state=state)
-        panel.plot(np.full(len(seeds), place - 0.2), seeds, ".", color=colour, alpha=0.6)
-        panel.errorbar(place, mean.mean, mean.half_width, color=colour, marker=marker, elinewidth=1, capsize=2)
-    labels = [state.replace(", ", ",\n").replace(" and ", "\nand ") for state in STYLES]
-    panel.set_xticks(range(len(STYLES)), labels=labels, size=8)
-    panel.set_xlim(-0.5, len(STYLES) - 0.5)
+        panel.plot(seeds, np.full(len(seeds), place - 0.2), ".", color=colour, alpha=0.6)
+        panel.errorbar(mean.mean, place, xerr=mean.half_width, color=colour, marker=marker, elinewidth=1, capsize=2)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

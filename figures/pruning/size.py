@@ -17,7 +17,19 @@ from figures.lab.claims import Claim, difference, positive
 from figures.lab.measure import excess, held_back, parameters
 from figures.lab.presets import FAMILIES, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, draw_line, legend_below
+from figures.lab.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PINK,
+    PUBLISHED_LINE,
+    SKY,
+    WIDTH,
+    draw_line,
+    draw_seeds,
+    name_ends,
+)
 from figures.lab.tables import Table, as_estimate, over_seeds, pick
 from figures.pruning import common
 from figures.pruning.common import between_losses, listed, pruned, scaled, show
@@ -48,13 +60,11 @@ PRUNINGS = {
     "SparseGPT 75 %": Pruning("sparsegpt", 0.75),
     "ALPS 50 %": Pruning("alps", 0.5),
 }
-STYLES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {  # of what is drawn
     "magnitude 50 %": {"color": ORANGE, "marker": "s"},
     "SparseGPT 50 %": {"color": BLUE, "marker": "o"},
     "SparseGPT 4:8": {"color": SKY, "marker": "v"},
     "SparseGPT 2:4": {"color": PINK, "marker": "^"},
-    "SparseGPT 75 %": {"color": GREEN, "marker": "D"},
-    "ALPS 50 %": {"color": YELLOW, "marker": "P"},
 }
 PAIRS = (  # which pruning is said to lose more than which
     ("SparseGPT 4:8", "SparseGPT 50 %"),
@@ -128,49 +138,42 @@ def dense_with(dense: dict[int, Losses], weights: int) -> Losses:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    figure, ((losses, weights), (ours, theirs)) = plt.subplots(2, 2, figsize=(11, 8.6))
-    draw_losses(losses, rows, "parameters", tuple(STYLES))
-    losses.set(xlabel="parameters of the dense model", title="ours: loss by size")
-    draw_losses(weights, rows, "kept", tuple(label for label in STYLES if label != "magnitude 50 %"))
-    weights.set(xlabel="weights that are not 0", title="ours: how many weights are needed?")
-    for label, style in STYLES.items():
-        draw_line(ours, pick(rows, pruning=label, quantity="cost"), "parameters", **style, label=label)
-    ours.set_title("ours: what pruning costs")
-    draw_published(theirs)
-    for panel in (ours, theirs):
-        panel.axhline(0, color="black", lw=0.8)
-        panel.set(xscale="log", xlabel="parameters", ylabel="loss above the dense model's, nats per token")
-        panel.set_yscale("symlog", linthresh=0.1)
-    legend_below(figure, losses, 4)
+    means = over_seeds(rows)
+    figure, panel = plt.subplots(figsize=(WIDTH, 4.6))
+    panel.axhline(0, color=BLACK, lw=0.8)
+    draw_published(panel)
+    draw_costs(panel, pick(rows, quantity="cost"), pick(means, quantity="cost"))
+    panel.set(xlabel="parameters of the dense model", ylabel="loss above the dense model's, nats per token")
+    magnitude, ours = ("more" if slope(means, label).mean > 0 else "less" for label in list(STYLES)[:2])
+    figure.suptitle(f"The larger our models, the {magnitude} magnitude and the {ours} SparseGPT costs at 50 %;\n"
+                    "the paper's lose more by magnitude and less by SparseGPT", size=11)  # fmt: skip
     return figure
 
 
-def draw_losses(panel: Axes, rows: pd.DataFrame, x: str, prunings: tuple[str, ...]) -> None:
-    """Loss above Bayes of dense and pruned models, by parameters or by weights that are left."""
-    draw_line(panel, pick(rows, pruning="dense"), x, color="black", marker="o", label="dense")
-    for label in prunings:
-        draw_line(panel, pick(rows, pruning=label, quantity="excess"), x, **STYLES[label], label=label)
-    panel.set(xscale="log", yscale="log", ylabel="loss above exact Bayes, nats per token")
+def draw_costs(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """What each pruning costs our models by their size."""
+    ends = []
+    for label in STYLES:
+        line, style = pick(means, pruning=label).sort_values("parameters"), STYLES[label]
+        draw_seeds(panel, pick(rows, pruning=label), "parameters", style["color"])
+        draw_line(panel, line, "parameters", **style)
+        ends.append((label, line.parameters.iloc[0], line.value.iloc[0], style["color"]))
+    panel.set(xscale="log", xlim=(means.parameters.min() / 30, 4e11), ylim=(-0.06, 12))
+    panel.set_yscale("symlog", linthresh=0.1, linscale=0.6)
+    ticks = (-0.05, 0, 0.05, 0.1, 0.3, 1, 3, 10)
+    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    name_ends(panel, ends, side=-1)
 
 
 def draw_published(panel: Axes) -> None:
+    """The paper's costs as nats above its dense models'."""
     dense = common.published("size", pruning="dense").set_index("model").nats
-    styles = STYLES | {"AdaPrune 50 %": {"color": "black", "marker": "x"}}
-    for label, style in styles.items():
+    for label in STYLES:
         line = common.published("size", pruning=label)
-        if len(line):
-            panel.plot(
-                line.parameters,
-                line.nats - dense[line.model].to_numpy(),
-                ls="--",
-                lw=1,
-                mfc="white",
-                **style,
-                label=label if label.startswith("AdaPrune") else None,
-            )
-    panel.set_title("Frantar & Alistarh 2023: OPT")
-    panel.legend(loc="center left")
+        panel.plot(line.parameters, line.nats - dense[line.model].to_numpy(), **PUBLISHED_LINE | STYLES[label])
+    panel.annotate("Frantar & Alistarh 2023: OPT", (0.98, 0.58), xycoords="axes fraction", size=9, color=GREY,
+                   ha="right")  # fmt: skip
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:

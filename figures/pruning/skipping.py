@@ -15,8 +15,8 @@ from figures.lab.claims import Claim, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ONE_SEED, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREY, ORANGE
-from figures.lab.tables import Table, only, over_seeds
+from figures.lab.style import BLACK, BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
+from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
 from figures.pruning.common import PARTS, listed, partly_pruned, pruned
 from icl_synth.estimates import Estimate
@@ -98,20 +98,18 @@ def chosen_but(skipped: str, depth: int) -> Callable[[str], bool]:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
+    means = over_seeds(rows)
     names = list(rows.model.unique())
-    figure, panels = plt.subplots(1, len(names) + 1, figsize=(2.6 * len(names) + 2.2, 3.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(names) + 1, figsize=(WIDTH, 3.8), squeeze=False, sharey=True)
     for panel, name in zip(panels[0], names, strict=False):
-        draw_model(panel, rows, name)
+        draw_model(panel, pick(rows, model=name), pick(means, model=name))
+        panel.set_title(f"ours: {name}")
     draw_published(panels[0, -1])
     panels[0, 0].set_yticks(range(len(SKIPPED)), labels=SKIPPED[::-1])
-    panels[0, 0].set_ylabel("left dense")
-    for panel in panels[0, 1:]:
-        panel.set_yticks(range(len(SKIPPED)), labels=[])
+    panels[0, 0].set(ylabel="left dense", ylim=(-0.5, 5.7))
     figure.supxlabel("loss above the dense model's, nats per token", size=10)
-    best = [best_left_dense(rows, name) for name in names]
-    found = " and ".join(f"{one} in {name}" for name, one in zip(names, best, strict=True))
-    figure.suptitle(f"All but a third at 2:4: best left dense is {found}", size=11)
+    found = ", ".join(f"the {best_left_dense(means, name)} of {name}" for name in names)
+    figure.suptitle(f"All but a third of the layers at 2:4, it costs least to leave dense\n{found}", size=11)
     return figure
 
 
@@ -120,25 +118,27 @@ def best_left_dense(rows: pd.DataFrame, name: str) -> str:
     return min(SKIPPED, key=lambda skipped: only(rows, model=name, skipped=skipped, quantity="cost").mean)
 
 
-def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    """The cost of each choice, and of pruning everything."""
+def draw_model(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """The cost of each choice, seeds as dots, and of pruning everything."""
     for place, skipped in enumerate(SKIPPED[::-1]):
-        cost = only(rows, model=name, skipped=skipped, quantity="cost")
-        colour = BLUE if skipped in THIRDS else ORANGE
+        cost, seeds = only(means, skipped=skipped, quantity="cost"), pick(rows, skipped=skipped, quantity="cost").value
+        colour = BLUE if skipped in THIRDS else PINK
+        panel.plot(seeds, np.full(len(seeds), place - 0.17), ".", ms=4, color=colour, alpha=0.5)
         panel.errorbar(cost.mean, place, xerr=cost.half_width, color=colour, marker="o", elinewidth=1, capsize=2)
-    full = only(rows, model=name, skipped=FULL, quantity="cost")
-    panel.axvline(full.mean, color="black", ls=":", lw=1)
-    panel.annotate("all at 2:4", (full.mean, 5.45), (-3, 0), textcoords="offset points", size=8, ha="right", va="top")
-    panel.set(title=f"ours: {name}", ylim=(-0.5, 5.5))
+    full = only(means, skipped=FULL, quantity="cost")
+    panel.axvline(full.mean, color=BLACK, ls=":", lw=1)
+    panel.annotate("all at 2:4", (full.mean, 5.65), (-3, 0), textcoords="offset points", size=8, ha="right", va="top")
 
 
 def draw_published(panel: Axes) -> None:
+    """The cost of each choice in the paper's models."""
     for (model, dense), marker in zip(DENSE.items(), "sD", strict=True):
         values = [common.published("other", quantity=f"2:4 skipping {s}, {model}").nats.iloc[0] for s in SKIPPED[::-1]]
-        panel.plot(np.array(values) - np.log(dense), range(len(SKIPPED)), marker, color=GREY, mfc="white", ms=5)
-        panel.annotate(model, (values[-1] - np.log(dense), len(SKIPPED) - 1), (0, 6), textcoords="offset points",
-                       size=7, ha="center", color="#555555")  # fmt: skip
-    panel.set(title="Frantar & Alistarh", ylim=(-0.5, 5.5))
+        nats = np.array(values) - np.log(dense)
+        panel.plot(nats, range(len(SKIPPED)), **PUBLISHED_POINT | {"marker": marker})
+        panel.annotate(model.split("-")[0], (nats[-1], len(SKIPPED) - 1), (0, 7), textcoords="offset points", size=8,
+                       ha="center", color=GREY)  # fmt: skip
+    panel.set_title("Frantar & Alistarh")
     panel.margins(x=0.15)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from figures.lab.claims import Claim, no_more, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import PUBLISHED_LINE, draw_line, legend_below, panels
+from figures.lab.style import BLACK, PUBLISHED_LINE, WIDTH, draw_line, draw_seeds, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
 from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, pruned, show
@@ -35,7 +36,8 @@ DIFFERS = (
     "each row: 38 of 64 at 60 %."
 )
 PUBLISHED = common.PUBLISHED
-PAPER_HOLDS: dict[Method, tuple[int, str]] = {"magnitude": (10, "about 10 %"), "sparsegpt": (60, "60 %")}  # quoted
+PAPER_DENSE = 8.11  # perplexity of BLOOM-176B (Table 6)
+PAPER_HOLDS: dict[Method, int] = {"magnitude": 10, "sparsegpt": 60}  # %, quoted
 # sparsities at which SparseGPT is said to cost no more than magnitude does, and the model
 ALIKE = ((0.6, 0.1, "OPT-175B, Fig. 1"), (0.5, 0.3, "BLOOM-176B, Fig. 5"))
 COLLAPSE = ((0.8, 0.4, "OPT-175B"), (0.8, 0.6, "BLOOM-176B"))  # at which magnitude is said to lose far more
@@ -96,42 +98,51 @@ def above_label(method: Method, sparsity: float) -> str:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    rows = over_seeds(rows)
-    names = list(rows.model.unique())
-    figure, (*ours, theirs) = panels(len(names) + 1, 3, 4.4, 4.0)
-    for panel, name in zip(ours, names, strict=True):
-        draw_model(panel, rows, name)
+    name = common.largest(pick(rows, method="dense", quantity="excess"))
+    rows = pick(rows, model=name, quantity="excess")
+    means = over_seeds(rows)
+    figure, (ours, theirs) = plt.subplots(1, 2, figsize=(WIDTH, 4.0), width_ratios=(1.6, 1), sharey=True)
+    ours.set(title=f"ours: {name}", yscale="log", ylabel="loss above exact Bayes, nats per token")
+    ours.yaxis.set_major_formatter("{x:g}")
     draw_published(theirs)
-    theirs.set(xlim=ours[0].get_xlim(), ylim=(0, 27))
-    for method, (sparsity, said) in PAPER_HOLDS.items():
-        for panel in (*ours, theirs):
-            panel.axvline(sparsity, color=COLOURS[method], ls=(0, (1, 3)), lw=1.8, zorder=1,
-                          label=f"{NAMES[method]} on OPT-175B (paper) holds to here")  # fmt: skip
-        theirs.annotate(said, (sparsity, 1), (5, 0), textcoords="offset points", size=8, color=COLOURS[method])
-    legend_below(figure, ours[0], 4)
+    draw_model(ours, rows, means)
+    for panel in (ours, theirs):
+        panel.set_xlabel("weights dropped, %")
+    most = {label: only(means, method=method, sparsity=ALPS_AT).mean for method, label in NAMES.items()}
+    best, *_, worst = order = sorted(most, key=most.__getitem__)
+    found = ", ".join(f"{label} {most[label]:.3f}" for label in order)
+    figure.suptitle(f"With {100 * ALPS_AT:.0f} % of the weights dropped, {best} loses least and {worst} most:\n{found} "
+                    "nats above exact Bayes", size=11)  # fmt: skip
     return figure
 
 
-def draw_model(panel: Axes, rows: pd.DataFrame, name: str) -> None:
+def draw_model(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
     """Loss of one of our models by sparsity, a line for each method."""
-    panel.axhline(only(rows, model=name, method="dense").mean, color="black", ls=":", lw=1.2, label="dense")
+    dense = only(means, method="dense").mean
+    panel.axhline(dense, color=BLACK, ls=":", lw=1.2)
+    ends = []
     for method, label in NAMES.items():
-        line = pick(rows, model=name, method=method, quantity="excess")
-        draw_line(panel, line.assign(sparsity=100 * line.sparsity), "sparsity", color=COLOURS[method],
-                  marker=MARKERS[method], label=label)  # fmt: skip
-    panel.set(title=f"ours: {name}", yscale="log", xlabel="weights dropped, %")
-    panel.yaxis.set_major_formatter("{x:g}")
-    panel.set_ylabel("loss above exact Bayes, nats per token")
+        line, each = (pick(table.assign(x=100 * table.sparsity), method=method) for table in (means, rows))
+        draw_seeds(panel, each, "x", COLOURS[method])
+        draw_line(panel, line, "x", color=COLOURS[method], marker=MARKERS[method])
+        ends.append((label, line.x.iloc[-1], line.value.iloc[-1], COLOURS[method]))
+    name_ends(panel, [*ends, ("dense", panel.get_xlim()[1], dense, BLACK)])
 
 
 def draw_published(panel: Axes) -> None:
+    """The paper's curves as nats above its dense model, and how far it says that each method holds."""
     methods: tuple[Method, ...] = ("magnitude", "sparsegpt")
     for method in methods:
-        theirs = common.published("other", quantity=f"sparsity, {NAMES[method]}")
-        panel.plot(100 * theirs.x, theirs.perplexity, **PUBLISHED_LINE | {"color": COLOURS[method]})
-    panel.annotate("BLOOM-176B\n(digitised)", (50, 8.5), (-30, -30), textcoords="offset points", size=8, ha="right",
-                   color="#555555")  # fmt: skip
-    panel.set(title="Frantar & Alistarh 2023", xlabel="weights dropped, %", ylabel="WikiText2 perplexity")
+        line = common.published("other", quantity=f"sparsity, {NAMES[method]}")
+        line = line.assign(x=100 * line.x, nats=line.nats - np.log(PAPER_DENSE))[line.perplexity > PAPER_DENSE]
+        panel.plot(line.x, line.nats, **PUBLISHED_LINE | {"color": COLOURS[method], "marker": MARKERS[method]})
+        panel.annotate(NAMES[method], (line.x.iloc[-1], line.nats.iloc[-1]), (10, 7), textcoords="offset points",
+                       size=8, color=COLOURS[method], ha="right")  # fmt: skip
+    for method, sparsity in PAPER_HOLDS.items():
+        panel.axvline(sparsity, color=COLOURS[method], ls=(0, (1, 3)), lw=1.6, zorder=1)
+        panel.annotate("OPT-175B holds to here", (sparsity, 0.02), (3, 0), xycoords=("data", "axes fraction"), size=8,
+                       textcoords="offset points", rotation=90, color=COLOURS[method])  # fmt: skip
+    panel.set(title="Frantar & Alistarh 2023:\nBLOOM-176B, above dense", xlim=(0, 90))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
