@@ -179,7 +179,7 @@ def test_without_persistence_growth_is_asked_of_every_vocabulary(no_models):
 def test_unseen_concepts_turn(no_models, monkeypatch):
     cells = common.cells_that_fit(256, (3, 10), (0, 16))
     asked = {kind: dict.fromkeys(cells, SimpleNamespace(tokens=None, labels=np.zeros(PROMPTS, int)))
-             for kind in unseen.STYLES}  # fmt: skip
+             for kind in ("seen", "unseen", "official")}  # fmt: skip
     monkeypatch.setattr(unseen, "draw_kinds", lambda *_: (asked, {cell: np.zeros(PROMPTS) for cell in cells}))
     monkeypatch.setattr(unseen, "bayes_answers", lambda *_: np.zeros(PROMPTS, int))
 

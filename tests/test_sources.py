@@ -110,9 +110,9 @@ def test_rows_depend_on_what_imports_lead_to_and_on_nothing_that_only_draws():
 
 
 def test_a_picture_depends_on_the_code_beside_figures_that_draws_it(monkeypatch):
-    """assisted/drafts draws lines of decoding.speedup: a change there must draw it again."""
-    drafts = experiment("assisted/drafts")
-    before = record.drawing(drafts)
+    """assisted/speed draws lines of decoding.speedup: a change there must draw it again."""
+    speed = experiment("assisted/speed")
+    before = record.drawing(speed)
     real = sources.files_behind
 
     def changed(*args, **how):
@@ -121,7 +121,7 @@ def test_a_picture_depends_on_the_code_beside_figures_that_draws_it(monkeypatch)
         return found | {"decoding/speedup.py": "another"}
 
     monkeypatch.setattr(record, "files_behind", changed)
-    assert record.drawing(drafts) != before
+    assert record.drawing(speed) != before
 
 
 def test_of_the_presets_file_the_code_of_configurations_counts_and_the_presets_do_not():
