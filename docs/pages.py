@@ -1,5 +1,6 @@
 """Pages of the site that no file of the repository holds: a gallery for each subject, a page for each experiment."""
 
+import json
 from pathlib import Path
 
 from figures.lab import catalogue, record, report
@@ -18,6 +19,8 @@ def write(source: Path) -> None:
         (folder / f"{subject}.md").write_text(gallery(subject, members))
         for experiment in catalogue.choose([subject]):
             (folder / f"{experiment.name}.md").write_text(page(experiment))
+    (folder / "lessons.txt").write_text(lessons(sorted(source.glob("notebooks/*.ipynb"))))
+    (folder / "subjects.txt").write_text(subjects())
     (source / "RESULTS.md").write_text(overview())
 
 
@@ -28,21 +31,42 @@ def shown(experiment: Experiment) -> str | None:
 
 def gallery(subject: str, members: list[Experiment]) -> str:
     """Thumbnails that lead to pages of experiments; then every experiment of the subject, drawn or not."""
-    cards = [
-        f":::{{grid-item-card}} {experiment.title}\n:link: {experiment.name}\n:link-type: doc\n"
-        f":img-top: ../{picture(experiment)}\n:::"
-        for experiment in members
-    ]
+    cards = [card(experiment.title, experiment.name, f"../{picture(experiment)}") for experiment in members]
     pages = "\n".join(one.name for one in catalogue.choose([subject]))
     return "\n\n".join(
         [
             f"# {catalogue.subject_title(subject)}",
-            "::::{grid} 1 2 2 3\n:gutter: 2",
-            *cards,
-            "::::",
+            grid(cards),
             f"```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```\n",
         ]
     )
+
+
+def lessons(notebooks: list[Path]) -> str:
+    """A numbered card for each lesson, with the question that is its title."""
+    questions = [json.loads(path.read_text())["cells"][0]["source"][0].removeprefix("# ").strip() for path in notebooks]
+    return grid(
+        [card(f"{path.stem[:2]}", f"notebooks/{path.stem}", text=question)
+         for path, question in zip(notebooks, questions, strict=True)]
+    )  # fmt: skip
+
+
+def subjects() -> str:
+    """A card for each subject, with the picture of its first experiment that has one."""
+    cards = []
+    for subject in catalogue.subjects():
+        first = next((one for one in catalogue.choose([subject]) if shown(one)), None)
+        cards.append(card(catalogue.subject_title(subject), f"gallery/{subject}", picture(first) if first else ""))
+    return grid(cards)
+
+
+def card(title: str, link: str, image: str = "", text: str = "") -> str:
+    options = [f":link: {link}", ":link-type: doc", *([f":img-top: {image}"] if image else [])]
+    return "\n".join([f":::{{grid-item-card}} {title}", *options, text, ":::"])
+
+
+def grid(cards: list[str]) -> str:
+    return "\n\n".join(["::::{grid} 1 2 2 3\n:gutter: 2", *cards, "::::"]) + "\n"
 
 
 def picture(experiment: Experiment) -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient.exceptions import CellExecutionError
 
@@ -93,6 +94,14 @@ def test_an_exercise_tells_what_is_wrong_and_stops_nothing():
     assert judged(lambda: 1 / 0, 1.0, 1e-4) == "Not yet: ZeroDivisionError: division by zero"
     assert judged(1.00005, 1.0, 1e-4) == judged(lambda: [2, 3], [2, 3], 0.0) == "Right."
     assert judged("msfp12", "msfp12", 0.0) == "Right."
+    with pytest.raises(ValueError, match="must be finite"):
+        judged(np.inf, np.inf, 1e-4)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_first_notebook_names_lessons_by_their_questions(path):
+    title = cells_of(path, "markdown")[0].splitlines()[0].removeprefix("# ")
+    assert f"({path.name}) | {title} |" in "\n".join(cells_of(NOTEBOOKS[0], "markdown"))
 
 
 def test_a_page_without_a_kernel_has_a_frame_for_every_place_of_the_sliders():

@@ -1,6 +1,7 @@
 """The pages of the site that are written when it is built: none is forgotten, and their links have targets."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "section", section)
     monkeypatch.setattr(report, "overview", lambda experiments: ["| [Pruning](#pruning) | papers | 1 |"])
     monkeypatch.setattr(report, "models_table", lambda experiments: ["| names |"])
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     pages.write(tmp_path)
     return tmp_path
 
@@ -48,6 +50,14 @@ def test_a_page_has_its_claims_in_a_box_a_picture_that_opens_the_code_and_the_ro
     links = re.findall(r"\]\(\.\./\.\./([^)]+)\)", text)
     assert {"figures/pruning/sparsity.py", "figures/out/small/pruning/sparsity.csv"} <= set(links)
     assert links.count("figures/out/small/pruning/sparsity.png") == 2 and all((ROOT / link).exists() for link in links)
+
+
+def test_the_front_page_has_a_card_for_every_lesson_and_subject(site):
+    lessons, subjects = ((site / "gallery" / f"{name}.txt").read_text() for name in ("lessons", "subjects"))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f":link: notebooks/{path.stem}\n" in lessons
+    assert lessons.count("?\n:::") == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert all(f":link: gallery/{subject}\n" in subjects for subject in catalogue.subjects())
 
 
 def test_the_overview_leads_to_the_galleries(site):

@@ -25,6 +25,8 @@ def judged(answer: Any, right: Any, within: float) -> str:
     if answer is ...:
         return "Not yet: write an expression in place of the dots."
     answer, right = np.asarray(answer), np.asarray(right)
+    if right.dtype.kind == "f" and not np.isfinite(right).all():
+        raise ValueError(f"the right answer must be finite, for anything infinite would equal it: {right}")
     if answer.shape != right.shape:
         return f"Not yet: the shape is {answer.shape}, the right one {right.shape}."
     equal = np.isclose(answer, right, within, within) if right.dtype.kind in "fiu" else answer == right
