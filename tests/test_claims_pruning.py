@@ -1,5 +1,8 @@
 """Pruning's claims turn with their rows; its estimators and its split of KL to Bayes against cases known by hand."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -194,6 +197,26 @@ def test_a_model_is_pruned_to_the_weights_of_another_and_keeps_them(run):
     before = checkpoints.split(pruned.model)[1]
     for name, mask in pruned.masks.items():
         assert (np.asarray(tuned[name])[~mask] == 0).all() and (tuned[name] != before[name]).any()
+
+
+def test_what_more_training_gains_a_dense_model_is_not_made_good_by_retraining(run, monkeypatch):
+    """Pruning costs 0.4 and retraining takes back 0.3, 0.1 of it as in a dense model: half is made good."""
+    now, dense = SimpleNamespace(model="pruned", masks={}), dataclasses.replace(run, model="dense")
+    losses = {"large": 0.2, "dense": 0.3, "pruned": 0.6, "large on": 0.1, "pruned on": 0.3}
+    monkeypatch.setattr(retraining, "prune_model", lambda *_: now)
+    monkeypatch.setattr(retraining, "sparsity_to", lambda *_: 0.5)
+    monkeypatch.setattr(retraining, "parameters", lambda _: 100)
+    monkeypatch.setattr(retraining, "calibration_documents", lambda *_: None)
+    monkeypatch.setattr(retraining, "trained_on", lambda run, model, steps, masks=None: f"{model} on")
+    monkeypatch.setattr(retraining, "excess", lambda model, documents: np.full(8, losses[model]))
+    table = Table("model", "weights", "tokens", "state", "quantity")
+    retraining.add_pair(
+        table, "large", dataclasses.replace(run, model="large", metrics=[{"tokens": 1e6}]), dense, 3, None
+    )
+    rows = table.rows()
+    assert rows[rows.quantity == "recovered"].value.item() == pytest.approx(0.5)
+    below = rows[rows.quantity == "below_dense"].set_index("state").value
+    assert below[retraining.PRUNED] == pytest.approx(-0.3) and below[retraining.RETRAINED] == pytest.approx(0.0)
 
 
 def test_spectra_and_correlations():
