@@ -367,6 +367,58 @@ LONGER = {
     "small-w96-long": dataclasses.replace(FAMILY["small-w96"], steps=18_500, evaluate_every=1000),
 }
 
+# Sizes and budgets for scaling laws (figures/scaling): one depth, each run with its own decay and a warm-up of 5 %.
+SCALED_HEADS = {16: 1, 24: 1, 32: 1, 40: 1, 48: 2, 64: 2, 80: 2, 96: 3, 128: 4, 160: 5, 192: 6, 256: 8}  # by width
+# by preset and budget in FLOPs: sizes from about a quarter of the best one to four times it
+SCALING_WIDTHS: dict[str, dict[float, tuple[int, ...]]] = {
+    "quick": {1e11: (16, 24, 32, 48), 3e11: (16, 24, 32, 48)},
+    "small": {
+        1e12: (24, 32, 40, 48, 64, 80, 96),
+        3e12: (32, 40, 48, 64, 80, 96, 128),
+        1e13: (40, 48, 64, 80, 96, 128, 160),
+        3e13: (48, 64, 80, 96, 128, 192),
+        1e14: (64, 96, 160, 256),
+    },
+}
+
+
+def _scaled(flops: float, width: int, rate: float = 1.0, batch: int = 8) -> TrainConfig:
+    """A transformer trained with a budget of FLOPs: six a token for each weight and for each product of attention."""
+    model = TransformerConfig(depth=4, width=width, heads=SCALED_HEADS[width])
+    weights = model.depth * width * (12 * width + model.context) + 2 * model.vocab_size * width
+    steps = round(flops / (6 * weights * batch * model.context))
+    optimizer = OptimizerConfig()
+    optimizer = dataclasses.replace(
+        optimizer,
+        learning_rate=rate * optimizer.learning_rate,
+        muon_learning_rate=rate * optimizer.muon_learning_rate,
+        warmup_steps=round(steps / 20),
+    )
+    return TrainConfig(
+        steps=steps,
+        batch=batch,
+        evaluate_every=-(-steps // 16),
+        evaluation_documents=256,
+        model=model,
+        optimizer=optimizer,
+    )
+
+
+SCALING = {
+    f"{scale}-scaling-{flops:.0e}-w{width}": _scaled(flops, width)
+    for scale, grid in SCALING_WIDTHS.items()
+    for flops, widths in grid.items()
+    for width in widths
+}
+# whether another rate or batch would have been better, and for which size
+SCALING_CONTROLS = {
+    f"{scale}-scaling-{flops:.0e}-w{width}-{name}": _scaled(flops, width, **changed)
+    for scale, flops, widths in (("quick", 3e11, (24,)), ("small", 1e13, (48, 80, 128)))
+    for name, changed in (("rate-half", {"rate": 0.5}), ("rate-double", {"rate": 2.0}),
+                          ("batch-half", {"batch": 4}), ("batch-double", {"batch": 16}))
+    for width in (widths if name.startswith("rate") else widths[:2])
+}  # fmt: skip
+
 PRESETS = {
     **TINY,
     **FAMILY,
@@ -378,4 +430,6 @@ PRESETS = {
     **SEQUENCES,
     **LONGER,
     **VOCABULARIES,
+    **SCALING,
+    **SCALING_CONTROLS,
 }

@@ -27,6 +27,15 @@ install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype
 from figures.lab.programs import forget_if_many
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Notebooks run much and compile little, as their readers do: without the flags."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.suffix == ".ipynb":
+            patch.delenv("XLA_FLAGS")
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def few_programs():
     yield

@@ -66,10 +66,16 @@ def check_formats(names: dict) -> None:
     assert (names["again"](tokens) != names["model"](tokens)).any()
 
 
+def check_scaling_laws(names: dict) -> None:
+    assert np.allclose([names["law"].E, names["law"].alpha, names["law"].beta], [1.5, 0.5, 0.6], rtol=1e-3)
+    assert np.allclose(names["exponent"], names["law"].a, atol=0.05) and names["floors"].shape == (20,)
+
+
 CHECKS = {
     "README.md": check_readme,
     "train.md": check_train,
     "prune.md": check_prune,
     "formats.md": check_formats,
     "generate.md": check_generate,
+    "scaling_laws.md": check_scaling_laws,
 }

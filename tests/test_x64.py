@@ -10,29 +10,27 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
-SCRIPTS = sorted(HERE.glob("x64_*.py"))
-# all scripts in one process: starting JAX takes longer than what they compute
-RUN = "import runpy, sys\nfor script in sys.argv[1:]: runpy.run_path(script, run_name='__main__')"
+SCRIPTS = {script.stem.removeprefix("x64_"): script for script in sorted(HERE.glob("x64_*.py"))}
 
 
-@pytest.fixture(scope="module")
-def printed() -> list[dict[str, dict[str, list]]]:
-    """By script, the JSON object that it prints: without and with jax_enable_x64."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
-    results = []
-    for x64 in "01":
-        command = [sys.executable, "-c", RUN, *map(str, SCRIPTS)]
-        ran = subprocess.run(command, env=environment | {"JAX_ENABLE_X64": x64}, capture_output=True, text=True)
-        assert ran.returncode == 0, f"JAX_ENABLE_X64={x64}:\n{ran.stderr[-3000:]}"
-        objects = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-        results.append({script.stem: values for script, values in zip(SCRIPTS, objects, strict=True)})
-    return results
+def start(script: Path, x64: str) -> subprocess.Popen:
+    """A process of its own, without the checks of shapes: users pass NumPy's 64-bit arrays too."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "JAX_ENABLE_X64": x64}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def printed(process: subprocess.Popen) -> dict[str, list]:
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr[-3000:]
+    return json.loads(stdout)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [script.stem for script in SCRIPTS])
-def test_x64_changes_no_result(script, printed):
-    plain, wide = (results[script] for results in printed)
+@pytest.mark.parametrize("room", SCRIPTS)
+def test_x64_changes_no_result(room):
+    plain, wide = map(printed, [start(SCRIPTS[room], x64) for x64 in "01"])
     assert plain and plain.keys() == wide.keys()
     for name, values in plain.items():
         assert len(values) == len(wide[name]) > 0, name
@@ -43,5 +41,4 @@ def test_x64_changes_no_result(script, printed):
 
 
 def test_every_room_has_a_script():
-    rooms = {"block_float", "decoding", "icl_synth", "pruning", "training"}
-    assert {script.stem.removeprefix("x64_") for script in SCRIPTS} == rooms
+    assert {*SCRIPTS} == {"block_float", "decoding", "icl_synth", "pruning", "training"}

@@ -3,11 +3,17 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from figures.assisted.common import Large
 from figures.lab import catalogue
 from figures.lab.presets import Preset, Suite
-from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
+from figures.lab.runs import Models, Run, jobs
+from figures.scaling import controls
+from figures.scaling.common import GRID
+from icl_synth.config import SCALING, SCALING_CONTROLS, DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
+from icl_synth.scaling import Law, count
 from icl_synth.transformer import TransformerConfig
 
 TOY = TrainConfig(
@@ -49,6 +55,8 @@ TRAINING = {
     "toy-concepts-9": on(world="random", concepts=9),
     "toy-v100": with_vocabulary(100),
     "toy-v150": with_vocabulary(150),
+    **SCALING,  # never trained: see `foretold`
+    **SCALING_CONTROLS,
 }
 
 KINDS = Suite({"transformer": "toy", "LSTM": "toy-lstm"}, (0, 1))
@@ -76,6 +84,10 @@ VOCABULARIES = Suite(
 BLOCKS = Suite({"transformer, cut": "toy", "transformer, starts": "toy-starts", "LSTM, cut": "toy-lstm"}, (0, 1))
 LENGTHS = Suite({"16 tokens": "toy-length-16", "32 tokens": "toy"}, (0, 1))
 STEPS = Suite({"toy, 2 steps": "toy-2", "toy, 4 steps": "toy-4", "toy, 8 steps": "toy"}, (0, 1))
+
+THREE_BUDGETS = GRID["small"]._replace(
+    models={name: run for name, run in GRID["small"].models.items() if float(name.split()[0]) <= 1e13}
+)
 
 FEW = {"numbers": (0, 2)}  # of examples: every other number is a program to compile
 LARGE = Large(target="draft", width=32, depth=2, draft_width=32)
@@ -153,6 +165,12 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "assisted/speed": (DRAFTED, {"documents": 16, "large": LARGE, "kinds": ("int8",), "gammas": (1, 2), "turns": 2}),
     "assisted/temperature": (DRAFTED, {"documents": 16, "texts": 8, "prunings": (), "formats": ("msfp12",)}),
     "assisted/text": (DRAFTED, {"documents": 16, "texts": 16}),
+    **{
+        f"scaling/{name}": (THREE_BUDGETS, {"draws": 20})
+        for name in ("averaged", "exponents", "extrapolation", "irreducible", "isoflop", "tokens_per_parameter",
+                     "too_large", "undecayed")
+    },
+    "scaling/controls": (controls.PRESETS["small"].suite, {}),
 }  # fmt: skip
 
 
@@ -161,3 +179,24 @@ def toy_experiment(name: str) -> catalogue.Experiment:
     found = catalogue.experiment(name)
     suite, sizes = TOYS[name]
     return found._replace(presets={"toy": Preset(suite, found.presets["quick"].sizes._replace(**sizes))})
+
+
+LAW = Law(*map(np.float64, (1.32, 100.0, 480.0, 0.6, 0.6, 1.0)))  # its best sizes lie in the middle of the grid
+
+
+def foretold(suite: Suite, law: Law = LAW, noise: float = 0.02, undecayed: float = 0.3) -> Models:
+    """Runs as a scaling law foretells them, with noise in the loss above E: toys are too small to follow any."""
+    models: Models = {name: [] for name in suite.models}
+    for number, ((name, _, seed), job) in enumerate(zip(suite.runs, jobs(suite), strict=True)):
+        config, generator = job.config, np.random.default_rng(number)
+        counts, factor = count(config.model, config.data.length - 1), np.exp(noise * generator.standard_normal())
+        lines = []
+        for done in np.linspace(0, 1, 9)[1:]:
+            tokens = round(done * config.steps) * config.batch * (config.data.length - 1)
+            excess = float(law.loss(counts.parameters + counts.attention, tokens) - law.E) * factor
+            excess *= 1 + undecayed * (done < 1)
+            lines.append({"step": round(done * config.steps), "tokens": tokens, "loss": law.E + excess, "seconds": 60.0,
+                          "bayes_loss": float(law.E), "excess_nats": excess})  # fmt: skip
+        about = dict.fromkeys(("precision", "devices", "device", "commit", "code"), "none")
+        models[name].append(Run(name, seed, config, None, lines, about))
+    return models

@@ -11,7 +11,7 @@ from figures.lab.presets import Preset
 
 FIGURES = Path(__file__).parents[1]
 NO_SUBJECTS = ("lab", "out", "paper_values", "pictures")
-ORDER = ("learning", "pruning", "block_float", "assisted")  # of subjects; others follow by their name
+ORDER = ("learning", "pruning", "block_float", "assisted", "scaling")  # of subjects; others follow by their name
 SHARED = "common"  # what the experiments of a subject share
 INTERFACE = ("TITLE", "DIFFERS", "PUBLISHED", "PRESETS", "compute", "plot", "claims")
 

@@ -1,0 +1,135 @@
+"""What the experiments of scaling laws share: the grid of runs, their losses, and fits with bootstrap intervals."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from figures.lab.presets import Suite
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLUE, GREEN, ORANGE, PINK
+from figures.lab.tables import Table
+from icl_synth.config import SCALING_WIDTHS
+from icl_synth.scaling import Counts, Form, Runs, count, envelope, frontier, isoflop, parametric
+from icl_synth.scaling.runs import interval
+
+ADDITIVE, OUTER = Form(), Form(outer=True)
+APPROACHES = ("envelope", "isoflop", "parametric")
+COLOURS = {"envelope": GREEN, "isoflop": BLUE, "parametric": ORANGE, "parametric, outer exponent": PINK}
+SAMPLE_SEED = 21
+PLAIN = (
+    "Hoffmann et al. train 70 M to 16 B parameters on text and do not know its entropy. Ours are transformers "
+    "of depth 4 with 0.03 to 3.2 M parameters on documents of the concept-HMM, whose entropy exact Bayes gives "
+    "on the very tokens of the losses. Sizes lie around the best one at each of five budgets of compute, from "
+    "1e12 to 1e14 FLOPs. Each run decays its rates to zero over its own steps and warms up for 5 % of them. "
+    "Compute is C = 6 N D, where N counts weights and the products of attention (layers x context x width), "
+    "which are a third to two thirds as many as the weights of the smallest models. Budgets have three, three, "
+    "two, two and one seed. "
+)
+
+
+def _suite(preset: str, seeds: dict[float, tuple[int, ...]]) -> Suite:
+    """A model for each budget and width, with the seeds of its budget."""
+    grid = SCALING_WIDTHS[preset]
+    names = {flops: [name_of(flops, width) for width in widths] for flops, widths in grid.items()}
+    models = {
+        name_of(flops, width): f"{preset}-scaling-{flops:.0e}-w{width}" for flops in grid for width in grid[flops]
+    }
+    every = tuple(sorted({seed for several in seeds.values() for seed in several}))
+    return Suite(models, every, {name: seeds[flops] for flops, members in names.items() for name in members})
+
+
+def name_of(flops: float, width: int) -> str:
+    return f"{flops:.0e} FLOPs, width {width}"
+
+
+GRID = {
+    "quick": _suite("quick", {1e11: (0,), 3e11: (0,)}),
+    "small": _suite("small", {1e12: (0, 1, 2), 3e12: (0, 1, 2), 1e13: (0, 1), 3e13: (0, 1), 1e14: (0,)}),
+}
+
+
+class Sizes(NamedTuple):
+    draws: int = 1000  # bootstrap samples of the runs
+
+
+class Point(NamedTuple):
+    """A run at its end, or at an evaluation on the way."""
+
+    budget: float
+    """FLOPs that its training was planned for."""
+    width: int
+    seed: int
+    tokens: float
+    loss: float
+    """On held-back documents, nats a token."""
+    exact: float
+    """That of exact Bayes on the same tokens."""
+    counts: Counts
+
+    @property
+    def excess(self) -> float:
+        return self.loss - self.exact
+
+
+def points(models: Models) -> list[Point]:
+    """The end of every run."""
+    return [curve[-1] for curve in curves(models)]
+
+
+def curves(models: Models) -> list[list[Point]]:
+    """The evaluations of every run."""
+    return [list(_curve(name, run)) for name, runs in models.items() for run in runs]
+
+
+def _curve(name: str, run: Run) -> Iterator[Point]:
+    budget, width = float(name.split()[0]), run.config.model.width
+    counts = count(run.config.model, run.config.data.length - 1)  # type: ignore[arg-type]
+    for line in run.metrics:
+        yield Point(budget, width, run.seed, line["tokens"], line["loss"], line["bayes_loss"], counts)
+
+
+def with_attention(counts: Counts) -> int:
+    """N as compute counts it."""
+    return counts.parameters + counts.attention
+
+
+def as_runs(chosen: list[Point], counted: Callable[[Counts], int] = with_attention, excess: bool = False) -> Runs:
+    """Points as a scaling law sees them, with their loss or its part above exact Bayes."""
+    return Runs(
+        np.array([counted(point.counts) for point in chosen], np.float64),
+        np.array([point.tokens for point in chosen], np.float64),
+        np.array([point.excess if excess else point.loss for point in chosen], np.float64),
+    )
+
+
+def budgets_of(chosen: list[Point]) -> list[float]:
+    return sorted({point.budget for point in chosen})
+
+
+def up_to(chosen: list[Point], budget: float) -> list[Point]:
+    """The points of budgets no larger than this one."""
+    return [point for point in chosen if point.budget <= budget]
+
+
+def exponents(runs: Runs, approach: str, draws: int, form: Form = ADDITIVE) -> tuple[float, Float[np.ndarray, " S"]]:
+    """The exponent a of an approach, and those of bootstrap samples, which are the same runs for every approach."""
+    if approach == "parametric":
+        drawn = parametric.bootstrap(runs, draws, SAMPLE_SEED, form)
+        return float(parametric.fit(runs, form).a), drawn.a
+    fitted = {"envelope": envelope, "isoflop": isoflop}[approach]
+    return fitted(runs).a, frontier.bootstrap(fitted, runs, draws, SAMPLE_SEED)
+
+
+def add_sampled(table: Table, *cell: object, value: float, drawn: Float[np.ndarray, " S"]) -> None:
+    """A fitted number with its 95 % interval by bootstrap, as wide on both sides as on the wider one."""
+    low, high = interval(drawn)
+    table.add(*cell, values=np.array([value]), least=max(high - value, value - low, 0.0))
+
+
+def by_budget(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+    """The rows of each budget, from small to large."""
+    for budget in sorted(rows.budget.unique()):
+        yield budget, rows[rows.budget == budget]

@@ -1,0 +1,97 @@
+"""Would another rate or batch have changed the frontier? Halved and doubled at one budget (Porian et al. 2024)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.lab.claims import Claim, at_least, show
+from figures.lab.presets import Suite, presets
+from figures.lab.runs import Models
+from figures.lab.style import CYCLE, GREY, WIDTH
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.scaling.common import PLAIN, Sizes
+from icl_synth.config import SCALING_CONTROLS
+
+TITLE = "Learning rate and batch halved and doubled at one budget (Porian et al. 2024)"
+DIFFERS = (
+    PLAIN
+    + "Porian et al. move the exponent from 0.57 to 0.52 or 0.50 by tuning batch and rate for each size. Ours are "
+    "the same for all sizes. At the middle budget both rates, that of Muon and that of AdamW, are halved and "
+    "doubled at three sizes and the batch at two, with as many tokens. Our own question: that no such change "
+    "would have lowered the loss of any size by more than the seeds differ asks, for each change, for the "
+    "logarithm of the loss above exact Bayes with it less that without, paired by seed, over sizes and seeds, "
+    "no less than -0.05."
+)
+PUBLISHED = ()
+MARGIN = 0.05
+CHANGES = ("rate-half", "rate-double", "batch-half", "batch-double")
+SEEDS = {"quick": (0,), "small": (0, 1)}
+
+
+def _suite(preset: str) -> Suite:
+    changed = [name for name in SCALING_CONTROLS if name.startswith(f"{preset}-")]
+    plain = dict.fromkeys(_without_change(name) for name in changed)
+    return Suite({name: name for name in (*plain, *changed)}, SEEDS[preset])
+
+
+def _without_change(name: str) -> str:
+    return next(name.removesuffix(f"-{change}") for change in CHANGES if name.endswith(change))
+
+
+PRESETS = presets({name: _suite(name) for name in SEEDS}, quick=Sizes(), small=Sizes())
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: quantity (more: log ratio of the losses above Bayes; more together: of all sizes), change, width."""
+    table = Table("quantity", "change", "width")
+    together: dict[str, list[float]] = {}
+    for name, runs in models.items():
+        change = next((change for change in CHANGES if name.endswith(change)), None)
+        if change is None:
+            continue
+        for run, plain in zip(runs, models[_without_change(name)], strict=True):
+            more = float(np.log(run.metrics[-1]["excess_nats"] / plain.metrics[-1]["excess_nats"]))
+            table.add("more", change, run.config.model.width, values=np.array([more]), seed=run.seed)
+            together.setdefault(change, []).append(more)
+    for change, values in together.items():
+        table.add("more together", change, 0, values=np.array(values))
+    return table.rows()
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    """What each change added to the loss above exact Bayes, by size."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 3.4))
+    for change, colour in zip(CHANGES, CYCLE, strict=False):
+        line = pick(rows, quantity="more", change=change)
+        means = line.groupby("width").value.mean()
+        panel.plot(means.index, 100 * np.expm1(means), "-", color=colour, label=change.replace("-", " "))
+        panel.plot(line.width, 100 * np.expm1(line.value), ".", color=colour)
+    panel.axhline(0, color=GREY, lw=0.8)
+    panel.set(
+        xscale="log", xlabel="width", ylabel="more loss above exact Bayes, %", xticks=sorted(set(rows.width) - {0})
+    )
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.minorticks_off()
+    panel.legend(ncols=2)
+    best = over_seeds(pick(rows, quantity="more together")).sort_values("value").iloc[0]
+    panel.set_title(
+        f"The best of four changes, {best.change.replace('-', ' ')}, adds {100 * np.expm1(best.value):.0f} % to the "
+        "loss above Bayes", size=11,
+    )  # fmt: skip
+    return figure
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """No change of rate or batch would have helped much."""
+    rows = over_seeds(rows)
+    return [
+        Claim(
+            f"{change.replace('-', ' ')}: it would not have lowered the loss above Bayes by more than {MARGIN:.0%}",
+            "tuning both moves a from 0.57 to 0.50 to 0.52 (Porian et al. 2024)",
+            f"{show(only(rows, quantity='more together', change=change), 3)} in log of the loss above Bayes",
+            [at_least(only(rows, quantity="more together", change=change), -MARGIN)],
+            own=True,
+        )
+        for change in CHANGES
+    ]

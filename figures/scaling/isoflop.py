@@ -1,0 +1,115 @@
+"""Is there a best size at each budget? IsoFLOP curves in loss above exact Bayes (Hoffmann et al. 2022, Fig. 3)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.lab.claims import Claim, positive, show
+from figures.lab.presets import presets
+from figures.lab.runs import Models
+from figures.lab.style import CYCLE, WIDTH, name_ends
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.scaling.common import (
+    GRID,
+    PLAIN,
+    Point,
+    Sizes,
+    as_runs,
+    budgets_of,
+    by_budget,
+    points,
+    with_attention,
+)
+from icl_synth.scaling.frontier import vertex
+
+TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022, Fig. 3)"
+DIFFERS = (
+    PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. Parabolas through the "
+    "logarithm of that, by log N. That there is a valley asks, at both ends of the sizes and over all budgets "
+    "and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size whose seeds "
+    "lose least together, paired by seed, above zero."
+)
+PUBLISHED = ()
+PRESETS = presets(GRID, quick=Sizes(), small=Sizes())
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: quantity (excess, loss, exact in nats a token; tokens; flops; best size; end above best in log excess),
+    budget, width, parameters (with attention)."""
+    table = Table("quantity", "budget", "width", "parameters")
+    ends = points(models)
+
+    for point in ends:
+        cell = point.budget, point.width, with_attention(point.counts)
+        measured = {name: getattr(point, name) for name in ("excess", "loss", "exact", "tokens")}
+        for quantity, value in (measured | {"flops": point.counts.flops(point.tokens)}).items():
+            table.add(quantity, *cell, values=np.array([value]), seed=point.seed)
+    differences: dict[str, list[float]] = {"smallest": [], "largest": []}
+    for budget in budgets_of(ends):
+        here = [point for point in ends if point.budget == budget]
+        runs = as_runs(here, excess=True)
+        best = vertex(runs._replace(loss=np.log(runs.loss)), np.arange(len(here)))
+        if best is not None:
+            table.add("best size", budget, 0, 0, values=np.array([best]))
+        for end, values in ends_above_best(here).items():
+            differences[end] += values
+    for end, values in differences.items():
+        table.add(f"{end} above best", 0.0, 0, 0, values=np.array(values))
+    return table.rows()
+
+
+def ends_above_best(here: list[Point]) -> dict[str, list[float]]:
+    """log excess of the smallest and of the largest size less that of the best one, for each seed of a budget."""
+    log_excess = {(point.width, point.seed): np.log(point.excess) for point in here}
+    widths, seeds = sorted({point.width for point in here}), sorted({point.seed for point in here})
+    best = min(widths, key=lambda width: np.mean([log_excess[width, seed] for seed in seeds]))
+    return {
+        end: [log_excess[width, seed] - log_excess[best, seed] for seed in seeds]
+        for end, width in (("smallest", widths[0]), ("largest", widths[-1]))
+    }
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    """Loss above exact Bayes by size, a curve for each budget."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 4.2))
+    ends = []
+    for (budget, of_budget), colour in zip(by_budget(pick(rows, quantity="excess")), CYCLE, strict=False):
+        panel.plot(of_budget.parameters, of_budget.value, ".", color=colour, alpha=0.6)
+        sizes, losses = np.log(of_budget.parameters), np.log(of_budget.value)
+        parabola = np.polyfit(sizes - sizes.mean(), losses, 2)
+        line = np.linspace(sizes.min(), sizes.max(), 100)
+        heights = np.exp(np.polyval(parabola, line - sizes.mean()))
+        panel.plot(np.exp(line), heights, color=colour)
+        best = pick(rows, quantity="best size", budget=budget)
+        if len(best):
+            panel.plot(
+                best.value, np.exp(np.polyval(parabola, np.log(best.value) - sizes.mean())), "*", ms=11, color=colour
+            )
+        ends.append((f"{budget:.0e} FLOPs", float(np.exp(line[-1])), float(heights[-1]), colour))
+    panel.set(
+        xscale="log",
+        yscale="log",
+        xlabel="parameters, attention counted",
+        ylabel="loss above exact Bayes, nats a token",
+    )
+    best = pick(rows, quantity="best size")
+    panel.set_title(
+        f"At {len(best)} of {rows[rows.budget > 0].budget.nunique()} budgets a middle size is best (stars)", size=11
+    )
+    name_ends(panel, ends)
+    return figure
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """At equal compute the smallest and the largest models both lose."""
+    rows = over_seeds(rows)
+    parts = {end: only(rows, quantity=f"{end} above best") for end in ("smallest", "largest")}
+    return [
+        Claim(
+            "at equal compute there is a best size between smaller and larger ones",
+            "a clear valley in loss at each budget (section 3.2, Fig. 3)",
+            "; ".join(f"{end}: {show(value, 2)}" for end, value in parts.items()) + " in log of the loss above Bayes",
+            [positive(value) for value in parts.values()],
+        )
+    ]
