@@ -75,9 +75,10 @@ def plot(rows: pd.DataFrame) -> Figure:
     panel.xaxis.minorticks_off()
     panel.legend(ncols=2)
     best = over_seeds(pick(rows, quantity="more together")).sort_values("value").iloc[0]
+    change = 100 * np.expm1(best.value)
     panel.set_title(
-        f"The best of four changes, {best.change.replace('-', ' ')}, adds {100 * np.expm1(best.value):.0f} % to the "
-        "loss above Bayes", size=11,
+        f"The best of four changes, {best.change.replace('-', ' ')}, {'adds' if change > 0 else 'takes'} "
+        f"{abs(change):.0f} % {'to' if change > 0 else 'off'} the loss above Bayes", size=11,
     )  # fmt: skip
     return figure
 

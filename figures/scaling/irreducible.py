@@ -67,7 +67,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             capsize=2, label=name.replace("parametric", "additive", 1) if place == 0 else "with an outer exponent",
         )  # fmt: skip
     panel.axhline(0, color=BLACK, lw=1)
-    panel.annotate("exact Bayes", (0.01, 0), xycoords=("axes fraction", "data"), va="bottom", size=9)
+    panel.annotate("exact Bayes", (1.01, 0), xycoords=("axes fraction", "data"), va="center", size=9)
     panel.set(xscale="log", xlabel="largest budget in the fit, FLOPs", ylabel="fitted less known E, nats a token")
     panel.legend()
     last = only(summary, quantity="off", form="parametric", budget=rows.budget.max())
