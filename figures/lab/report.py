@@ -12,7 +12,7 @@ from figures.lab.catalogue import Experiment
 from figures.lab.claims import VERDICTS, Claim, corrected
 from figures.lab.presets import ENDS, FAMILIES
 from icl_synth import checkpoints
-from icl_synth.config import SHORTER, VOCABULARIES
+from icl_synth.config import SCALING, SCALING_CONTROLS, SHORTER, VOCABULARIES
 from icl_synth.config import preset as training_preset
 
 HEAD = (
@@ -36,7 +36,8 @@ HEAD = (
 )
 MODELS = (
     "What `small` trains on the official world. Other worlds, lengths of training and numbers of concepts have models "
-    'of these shapes. "Large: 8 x 512" in assisted generation is not trained: its channels repeat those of a smaller '
+    "of these shapes. Scaling laws have a grid of sizes and budgets of their own. "
+    '"Large: 8 x 512" in assisted generation is not trained: its channels repeat those of a smaller '
     "model, so that it computes the same function at a larger cost (`decoding/variants.py`)."
 )
 OUTGROWN = "Its claims ask for more than these rows hold: the command computes what is asked today."
@@ -44,6 +45,7 @@ NO_HEADLINES = (
     "Today's claims ask for more than the rows that were recorded before hold. `make figures PRESET=small` computes "
     "what is asked today."
 )
+ELSEWHERE = SHORTER | VOCABULARIES | SCALING | SCALING_CONTROLS  # told by their experiments
 CLAIM_COLUMNS = ("claim", "paper: number and place", "ours", "verdict")
 
 
@@ -162,7 +164,7 @@ def models_table(experiments: list[Experiment]) -> list[str]:
     suites = [ENDS["small"], FAMILIES["small"], *(experiment.presets["small"].suite for experiment in experiments)]
     names: dict[str, list[str]] = {}
     for name, training in (pair for suite in suites for pair in suite.models.items()):
-        if training_preset(training).data == official and training not in SHORTER | VOCABULARIES:
+        if training_preset(training).data == official and training not in ELSEWHERE:
             names.setdefault(training, []).append(name)
     seeds: dict[str, set[int]] = {training: set() for training in names}
     for experiment in experiments:
