@@ -368,10 +368,9 @@ LONGER = {
 }
 
 # Sizes and budgets for scaling laws (figures/scaling): one depth, each run with its own decay and a warm-up of 5 %.
-SCALED_HEADS = {16: 1, 24: 1, 32: 1, 40: 1, 48: 2, 64: 2, 80: 2, 96: 3, 128: 4, 160: 5, 192: 6, 256: 8}  # by width
 # by preset and budget in FLOPs: sizes from about a quarter of the best one to four times it
 SCALING_WIDTHS: dict[str, dict[float, tuple[int, ...]]] = {
-    "quick": {1e11: (16, 24, 32, 48), 3e11: (16, 24, 32, 48)},
+    "quick": {1e11: (8, 12, 16, 24, 32), 3e11: (12, 16, 24, 32, 48), 1e12: (16, 24, 32, 48, 64)},
     "small": {
         1e12: (24, 32, 40, 48, 64, 80, 96),
         3e12: (32, 40, 48, 64, 80, 96, 128),
@@ -384,7 +383,7 @@ SCALING_WIDTHS: dict[str, dict[float, tuple[int, ...]]] = {
 
 def _scaled(flops: float, width: int, rate: float = 1.0, batch: int = 8) -> TrainConfig:
     """A transformer trained with a budget of FLOPs: six a token for each weight and for each product of attention."""
-    model = TransformerConfig(depth=4, width=width, heads=SCALED_HEADS[width])
+    model = TransformerConfig(depth=4, width=width, heads=max(1, width // 32))
     weights = model.depth * width * (12 * width + model.context) + 2 * model.vocab_size * width
     steps = round(flops / (6 * weights * batch * model.context))
     optimizer = OptimizerConfig()

@@ -11,7 +11,21 @@ import pytest
 
 from icl_synth import checkpoints
 from icl_synth.config import SCALING, SCALING_WIDTHS
-from icl_synth.scaling import Form, Law, Runs, bootstrap, budgets, count, envelope, fit, isoflop, parametric, read
+from icl_synth.scaling import (
+    Form,
+    Law,
+    Runs,
+    bootstrap,
+    budgets,
+    count,
+    draw,
+    draw_at_budgets,
+    envelope,
+    fit,
+    isoflop,
+    parametric,
+    read,
+)
 from icl_synth.scaling.__main__ import FITTED
 from icl_synth.scaling.frontier import vertex
 from icl_synth.scaling.parametric import averaged
@@ -53,7 +67,7 @@ def test_the_best_size_has_the_lowest_foretold_loss():
 def test_bootstrap_intervals_cover_what_the_runs_were_made_from():
     truth, covered = float(LAW.a), 0
     for seed in range(20):
-        drawn = bootstrap(runs_of(LAW, noise=0.005, seed=seed), 40, seed, warm=True)
+        drawn = bootstrap(runs := runs_of(LAW, noise=0.005, seed=seed), draw(runs, 40, seed), warm=True)
         low, high = np.percentile(drawn.a, (2.5, 97.5))
         covered += low <= truth <= high
     assert covered >= 16  # of 20 at 95 %: fewer have a chance of three in ten thousand
@@ -78,8 +92,9 @@ def test_gradients_are_finite_at_all_starts(form):
 
 def test_the_bootstrap_finds_what_the_whole_grid_finds():
     runs = runs_of(LAW, noise=0.02)
-    drawn = bootstrap(runs, 3, 0)
-    for place, sample in enumerate(np.random.default_rng(0).integers(0, len(runs.loss), (3, len(runs.loss)))):
+    samples = draw(runs, 3, 0)
+    drawn = bootstrap(runs, samples)
+    for place, sample in enumerate(samples):
         whole = fit(runs.select(sample))
         np.testing.assert_allclose([part[place] for part in drawn], whole, rtol=2e-2)
 
@@ -91,7 +106,7 @@ def test_the_published_refit_of_chinchilla():
     size, flops, loss = (np.asarray(columns[name], float) for name in ("Model_Size", "Training_FLOP", "loss"))
     tokens = flops / 6 / size
     runs = Runs(size, tokens, loss).select(np.argsort(tokens / size)[5:])
-    found, drawn = fit(runs), bootstrap(runs, 200, 0)
+    found, drawn = fit(runs), bootstrap(runs, draw(runs, 200, 0))
     assert found.E == pytest.approx(1.817, abs=1e-3) and found.a == pytest.approx(0.513, abs=2e-3)
     assert found.alpha == pytest.approx(0.348, abs=1e-3) and found.beta == pytest.approx(0.366, abs=2e-3)
     assert found.A == pytest.approx(482, rel=0.02) and found.B == pytest.approx(2085, rel=0.05)
@@ -99,7 +114,7 @@ def test_the_published_refit_of_chinchilla():
     for name, error in errors.items():
         assert np.std(getattr(drawn, name)) == pytest.approx(error, rel=0.3), name
     # the Huber loss averaged: samples stay where the whole sample ended, and the interval is far too narrow
-    stuck = bootstrap(runs, 200, 0, stop=averaged(len(runs.loss)), warm=True)
+    stuck = bootstrap(runs, draw(runs, 200, 0), stop=averaged(len(runs.loss)), warm=True)
     assert np.ptp(np.percentile(stuck.a, (2.5, 97.5))) < np.ptp(np.percentile(drawn.a, (2.5, 97.5))) / 4
 
 
@@ -127,6 +142,13 @@ def test_approaches_one_and_two_find_the_exponent():
 def test_budgets_are_runs_of_like_compute():
     runs = Runs(np.array([1.0, 2.0, 3.0, 1.0]), np.array([12.0, 6.1, 4.0, 120.0]), np.ones(4))
     assert [sorted(group) for group in budgets(runs)] == [[0, 1, 2], [3]]
+
+
+def test_samples_at_budgets_have_as_many_runs_of_each():
+    runs = runs_of(LAW)
+    for sample in draw_at_budgets(runs, 5, 0):
+        assert [len(group) for group in budgets(runs.select(sample))] == [7] * 5
+    assert len(np.unique(draw_at_budgets(runs, 50, 0))) == 35
 
 
 def test_weights_are_counted_as_they_are():

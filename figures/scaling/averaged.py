@@ -10,7 +10,7 @@ from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, ORANGE, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.scaling.common import ADDITIVE, GRID, PLAIN, SAMPLE_SEED, Sizes, add_sampled, as_runs, points
+from figures.scaling.common import ADDITIVE, GRID, PLAIN, Sizes, add_sampled, as_runs, points, sampled
 from icl_synth.scaling import bootstrap, fit
 from icl_synth.scaling.parametric import PRECISE, averaged
 from icl_synth.scaling.runs import interval
@@ -38,13 +38,13 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     samples = {}
     ways = ((SUMMED, PRECISE), (AVERAGED, averaged(len(runs.loss))))
     for how, stop in ways:
-        samples[how] = bootstrap(runs, sizes.draws, SAMPLE_SEED, ADDITIVE, stop, warm=True).a
+        samples[how] = bootstrap(runs, sampled(runs, sizes.draws), ADDITIVE, stop, warm=True).a
         add_sampled(table, "a", how, value=float(fit(runs, ADDITIVE, stop).a), drawn=samples[how])
     parts = {
         how: [np.diff(interval(part))[0] for part in np.array_split(drawn, PARTS)] for how, drawn in samples.items()
     }
     table.add("share", AVERAGED, values=np.array(parts[AVERAGED]) / np.array(parts[SUMMED]))
-    widths = [np.diff(interval(bootstrap(runs, sizes.draws, SAMPLE_SEED, ADDITIVE, stop).a))[0] for _, stop in ways]
+    widths = [np.diff(interval(bootstrap(runs, sampled(runs, sizes.draws), ADDITIVE, stop).a))[0] for _, stop in ways]
     table.add("share from the grid", AVERAGED, values=np.array([widths[1] / widths[0]]))
     for how, drawn in samples.items():
         for place, value in enumerate(np.percentile(drawn, np.arange(1, 100))):

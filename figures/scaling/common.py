@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from figures.lab.presets import Suite
 from figures.lab.runs import Models, Run
@@ -13,7 +13,7 @@ from figures.lab.style import BLUE, GREEN, ORANGE, PINK
 from figures.lab.tables import Table
 from icl_synth.config import SCALING_WIDTHS
 from icl_synth.scaling import Counts, Form, Runs, count, envelope, frontier, isoflop, parametric
-from icl_synth.scaling.runs import interval
+from icl_synth.scaling.runs import draw_at_budgets, interval
 
 ADDITIVE, OUTER = Form(), Form(outer=True)
 APPROACHES = ("envelope", "isoflop", "parametric")
@@ -46,7 +46,7 @@ def name_of(flops: float, width: int) -> str:
 
 
 GRID = {
-    "quick": _suite("quick", {1e11: (0,), 3e11: (0,)}),
+    "quick": _suite("quick", {1e11: (0,), 3e11: (0,), 1e12: (0,)}),
     "small": _suite("small", {1e12: (0, 1, 2), 3e12: (0, 1, 2), 1e13: (0, 1), 3e13: (0, 1), 1e14: (0,)}),
 }
 
@@ -114,13 +114,19 @@ def up_to(chosen: list[Point], budget: float) -> list[Point]:
     return [point for point in chosen if point.budget <= budget]
 
 
-def exponents(runs: Runs, approach: str, draws: int, form: Form = ADDITIVE) -> tuple[float, Float[np.ndarray, " S"]]:
-    """The exponent a of an approach, and those of bootstrap samples, which are the same runs for every approach."""
+def sampled(runs: Runs, draws: int) -> Int[np.ndarray, "S R"]:
+    """Bootstrap samples: the same for every approach and form."""
+    return draw_at_budgets(runs, draws, SAMPLE_SEED)
+
+
+def exponents(
+    runs: Runs, approach: str, samples: Int[np.ndarray, "S R"], form: Form = ADDITIVE
+) -> tuple[float, Float[np.ndarray, " S"]]:
+    """The exponent a of an approach, and those of bootstrap samples. Raises ValueError for runs without a frontier."""
     if approach == "parametric":
-        drawn = parametric.bootstrap(runs, draws, SAMPLE_SEED, form)
-        return float(parametric.fit(runs, form).a), drawn.a
+        return float(parametric.fit(runs, form).a), parametric.bootstrap(runs, samples, form).a
     fitted = {"envelope": envelope, "isoflop": isoflop}[approach]
-    return fitted(runs).a, frontier.bootstrap(fitted, runs, draws, SAMPLE_SEED)
+    return fitted(runs).a, frontier.bootstrap(fitted, runs, samples)
 
 
 def add_sampled(table: Table, *cell: object, value: float, drawn: Float[np.ndarray, " S"]) -> None:

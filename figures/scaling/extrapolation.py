@@ -16,12 +16,12 @@ from figures.scaling.common import (
     GRID,
     OUTER,
     PLAIN,
-    SAMPLE_SEED,
     Sizes,
     add_sampled,
     as_runs,
     budgets_of,
     points,
+    sampled,
     up_to,
     with_attention,
 )
@@ -55,7 +55,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     known = float(np.mean([point.exact for point in fitted]))
     errors = {}
     for name, form in zip(FORMS, (ADDITIVE, Form(known), OUTER), strict=True):
-        law, laws = fit(runs, form), bootstrap(runs, sizes.draws, SAMPLE_SEED, form)
+        law, laws = fit(runs, form), bootstrap(runs, sampled(runs, sizes.draws), form)
         drawn = Law(*(part[:, None] for part in laws)).loss(target.parameters, target.tokens)
         foretold = law.loss(target.parameters, target.tokens)
         for size, place in zip(

@@ -16,12 +16,12 @@ from figures.scaling.common import (
     GRID,
     OUTER,
     PLAIN,
-    SAMPLE_SEED,
     Sizes,
     add_sampled,
     as_runs,
     budgets_of,
     points,
+    sampled,
     up_to,
 )
 from icl_synth.scaling import bootstrap, fit
@@ -50,7 +50,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         known = float(np.mean([point.exact for point in chosen]))
         for name, form in FORMS.items():
             runs = as_runs(chosen)
-            drawn = bootstrap(runs, sizes.draws, SAMPLE_SEED, form).E
+            drawn = bootstrap(runs, sampled(runs, sizes.draws), form).E
             add_sampled(table, "off", name, budget, value=float(fit(runs, form).E) - known, drawn=drawn - known)
     table.add("known", "exact Bayes", budgets[-1], values=np.array([known]))
     return table.rows()

@@ -15,15 +15,14 @@ from figures.scaling.common import (
     COLOURS,
     GRID,
     PLAIN,
-    SAMPLE_SEED,
     Sizes,
     add_sampled,
     as_runs,
     budgets_of,
     points,
+    sampled,
 )
 from icl_synth.scaling import Frontier, Law, Runs, bootstrap, envelope, fit, isoflop
-from icl_synth.scaling.runs import draw
 
 TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022, Table 3)"
 DIFFERS = (
@@ -52,11 +51,11 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 def ratios(runs: Runs, approach: str, budgets: np.ndarray, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Tokens for each parameter at each budget: of the runs [F] and of samples of them [S F]."""
     if approach == "parametric":
-        laws = bootstrap(runs, draws, SAMPLE_SEED)
+        laws = bootstrap(runs, sampled(runs, draws))
         return of_frontier(fit(runs), budgets), of_frontier(Law(*(part[:, None] for part in laws)), budgets)
     fitted = {"envelope": envelope, "isoflop": isoflop}[approach]
     drawn = np.full((draws, len(budgets)), np.nan)
-    for place, sample in enumerate(draw(len(runs.loss), draws, SAMPLE_SEED)):
+    for place, sample in enumerate(sampled(runs, draws)):
         try:
             drawn[place] = of_frontier(fitted(runs.select(sample)), budgets)
         except ValueError:  # too few runs at the budgets of this sample

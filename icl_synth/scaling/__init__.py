@@ -8,7 +8,7 @@
 from icl_synth.scaling.counts import Counts, count
 from icl_synth.scaling.frontier import Frontier, envelope, isoflop
 from icl_synth.scaling.parametric import Form, Law, bootstrap, fit
-from icl_synth.scaling.runs import Runs, budgets, read
+from icl_synth.scaling.runs import Runs, budgets, draw, draw_at_budgets, read
 
 __all__ = [
     "Counts",
@@ -19,6 +19,8 @@ __all__ = [
     "bootstrap",
     "budgets",
     "count",
+    "draw",
+    "draw_at_budgets",
     "envelope",
     "fit",
     "isoflop",

@@ -11,10 +11,10 @@ import tyro
 from icl_synth import checks
 from icl_synth.files import replacing, write_text
 from icl_synth.scaling import frontier, parametric
-from icl_synth.scaling.draw import draw
+from icl_synth.scaling.draw import draw as draw_fits
 from icl_synth.scaling.frontier import Frontier, envelope, isoflop
 from icl_synth.scaling.parametric import Form, Law
-from icl_synth.scaling.runs import Runs, budgets, interval, read
+from icl_synth.scaling.runs import Runs, budgets, draw, draw_at_budgets, interval, read
 
 FITTED = ("E", "A", "B", "alpha", "beta", "a")
 
@@ -47,7 +47,7 @@ def main(
     if json is not None:
         write_text(json, as_json(fits, intervals) + "\n")
     with replacing(figure or runs.with_suffix(".png")) as path:
-        draw(points, fits).savefig(path, dpi=150)
+        draw_fits(points, fits).savefig(path, dpi=150)
 
 
 def fit_all(
@@ -55,12 +55,13 @@ def fit_all(
 ) -> tuple[dict[str, Frontier | Law], dict[str, dict[str, tuple[float, float]]]]:
     """The fits by the name of their approach, and the 95 % intervals of what each of them fits."""
     fits: dict[str, Frontier | Law] = {"envelope": envelope(runs), "isoflop": isoflop(runs)}
+    at_budgets = draw_at_budgets(runs, draws, seed)
     intervals = {
-        "envelope": {"a": interval(frontier.bootstrap(envelope, runs, draws, seed))},
-        "isoflop": {"a": interval(frontier.bootstrap(isoflop, runs, draws, seed))},
+        "envelope": {"a": interval(frontier.bootstrap(envelope, runs, at_budgets))},
+        "isoflop": {"a": interval(frontier.bootstrap(isoflop, runs, at_budgets))},
     }
     fits["parametric"] = parametric.fit(runs, form)
-    of_draws = parametric.bootstrap(runs, draws, seed, form)
+    of_draws = parametric.bootstrap(runs, draw(runs, draws, seed), form)
     intervals["parametric"] = {name: interval(getattr(of_draws, name)) for name in FITTED}
     return fits, intervals
 

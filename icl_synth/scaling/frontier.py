@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from icl_synth.scaling.runs import Runs, budgets, check, draw
+from icl_synth.scaling.runs import Runs, budgets, check
 
 SIZES = 3  # at a budget, of which a parabola can be laid through the losses
 FLOP_VALUES = 1500  # at which approach 1 asks for the best size
@@ -106,19 +106,21 @@ def vertex(runs: Runs, group: Int[np.ndarray, " B"]) -> float | None:
     return float(np.exp(lowest)) if sizes.min() <= lowest <= sizes.max() else None
 
 
-def bootstrap(approach: Callable[[Runs], Frontier], runs: Runs, draws: int, seed: int) -> Float[np.ndarray, " S"]:
-    """The exponents a of samples of the runs with replacement; NaN where a sample has too few runs at its budgets.
+def bootstrap(
+    approach: Callable[[Runs], Frontier], runs: Runs, samples: Int[np.ndarray, "S R"]
+) -> Float[np.ndarray, " S"]:
+    """The exponents a of samples of the runs (`draw_at_budgets`); NaN where a sample's lowest losses have no frontier.
 
     Raises ValueError where that is more than half of the samples.
     """
-    exponents = np.full(draws, np.nan)
-    for place, drawn in enumerate(draw(len(runs.loss), draws, seed)):
+    exponents = np.full(len(samples), np.nan)
+    for place, drawn in enumerate(samples):
         with contextlib.suppress(ValueError):
             exponents[place] = approach(runs.select(drawn)).a
     if np.isnan(exponents).mean() > 0.5:
         raise ValueError(
-            f"only {np.isfinite(exponents).sum()} of {draws} samples of the runs have a frontier, so that it has no "
-            "interval: train more sizes at each budget"
+            f"only {np.isfinite(exponents).sum()} of {len(samples)} samples of the runs have a frontier, so that it "
+            "has no interval: train more sizes at each budget"
         )
     return exponents
 

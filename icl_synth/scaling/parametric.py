@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from icl_synth.scaling.runs import Runs, check, draw
+from icl_synth.scaling.runs import Runs, check
 
 DELTA = 1e-3  # of the Huber loss, in log L
 STEPS = 200  # of L-BFGS, at most
@@ -109,26 +109,25 @@ def fit(runs: Runs, form: Form = ADDITIVE, stop: Stop = PRECISE) -> Law:
 
 
 def bootstrap(
-    runs: Runs, draws: int, seed: int, form: Form = ADDITIVE, stop: Stop = PRECISE, warm: bool = False
+    runs: Runs, samples: Int[np.ndarray, "S R"], form: Form = ADDITIVE, stop: Stop = PRECISE, warm: bool = False
 ) -> Law:
-    """The laws of so many samples of the runs with replacement.
+    """The laws of samples of the runs (`draw`).
 
-    Every draw is scored at all starts of the grid and at all minima of the whole sample. That is one matrix product,
-    for what a run's loss is foretold to be does not depend on the draw. L-BFGS goes on from the best; with `warm`, from
-    the whole sample's best minimum alone. Raises ValueError as `fit`.
+    Every sample is scored at all starts of the grid and at all minima of the whole sample. That is one matrix product,
+    for what a run's loss is foretold to be does not depend on the sample. L-BFGS goes on from the best; with `warm`,
+    from the whole sample's best minimum alone. Raises ValueError as `fit`.
     """
     logs = logs_of(runs)
     ends, objectives = _whole_sample(logs, form, stop)
-    samples = draw(len(runs.loss), draws, seed)
     counts = np.stack([np.bincount(drawn, minlength=len(logs.loss)) for drawn in samples]).astype(float)
     if warm:
-        best = np.broadcast_to(ends[objectives.argmin()], (draws, 1, ends.shape[-1]))
+        best = np.broadcast_to(ends[objectives.argmin()], (len(samples), 1, ends.shape[-1]))
     else:
         candidates = np.concatenate([ends, grid(form)])
         scores = _huber_of_each(candidates, logs, form) @ counts.T
         best = candidates[np.argpartition(scores, KEPT, axis=0)[:KEPT].T]
     ends, objectives = _descend(best, counts[:, None], logs, form, stop)
-    return _law(ends[np.arange(draws), objectives.argmin(1)], logs, form)
+    return _law(ends[np.arange(len(samples)), objectives.argmin(1)], logs, form)
 
 
 def logs_of(runs: Runs) -> Logs:

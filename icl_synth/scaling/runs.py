@@ -81,9 +81,15 @@ def budgets(runs: Runs) -> list[Int[np.ndarray, " B"]]:
     return [np.array(group) for group in groups]
 
 
-def draw(number: int, draws: int, seed: int) -> Int[np.ndarray, "S R"]:
-    """Indices of samples of so many runs with replacement: the same for all approaches."""
-    return np.random.default_rng(seed).integers(0, number, (draws, number))
+def draw(runs: Runs, draws: int, seed: int) -> Int[np.ndarray, "S R"]:
+    """Indices of bootstrap samples of all runs, with replacement."""
+    return np.random.default_rng(seed).integers(0, len(runs.loss), (draws, len(runs.loss)))
+
+
+def draw_at_budgets(runs: Runs, draws: int, seed: int) -> Int[np.ndarray, "S R"]:
+    """Indices of bootstrap samples that have as many runs of each budget as there are: a frontier needs them all."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate([generator.choice(group, (draws, len(group))) for group in budgets(runs)], axis=1)
 
 
 def interval(values: Float[np.ndarray, " S"]) -> tuple[float, float]:
