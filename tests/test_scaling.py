@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
 import pytest
 
-from icl_synth import checkpoints
+from figures.scaling import isoflop as isoflop_experiment
+from figures.scaling.common import GRID, points
+from icl_synth import checkpoints, scaling
 from icl_synth.config import SCALING, SCALING_WIDTHS
 from icl_synth.scaling import (
     Form,
@@ -30,6 +33,7 @@ from icl_synth.scaling.__main__ import FITTED
 from icl_synth.scaling.frontier import vertex
 from icl_synth.scaling.parametric import averaged
 from icl_synth.transformer import TransformerConfig
+from tests.toys import foretold
 
 LAW = Law(*map(np.float64, (1.3, 60.0, 900.0, 0.5, 0.6, 1.0)))
 OUTER = Law(*map(np.float64, (1.3, 8.0, 30.0, 0.3, 0.35, 2.0)))
@@ -137,6 +141,22 @@ def test_approaches_one_and_two_find_the_exponent():
     grid = [(size, flops / 6 / size) for size in sizes for flops in np.geomspace(1e12, 1e16, 40)]
     parameters, tokens = np.array(grid).T
     assert envelope(Runs(parameters, tokens, LAW.loss(parameters, tokens))).a == pytest.approx(float(LAW.a), abs=0.03)
+
+
+def test_names_of_the_package_are_no_modules():
+    """The command imports every module of the package; a module named as a function would take its place."""
+    assert all(not isinstance(getattr(scaling, name), ModuleType) for name in scaling.__all__)
+
+
+def test_ends_are_held_against_a_size_that_their_losses_did_not_choose():
+    """Against the lowest loss of all, no end could ever be better."""
+    models = foretold(GRID["small"], noise=0.0)
+    here = [point for point in points(models) if point.budget == 1e13]
+    sizes = {point.width: point.counts.parameters for point in here}
+    best, largest = sizes[80], max(sizes.values())
+    assert all(min(values) > 0 for values in isoflop_experiment.ends_above_best(here, best).values())
+    assert isoflop_experiment.ends_above_best(here, 3 * largest)["largest"] == [0.0, 0.0]
+    assert max(isoflop_experiment.ends_above_best(here, 3 * largest)["smallest"]) < 0
 
 
 def test_budgets_are_runs_of_like_compute():

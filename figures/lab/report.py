@@ -79,6 +79,8 @@ def overview(experiments: list[Experiment]) -> list[str]:
     lines.append("|---" * (3 + len(VERDICTS)) + "|")
     for subject in catalogue.subjects():
         members = [experiment for experiment in experiments if experiment.subject == subject]
+        if all(record.state(experiment, "small") == "missing" for experiment in members):
+            continue  # nothing came out yet
         stale = sum(record.state(experiment, "small") == "stale" for experiment in members)
         claims = [claim for experiment in members for claim in recorded_claims(experiment, "small")]
         title = catalogue.subject_title(subject)

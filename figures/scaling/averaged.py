@@ -22,7 +22,7 @@ DIFFERS = (
     "average to the sum. In both ways the fit of each bootstrap sample begins where that of all runs ended: a "
     "sum's goes on to the sample's own minimum, an average's need not. That averaging narrows the interval asks "
     "for the width of the 95 % interval of a, averaged over summed, no more than one half; the interval of that "
-    "share is over ten parts of the samples."
+    "share is over ten parts of the samples. The share from the whole grid of starts stands beside it."
 )
 PUBLISHED = ()
 PRESETS = presets(GRID, quick=Sizes(200), small=Sizes())

@@ -114,6 +114,11 @@ def up_to(chosen: list[Point], budget: float) -> list[Point]:
     return [point for point in chosen if point.budget <= budget]
 
 
+def nearest(here: list[Point], size: float) -> int:
+    """The width whose parameters are nearest to a size, by their ratio."""
+    return min(here, key=lambda point: abs(np.log(with_attention(point.counts) / size))).width
+
+
 def sampled(runs: Runs, draws: int) -> Int[np.ndarray, "S R"]:
     """Bootstrap samples: the same for every approach and form."""
     return draw_at_budgets(runs, draws, SAMPLE_SEED)

@@ -1,4 +1,4 @@
-"""Is there a best size at each budget? IsoFLOP curves in loss above exact Bayes (Hoffmann et al. 2022, Fig. 3)."""
+"""Is there a best size at each budget? IsoFLOP curves in loss above exact Bayes (Hoffmann et al. 2022)."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,17 +18,19 @@ from figures.scaling.common import (
     as_runs,
     budgets_of,
     by_budget,
+    nearest,
     points,
     with_attention,
 )
+from icl_synth.scaling import isoflop
 from icl_synth.scaling.frontier import vertex
 
-TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022, Fig. 3)"
+TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022)"
 DIFFERS = (
     PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. Parabolas through the "
     "logarithm of that, by log N. That there is a valley asks, at both ends of the sizes and over all budgets "
-    "and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size whose seeds "
-    "lose least together, paired by seed, above zero."
+    "and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size nearest to "
+    "the frontier of approach 2, paired by seed, above zero."
 )
 PUBLISHED = ()
 PRESETS = presets(GRID, quick=Sizes(), small=Sizes())
@@ -39,6 +41,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     budget, width, parameters (with attention)."""
     table = Table("quantity", "budget", "width", "parameters")
     ends = points(models)
+    frontier = isoflop(as_runs(ends))
 
     for point in ends:
         cell = point.budget, point.width, with_attention(point.counts)
@@ -52,20 +55,19 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         best = vertex(runs._replace(loss=np.log(runs.loss)), np.arange(len(here)))
         if best is not None:
             table.add("best size", budget, 0, 0, values=np.array([best]))
-        for end, values in ends_above_best(here).items():
+        for end, values in ends_above_best(here, float(frontier.optimal_parameters(runs.flops.mean()))).items():
             differences[end] += values
     for end, values in differences.items():
         table.add(f"{end} above best", 0.0, 0, 0, values=np.array(values))
     return table.rows()
 
 
-def ends_above_best(here: list[Point]) -> dict[str, list[float]]:
-    """log excess of the smallest and of the largest size less that of the best one, for each seed of a budget."""
+def ends_above_best(here: list[Point], size: float) -> dict[str, list[float]]:
+    """log excess of a budget's smallest and largest models less that of the one nearest to a size, by seed."""
     log_excess = {(point.width, point.seed): np.log(point.excess) for point in here}
-    widths, seeds = sorted({point.width for point in here}), sorted({point.seed for point in here})
-    best = min(widths, key=lambda width: np.mean([log_excess[width, seed] for seed in seeds]))
+    widths, best = sorted({point.width for point in here}), nearest(here, size)
     return {
-        end: [log_excess[width, seed] - log_excess[best, seed] for seed in seeds]
+        end: [log_excess[width, seed] - log_excess[best, seed] for seed in sorted({point.seed for point in here})]
         for end, width in (("smallest", widths[0]), ("largest", widths[-1]))
     }
 
@@ -108,7 +110,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             "at equal compute there is a best size between smaller and larger ones",
-            "a clear valley in loss at each budget (section 3.2, Fig. 3)",
+            "a parabola through the losses of each budget has a lowest point (approach 2)",
             "; ".join(f"{end}: {show(value, 2)}" for end, value in parts.items()) + " in log of the loss above Bayes",
             [positive(value) for value in parts.values()],
         )

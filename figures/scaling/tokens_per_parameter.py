@@ -24,7 +24,7 @@ from figures.scaling.common import (
 )
 from icl_synth.scaling import Frontier, Law, Runs, bootstrap, envelope, fit, isoflop
 
-TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022, Table 3)"
+TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022)"
 DIFFERS = (
     PLAIN
     + "Tokens for each parameter are C / (6 N_opt^2), at the largest budget. That there are about twenty asks for "
@@ -96,7 +96,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             f"{name}: the best size reads about 20 tokens for each parameter, {LEAST:g} to {MOST:g}",
-            f"{theirs['published']:g} (Table 3); {theirs['refit']:g} by the refit at Chinchilla's compute",
+            f"{theirs['published']:g}; {theirs['refit']:g} by the refit at Chinchilla's compute",
             show(only(rows, approach=name, budget=rows.budget.max())),
             [between(only(rows, approach=name, budget=rows.budget.max()), LEAST, MOST)],
             headline=name == "isoflop",

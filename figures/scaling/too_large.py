@@ -12,7 +12,7 @@ from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, ORANGE, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.scaling.common import GRID, PLAIN, Point, Sizes, as_runs, budgets_of, points, with_attention
+from figures.scaling.common import GRID, PLAIN, Point, Sizes, as_runs, budgets_of, nearest, points, with_attention
 from icl_synth.scaling import Frontier, isoflop
 
 TITLE = "Four times too large and four times too small at equal compute (Gopher against Chinchilla)"
@@ -77,11 +77,6 @@ def pairs(ends: list[Point], frontier: Frontier) -> list[Pair]:
     return found
 
 
-def nearest(here: list[Point], size: float) -> int:
-    """The width whose parameters are nearest to a size, by their ratio."""
-    return min(here, key=lambda point: abs(np.log(with_attention(point.counts) / size))).width
-
-
 def plot(rows: pd.DataFrame) -> Figure:
     """What each pair lost, by budget."""
     figure, panel = plt.subplots(figsize=(WIDTH, 3.6))
@@ -105,8 +100,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Both wrong sizes lose."""
     rows = over_seeds(rows)
     papers = {
-        "too large": "Gopher, 4 times too large, loses: WikiText-103 perplexity 7.75 against 7.16 (Table A5)",
-        "too small": "the valley has two sides (Fig. 3)",
+        "too large": "Gopher, 4 times too large, loses: WikiText-103 perplexity 7.75 against 7.16",
+        "too small": "a parabola through the losses of each budget rises on both sides (approach 2)",
     }
     return [
         Claim(

@@ -11,9 +11,9 @@ import tyro
 from icl_synth import checks
 from icl_synth.files import replacing, write_text
 from icl_synth.scaling import frontier, parametric
-from icl_synth.scaling.draw import draw as draw_fits
 from icl_synth.scaling.frontier import Frontier, envelope, isoflop
 from icl_synth.scaling.parametric import Form, Law
+from icl_synth.scaling.picture import picture
 from icl_synth.scaling.runs import Runs, budgets, draw, draw_at_budgets, interval, read
 
 FITTED = ("E", "A", "B", "alpha", "beta", "a")
@@ -47,7 +47,7 @@ def main(
     if json is not None:
         write_text(json, as_json(fits, intervals) + "\n")
     with replacing(figure or runs.with_suffix(".png")) as path:
-        draw_fits(points, fits).savefig(path, dpi=150)
+        picture(points, fits).savefig(path, dpi=150)
 
 
 def fit_all(

@@ -1,8 +1,8 @@
 """Approach 3 of Hoffmann et al. 2022: L(N, D) = E + A / N^alpha + B / D^beta, fitted to all runs at once.
 
-The fit minimises the Huber loss of log L, summed over runs, by L-BFGS from a grid of starts. Sums matter: averaged, the
-loss is so small that an optimizer's usual tolerances stop it where it began, in every bootstrap draw (Besiroglu et al.
-2024 found so of the published fit).
+The fit minimises the Huber loss of log L, summed over runs. All 4,500 starts of a grid are scored, and L-BFGS goes on
+from the best. Sums matter: averaged, the loss is so small that an optimizer's usual tolerances end it early, and a
+bootstrap sample that begins where the whole sample ended stays there (`averaged`, `warm`).
 """
 
 import functools

@@ -13,7 +13,7 @@ from icl_synth.scaling.runs import Runs, budgets
 COLOURS = {"envelope": "#009E73", "isoflop": "#0072B2", "parametric": "#D55E00"}
 
 
-def draw(runs: Runs, fits: Mapping[str, Frontier | Law]) -> Figure:
+def picture(runs: Runs, fits: Mapping[str, Frontier | Law]) -> Figure:
     """Two panels: what was measured, with a parabola at each budget; and the frontier of each fit."""
     figure = Figure(figsize=(7.3, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
