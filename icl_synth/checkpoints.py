@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Key
 
 from icl_synth import files, gpt2
 from icl_synth.lstm import LSTM, LSTMConfig
@@ -32,7 +32,7 @@ WEIGHTS, CONFIG, MASKS = "model.safetensors", "config.json", "masks.safetensors"
 FOLDER = f"a model folder as icl_synth.checkpoints.export writes it, {CONFIG} and {WEIGHTS}"
 
 
-def create(config: ModelConfig, seed: int = 0, dtype: str = "float32") -> Model:
+def create(config: ModelConfig, seed: int | Key[Array, ""] = 0, dtype: str = "float32") -> Model:
     """A model with fresh weights; `dtype` is the precision of operands in matrix products."""
     if isinstance(config, TransformerConfig):
         return Transformer(config, nnx.Rngs(seed), dtype)
@@ -53,7 +53,7 @@ def merge(graph: nnx.GraphDef, weights: Weights) -> Model:
 
 
 @functools.cache
-def _abstract(config: ModelConfig, dtype: str) -> tuple[nnx.GraphDef, Weights]:
+def abstract(config: ModelConfig, dtype: str = "float32") -> tuple[nnx.GraphDef, Weights]:
     """The graph definition of `create`, and the shapes of its weights; computes nothing."""
     return split(nnx.eval_shape(lambda: create(config, 0, dtype)))
 
@@ -63,7 +63,7 @@ def check_plain(model: Model, advice: str = "give the model it was made from") -
 
     Such a model has layers of another kind, as after `in_format` or `in_int8`: its weights alone do not describe it.
     """
-    if split(model)[0] == _abstract(model.config, model.dtype)[0]:
+    if split(model)[0] == abstract(model.config, model.dtype)[0]:
         return
     replaced = {type(part).__name__ for _, part in nnx.iter_graph(model) if isinstance(part, nnx.Module)
                 and not type(part).__module__.startswith(("icl_synth.", "flax."))}  # fmt: skip
@@ -81,7 +81,7 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     """
     check_plain(model, "export the model it was made from, keep the format's name, and apply the format after loading")
     weights = split(model)[1]
-    _check_weights(_abstract(model.config, model.dtype)[1], weights, "the model")
+    _check_weights(abstract(model.config, model.dtype)[1], weights, "the model")
     kind = next(kind for kind, config_class in CONFIGS.items() if isinstance(model.config, config_class))
     precision = _known_precision(model.dtype, "the model")
     about = {"kind": kind, "precision": precision, **dataclasses.asdict(model.config)}
@@ -123,7 +123,7 @@ def load(directory: Path | str, dtype: str | None = None) -> Model:
     directory = Path(directory)
     config, precision = _parse(*_read_stored(directory))
     precision = _known_precision(dtype or precision, f"{directory}")
-    graph, expected = _abstract(config, precision)
+    graph, expected = abstract(config, precision)
     arrays, metadata = files.read_safetensors(directory / WEIGHTS, FOLDER)
     names = {name: _stored_name(name, config) for name in expected}
     _check_weights({stored: expected[name] for name, stored in names.items()}, arrays, str(directory))

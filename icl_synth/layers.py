@@ -169,6 +169,7 @@ def attention(
     return product(weights, value, dtype)
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def causal_attention(
     query: Float[Array, "B H T K"], key: Float[Array, "B H T K"], value: Float[Array, "B H T K"], dtype: DTypeLike
 ) -> Float[Array, "B H T K"]:

@@ -1,7 +1,8 @@
 """The training step: a pure function of its state, many to a compiled call, over a mesh of devices.
 
 Documents are drawn on the device inside the step; gradients of micro-batches are summed in a scan, on each device
-its own share of the batch, and averaged once.
+its own share of the batch, and averaged once. What differs between seeds and worlds are arguments and no constants of
+the program, so that it is compiled once for all of them.
 """
 
 import functools
@@ -10,10 +11,12 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from icl_synth import checkpoints, devices
@@ -81,20 +84,28 @@ def _muon_matrices(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
-    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of them."""
+    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of them.
+
+    It is a pytree of the arrays that it reads.
+    """
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     if not config.data.documents:
-        return lambda step: sample_documents(hmm, jax.random.fold_in(key, step), config.batch, config.data.length)[0]
+        return Partial(functools.partial(_fresh, config.batch, config.data.length), hmm, key)
+    documents, _ = sample_documents(hmm, key, config.data.documents, config.data.document_length)
+    pool = np.asarray(documents).reshape(-1, config.data.length)  # on the host: jit lays it over the mesh
+    return Partial(functools.partial(_shuffled, config.batch), pool, key)
 
-    documents, _ = jax.device_get(sample_documents(hmm, key, config.data.documents, config.data.document_length))
-    pool = documents.reshape(-1, config.data.length)
-    per_epoch = len(pool) // config.batch
 
-    def shuffled(step):
-        order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), len(pool))
-        return jnp.asarray(pool)[jax.lax.dynamic_slice_in_dim(order, step % per_epoch * config.batch, config.batch)]
+def _fresh(batch: int, length: int, hmm: ConceptHMM, key: Key[Array, ""], step: Int[Array, ""]) -> Int[Array, "B L"]:
+    return sample_documents(hmm, jax.random.fold_in(key, step), batch, length)[0]
 
-    return shuffled
+
+def _shuffled(
+    batch: int, pool: Int[Array | np.ndarray, "N L"], key: Key[Array, ""], step: Int[Array, ""]
+) -> Int[Array, "B L"]:
+    per_epoch = len(pool) // batch
+    order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), len(pool))
+    return jnp.asarray(pool)[jax.lax.dynamic_slice_in_dim(order, step % per_epoch * batch, batch)]
 
 
 def split_batch(config: TrainConfig, mesh: Mesh) -> tuple[int, int]:
@@ -119,11 +130,11 @@ def make_steps(
 ) -> Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]:
     """The compiled function (state, number of steps) -> (state, mean loss in nats a token). The state is donated.
 
+    data: a jittable function from a step's number to its batch; the arrays of a pytree are arguments of the program.
     Weights that `masks` names stay zero where their mask is False.
     Raises ValueError for a batch that does not split over the devices.
     """
     micro, count = split_batch(config, mesh)
-    dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
 
     def loss(weights: checkpoints.Weights, tokens: Int[Array, "b L"], key: Key[Array, ""]) -> Float[Array, ""]:
         logits = checkpoints.merge(graph, weights)(tokens[:, :-1], key=key if config.model.dropout else None)
@@ -145,22 +156,24 @@ def make_steps(
         total, _ = jax.lax.scan(add, zero, (jnp.arange(count), tokens.reshape(count, micro, -1)))
         return jax.tree.map(lambda x: jax.lax.pmean(x / count, "data"), total)
 
-    def step(_, carry: tuple[TrainState, Float[Array, ""]]) -> tuple[TrainState, Float[Array, ""]]:
-        state, total = carry
+    def step(given, carry: tuple[TrainState, Float[Array, ""]]) -> tuple[TrainState, Float[Array, ""]]:
+        (data, dropout_key, masks), (state, total) = given, carry
         tokens = jax.lax.with_sharding_constraint(data(state.step), NamedSharding(mesh, P("data")))
         mean_loss, gradient = loss_and_gradient(state.weights, tokens, jax.random.fold_in(dropout_key, state.step))
         updates, moved = optimizer.update(gradient, state.optimizer, state.weights)
         weights = jax.tree.map(lambda w, u: w + state.scale * u, state.weights, updates)
-        weights |= {name: jnp.where(mask, weights[name], 0.0) for name, mask in (masks or {}).items()}
+        weights |= {name: jnp.where(mask, weights[name], 0.0) for name, mask in masks.items()}
         return TrainState(weights, moved, state.step + 1, state.scale), total + mean_loss
 
     @in_32_bits
     @functools.partial(jax.jit, donate_argnums=0)
-    def steps(state: TrainState, number: int | Int[Array, ""]) -> tuple[TrainState, Float[Array, ""]]:
-        state, total = jax.lax.fori_loop(0, number, step, (state, jnp.zeros(())))
+    def steps(state: TrainState, number: int | Int[Array, ""], given) -> tuple[TrainState, Float[Array, ""]]:
+        state, total = jax.lax.fori_loop(0, number, lambda _, carry: step(given, carry), (state, jnp.zeros(())))
         return state, total / number
 
-    return steps
+    data = data if isinstance(data, Partial) else Partial(data)
+    given = (data, jax.random.fold_in(jax.random.key(config.seed), 2), masks or {})
+    return lambda state, number: steps(state, number, given)
 
 
 @in_32_bits
@@ -172,10 +185,11 @@ def initial_state(
 ) -> TrainState:
     """The weights, fresh ones unless given, and the optimizer's state, laid over the mesh with large arrays split."""
 
-    def make(weights):
+    def make(weights, key):
         if weights is None:
-            _, weights = checkpoints.split(checkpoints.create(config.model, config.seed))
+            _, weights = checkpoints.split(checkpoints.create(config.model, key))
         return TrainState(weights, optimizer.init(weights), jnp.zeros((), jnp.int32), jnp.ones(()))
 
-    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make, weights))
-    return jax.jit(make, out_shardings=shardings)(weights)
+    key = jax.random.key(config.seed)
+    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make, weights, key))
+    return jax.jit(make, out_shardings=shardings)(weights, key)

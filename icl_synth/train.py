@@ -99,7 +99,7 @@ def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[
     started = time.perf_counter()
 
     optimizer = make_optimizer(config.optimizer, config.steps)
-    graph, _ = checkpoints.split(checkpoints.create(config.model, config.seed, config.precision))
+    graph, _ = checkpoints.abstract(config.model, config.precision)
     advance = make_steps(config, graph, optimizer, make_data(config, hmm), mesh, masks)
     fresh = initial_state(config, optimizer, mesh, weights)
     validation, bayes_loss = validation_documents(config)

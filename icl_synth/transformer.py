@@ -276,6 +276,7 @@ def squared_relu(x: Array) -> Array:
     return jnp.square(jax.nn.relu(x))
 
 
+@jax.jit
 def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Array, "B T H K"]:
     """Rotary positions (Su et al. 2021, base 10,000). A plane's two axes lie in the two halves of a head."""
     half = x.shape[-1] // 2

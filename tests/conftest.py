@@ -1,5 +1,6 @@
 """Every test sees eight virtual CPU devices, and public signatures are checked against their shapes."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype")
 
 from figures.lab.programs import forget_if_many
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays, so that no collection walks it again; statsmodels collects for every Holm
 
 
 @pytest.hookimpl(wrapper=True)

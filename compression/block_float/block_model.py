@@ -171,8 +171,7 @@ def out_of_format(model: checkpoints.Model) -> checkpoints.Model:
 
     Raises TypeError for a model whose layers were replaced by other means.
     """
-    plain = nnx.eval_shape(lambda: checkpoints.create(model.config, dtype=model.dtype))
-    graph, expected = checkpoints.split(plain)
+    graph, expected = checkpoints.abstract(model.config, model.dtype)
     weights = checkpoints.split(model)[1]
     if weights.keys() != expected.keys():
         raise TypeError("the model is neither plain nor made by in_format: give the model it was made from")

@@ -53,8 +53,15 @@ def wanda(
     if pattern:
         return _drop(weight, scores, sparsity, pattern)
     count = math.floor(round(float(sparsity) * weight.shape[1], 6))  # 0.29 * 100 is a little below 29
-    drop_row = jax.vmap(lambda row: smallest(row[:, None], count)[:, 0])
-    return jnp.where(drop_row(scores), 0.0, weight)
+    return _drop_in_rows(weight, scores, count)
+
+
+@jax.jit
+def _drop_in_rows(
+    weight: Float[Array, "O I"], scores: Float[Array, "O I"], count: int | Int[Array, ""]
+) -> Float[Array, "O I"]:
+    drop = jax.vmap(lambda row: smallest(row[:, None], count)[:, 0])
+    return jnp.where(drop(scores), 0.0, weight)
 
 
 def ria(

@@ -5,6 +5,7 @@ score of +inf is dropped last. The k-th smallest score is found digit by digit i
 integers in the order of the numbers: three histograms replace a sort.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -56,6 +57,7 @@ def up_to_threshold(scores: Float[Array, "I O"], count: int | Int[Array, ""]) ->
     return bits <= kth_smallest(bits, count + 1).value
 
 
+@functools.partial(jax.jit, static_argnames="pattern")
 def in_groups(scores: Float[Array, "I O"], pattern: tuple[int, int]) -> Bool[Array, "I O"]:
     """Return True for all but the n largest scores of every m along the first axis; of equal scores the first go."""
     keep, group = pattern

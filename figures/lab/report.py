@@ -1,11 +1,8 @@
 """RESULTS.md and the listing: every claim beside its number, and which rows are older than today's code."""
 
-import functools
 import math
 from collections import Counter
 from typing import Any
-
-from flax import nnx
 
 from figures.lab import catalogue, record
 from figures.lab.catalogue import Experiment
@@ -178,7 +175,7 @@ def models_table(experiments: list[Experiment]) -> list[str]:
     lines.append("|---|---|---|" + "---:|" * 3)
     for training, called in names.items():
         config = training_preset(training)
-        weights = checkpoints.split(nnx.eval_shape(functools.partial(checkpoints.create, config.model)))[1]
+        weights = checkpoints.abstract(config.model)[1]
         cells = (
             "; ".join(dict.fromkeys(called)),
             f"`{training}`",

@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-import jax
-
 from icl_synth import checkpoints
 from icl_synth.transformer import TransformerConfig
 
@@ -29,7 +27,6 @@ class Counts(NamedTuple):
 
 def count(config: TransformerConfig, context: int) -> Counts:
     """Count the weights of a transformer, and its attention over sequences of `context` tokens."""
-    shapes = jax.eval_shape(lambda: checkpoints.split(checkpoints.create(config, 0))[1])
-    sizes = {name: math.prod(shape.shape) for name, shape in shapes.items()}
+    sizes = {name: math.prod(weight.shape) for name, weight in checkpoints.abstract(config)[1].items()}
     inside = sum(size for name, size in sizes.items() if name.startswith(INSIDE))
     return Counts(sum(sizes.values()), inside, config.depth * context * config.width)
