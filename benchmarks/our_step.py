@@ -31,7 +31,7 @@ def time_step(
     mesh = devices.start(devices.Devices(), config.batch)
     transformation = make_optimizer(config.optimizer, config.steps)
     graph, _ = checkpoints.split(checkpoints.create(config.model, dtype=precision))
-    advance = make_steps(config, graph, transformation, make_data(config, config.data.build()[0]), mesh)
+    advance = make_steps(config, graph, transformation, make_data(config), mesh)
     state, loss = advance(initial_state(config, transformation, mesh), 1)
     loss.block_until_ready()
     speeds = []

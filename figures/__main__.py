@@ -12,9 +12,9 @@ from figures.lab import catalogue, generated, record, report, schedule
 from figures.lab.catalogue import Experiment
 from figures.lab.programs import keep_compiled
 from icl_synth import devices
-from icl_synth.config import preset as training_preset
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
+from icl_synth.presets import preset as training_preset
 
 PresetName = Literal["quick", "small", "paper"]
 

@@ -28,6 +28,7 @@ Weights = dict[str, Array | np.ndarray | jax.ShapeDtypeStruct]
 Masks = dict[str, Bool[np.ndarray, "I O"]]  # by the name of a pruned weight: True where it was kept
 CONFIGS: dict[str, type[ModelConfig]] = {"transformer": TransformerConfig, "lstm": LSTMConfig}
 PRECISIONS = ("float32", "bfloat16", "float16")
+NUMBERS: dict[type, Any] = {bool: bool, int: int, float: int | float}
 WEIGHTS, CONFIG, MASKS = "model.safetensors", "config.json", "masks.safetensors"
 FOLDER = f"a model folder as icl_synth.checkpoints.export writes it, {CONFIG} and {WEIGHTS}"
 
@@ -166,7 +167,7 @@ def _parse(stored: Any, where: str) -> tuple[ModelConfig, str]:
         if get_origin(hints[name]) is Literal:
             if value not in get_args(hints[name]):
                 raise ValueError(f"{where}: {name} must be one of {', '.join(get_args(hints[name]))}, got {value!r}")
-        elif isinstance(value, bool) or not isinstance(value, {int: int, float: int | float}[hints[name]]):
+        elif isinstance(value, bool) != (hints[name] is bool) or not isinstance(value, NUMBERS[hints[name]]):
             raise ValueError(f"{where}: {name} must be of type {hints[name].__name__}, got {value!r}")
     try:
         return CONFIGS[kind](**fields), precision

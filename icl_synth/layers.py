@@ -150,8 +150,8 @@ def row_sums(x: Float[Array, "*B D"]) -> Float[Array, "*B 1"]:
 
 def attention(
     query: Float[Array, "B H T K"],
-    key: Float[Array, "B H S K"],
-    value: Float[Array, "B H S K"],
+    key: Float[Array, "B G S K"],
+    value: Float[Array, "B G S K"],
     seen: Bool[Array, "#B 1 T S"],
     dtype: DTypeLike,
     *,
@@ -160,20 +160,25 @@ def attention(
 ) -> Float[Array, "B H T K"]:
     """softmax(query key^T / sqrt(K)) value over the keys that are seen: the plain form, for any mask.
 
-    `dropout` is the probability of dropping a weight; it acts only if a `dropout_key` is given.
+    Each of G heads of keys and values is read by H / G heads. `dropout` is the probability of dropping a weight; it
+    acts only if a `dropout_key` is given.
     """
+    shape, readers = query.shape, query.shape[1] // key.shape[1]
+    if readers > 1:  # as further queries of one head, so that keys and values are not copied
+        query, seen = query.reshape(*key.shape[:2], -1, shape[-1]), jnp.tile(seen, (1, 1, readers, 1))
     scores = product(query * query.shape[-1] ** -0.5, key.swapaxes(-1, -2), dtype)
     weights = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1)
     if dropout_key is not None:
         weights = drop(weights, dropout_key, dropout)
-    return product(weights, value, dtype)
+    return product(weights, value, dtype).reshape(shape)
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def causal_attention(
-    query: Float[Array, "B H T K"], key: Float[Array, "B H T K"], value: Float[Array, "B H T K"], dtype: DTypeLike
+    query: Float[Array, "B H T K"], key: Float[Array, "B G T K"], value: Float[Array, "B G T K"], dtype: DTypeLike
 ) -> Float[Array, "B H T K"]:
-    """Attention in which each position sees itself and earlier positions: the fast form."""
+    """Attention in which each position sees itself and earlier positions: the fast form; heads as in `attention`."""
+    key, value = (jnp.repeat(x, query.shape[1] // x.shape[1], axis=1) for x in (key, value))
     if jax.default_backend() != "cpu":
         heads_last = (x.astype(dtype).swapaxes(1, 2) for x in (query, key, value))
         with jax.default_matmul_precision("highest" if jnp.dtype(dtype) == jnp.float32 else "default"):
@@ -235,19 +240,19 @@ def _attention_backward(dtype, saved, gradient):
 blocked_attention.defvjp(_attention_forward, _attention_backward)
 
 
-@jax.custom_vjp
-def rms_norm(x: Float[Array, "*B D"], gain: Float[Array, " D"]) -> Float[Array, "*B D"]:
-    """x / rms(x) * gain. The gain's gradient is a product, because fused column sums are slow on a CPU."""
-    return _rms_norm_forward(x, gain)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def rms_norm(x: Float[Array, "*B D"], gain: Float[Array, " D"], epsilon: float) -> Float[Array, "*B D"]:
+    """x / sqrt(mean(x^2) + epsilon) * gain. The gain's gradient is a product: fused column sums are slow on a CPU."""
+    return _rms_norm_forward(x, gain, epsilon)[0]
 
 
-def _rms_norm_forward(x, gain):
-    scale = jax.lax.rsqrt(row_sums(x * x) / x.shape[-1] + 1e-5)
+def _rms_norm_forward(x, gain, epsilon):
+    scale = jax.lax.rsqrt(row_sums(x * x) / x.shape[-1] + epsilon)
     normed = x * scale
     return normed * gain, (normed, scale, gain)
 
 
-def _rms_norm_backward(saved, gradient):
+def _rms_norm_backward(epsilon, saved, gradient):
     normed, scale, gain = saved
     d = gradient * gain
     dx = scale * (d - normed * row_sums(d * normed) / d.shape[-1])

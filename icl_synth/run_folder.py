@@ -1,9 +1,8 @@
-"""A run's folder: which configuration and code it holds, what it begins with, its metrics and its checkpoints."""
+"""A run's folder: which configuration and code it holds, its metrics and its checkpoints."""
 
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from icl_synth import checkpoints, layers, resume, sources
+from icl_synth import layers, resume, sources
 from icl_synth.config import TrainConfig
 from icl_synth.files import write_text
 from icl_synth.provenance import commit, device
@@ -28,16 +27,6 @@ class TrainingError(RuntimeError):
     """A run cannot start or go on; the message says why and what to do."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """What a run begins with instead of fresh weights."""
-
-    start: Path | None = None
-    """Fine-tune the model in this folder, written by a run, `checkpoints.export` or `compression.pruning.apply`."""
-    keep_masks: bool = False
-    """Weights that start/masks.safetensors drops stay zero."""
-
-
 @functools.cache
 def training_code() -> str:
     """Digest of the code that decides the weights of a run, without its prose."""
@@ -49,33 +38,6 @@ def run_directory(config: TrainConfig, name: str) -> Path:
     asked = json.dumps(dataclasses.asdict(config), sort_keys=True)
     digest = sources.digest(asked.encode(), training_code().encode())
     return Path("runs") / f"{name}-{config.seed}-{digest[:8]}"
-
-
-def read_start(
-    config: TrainConfig, begin: Start
-) -> tuple[checkpoints.Weights | None, checkpoints.Masks, dict[str, Any]]:
-    """The weights and masks to begin with, and the hashes of their files, by which a run knows them again.
-
-    Raises TrainingError where they are missing or do not fit the configured model.
-    """
-    if begin.start is None:
-        if begin.keep_masks:
-            raise TrainingError("--keep-masks needs --start, the folder of a pruned model")
-        return None, {}, {}
-    try:
-        model = checkpoints.load(begin.start)
-        weights = checkpoints.split(model)[1]
-        masks = checkpoints.load_masks(begin.start, weights) if begin.keep_masks else {}
-    except (ValueError, OSError) as error:
-        raise TrainingError(str(error)) from error
-    if model.config != config.model:
-        raise TrainingError(f"{begin.start} holds {model.config}, the run is configured for {config.model}")
-    files = {"start": "model.safetensors"} | ({"keep_masks": "masks.safetensors"} if masks else {})
-    return (
-        weights,
-        masks,
-        {name: hashlib.sha256((begin.start / file).read_bytes()).hexdigest() for name, file in files.items()},
-    )
 
 
 def settle(config: TrainConfig, out: Path, mesh: Mesh, beginning: dict[str, Any]) -> tuple[TrainConfig, str]:

@@ -15,13 +15,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("icl_synth", "compression", "decoding", "figures")
 PROSE = ("TITLE", "DIFFERS")
-# how files are written, found and locked changes no number
+# how files are written, found and locked changes no number; a preset counts by its values, which whoever uses it hashes
 NO_NUMBERS = tuple(
     f"icl_synth/{name}.py"
-    for name in ("files", "interruption", "lock", "provenance", "recovery", "resume", "run_checkpoints", "sources")
-)
-# A preset counts by its values, which whoever uses it hashes; of this file the code of the configurations counts.
-ONLY = {"icl_synth/config.py": ("DataConfig", "OptimizerConfig", "TrainConfig")}
+    for name in ("files", "interruption", "lock", "presets", "provenance", "recovery", "resume", "run_checkpoints",
+                 "sources")
+)  # fmt: skip
 Names = frozenset[str] | None  # of definitions in a file
 ALL = None
 IMPORTS = ast.Import | ast.ImportFrom
@@ -64,7 +63,7 @@ def files_behind(path: Path, *names: str, exclude: tuple[str, ...] = (), root: P
         for other, theirs in _uses(file, wanted[file], root):
             name = other.relative_to(root).as_posix()
             if name not in (*NO_NUMBERS, *exclude):
-                left.append((other, frozenset(ONLY[name]) if name in ONLY else theirs))
+                left.append((other, theirs))
     found = {file: code_digest(_counting(file, asked)) for file, asked in wanted.items()}
     for init in [file for file in found if file.name == "__init__.py"]:
         found |= {weights: digest(weights.read_bytes())[:16] for weights in init.parent.glob("*/model.safetensors")}

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from icl_synth import checkpoints, devices
+from icl_synth import checkpoints, devices, text
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.config import OptimizerConfig, TrainConfig
 from icl_synth.documents import sample_documents
@@ -83,17 +83,38 @@ def _muon_matrices(weights: dict[str, Any]) -> dict[str, Any]:
     return {name: matrix if inside[name] else None for name in weights}
 
 
-def make_data(config: TrainConfig, hmm: ConceptHMM) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
-    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of them.
+def make_data(config: TrainConfig) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
+    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of pieces.
 
-    It is a pytree of the arrays that it reads.
+    It is a pytree of the arrays that it reads. Raises ValueError for a text that cannot be read or is too short, or
+    whose alphabet is larger than the configured vocabulary.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    if config.data.text:
+        return _epochs(config, text.sequences(read_text(config).train, config.data.length), key)
+    hmm, _ = config.data.build()
     if not config.data.documents:
         return Partial(functools.partial(_fresh, config.batch, config.data.length), hmm, key)
     documents, _ = sample_documents(hmm, key, config.data.documents, config.data.document_length)
-    pool = np.asarray(documents).reshape(-1, config.data.length)  # on the host: jit lays it over the mesh
-    return Partial(functools.partial(_shuffled, config.batch), pool, key)
+    return _epochs(config, np.asarray(documents).reshape(-1, config.data.length), key)
+
+
+def read_text(config: TrainConfig) -> text.Text:
+    """The text of a configuration. Raises ValueError where it cannot be read or has more characters than configured."""
+    found = text.read(config.data.text)
+    if len(found.alphabet) > config.data.vocab_size:
+        raise ValueError(
+            f"{config.data.text} has {len(found.alphabet)} different characters: set data.vocab_size and "
+            "model.vocab_size to at least as many"
+        )
+    return found
+
+
+def _epochs(config: TrainConfig, pool: Int[np.ndarray, "N L"], key: Key[Array, ""]) -> Partial:
+    """Batches of a pool in an order of each epoch's own. Raises ValueError for a pool smaller than a batch."""
+    if len(pool) < config.batch:
+        raise ValueError(f"{len(pool)} sequences of {pool.shape[1]} are fewer than a batch of {config.batch}: lower it")
+    return Partial(functools.partial(_shuffled, config.batch), pool, key)  # on the host: jit lays it over the mesh
 
 
 def _fresh(batch: int, length: int, hmm: ConceptHMM, key: Key[Array, ""], step: Int[Array, ""]) -> Int[Array, "B L"]:
@@ -181,15 +202,15 @@ def initial_state(
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    weights: checkpoints.Weights | None = None,
+    given: checkpoints.Weights | None = None,
 ) -> TrainState:
-    """The weights, fresh ones unless given, and the optimizer's state, laid over the mesh with large arrays split."""
+    """The weights, fresh where none are given, and the optimizer's state, laid over the mesh, large arrays split."""
 
-    def make(weights, key):
-        if weights is None:
-            _, weights = checkpoints.split(checkpoints.create(config.model, key))
+    def make(given, key):
+        weights = checkpoints.split(checkpoints.create(config.model, key))[1] | given
         return TrainState(weights, optimizer.init(weights), jnp.zeros((), jnp.int32), jnp.ones(()))
 
     key = jax.random.key(config.seed)
-    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make, weights, key))
-    return jax.jit(make, out_shardings=shardings)(weights, key)
+    given = given or {}
+    shardings = jax.tree.map(lambda x: devices.weight_sharding(x, mesh), jax.eval_shape(make, given, key))
+    return jax.jit(make, out_shardings=shardings)(given, key)

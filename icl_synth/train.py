@@ -23,15 +23,17 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
-from icl_synth import bayes, checkpoints, devices
-from icl_synth.config import TrainConfig, preset
+from icl_synth import bayes, checkpoints, devices, text
+from icl_synth.config import DataConfig, TrainConfig
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
 from icl_synth.interruption import Interruption
 from icl_synth.lock import alone
+from icl_synth.presets import preset
 from icl_synth.recovery import restore_newest
 from icl_synth.run_checkpoints import Checkpoints
-from icl_synth.run_folder import Line, Start, TrainingError, read_metrics, read_start, rewrite_metrics, saving, settle
+from icl_synth.run_folder import Line, TrainingError, read_metrics, rewrite_metrics, saving, settle
+from icl_synth.start import Start, read_start
 from icl_synth.step import (
     TrainState,
     in_32_bits,
@@ -39,6 +41,7 @@ from icl_synth.step import (
     make_data,
     make_optimizer,
     make_steps,
+    read_text,
     split_batch,
 )
 
@@ -60,8 +63,10 @@ class Run(NamedTuple):
     advance: Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]
     """Several steps: see `make_steps`."""
     validation: Int[np.ndarray, "B L"]
-    bayes_loss: float
-    """Exact loss on the validation documents, nats a token."""
+    bayes_loss: float | None
+    """Exact loss on the validation documents, nats a token; None for a text."""
+    alphabet: str | None
+    """The characters that tokens count, of a text."""
     masks: checkpoints.Masks
     saved: Checkpoints
     began: float
@@ -73,14 +78,14 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin:
     """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
-    tokens_per_second, seconds; losses in nats a token on held-back documents; the first line after a start includes
-    compilation), out/checkpoints and out/model (with the masks that were kept).
+    tokens_per_second, seconds; losses in nats a token on held-back documents, of which a text has no exact one; the
+    first line after a start includes compilation), out/checkpoints and out/model (with the masks that were kept).
     Raises TrainingError with advice when `out` holds another configuration or a run of other code, when its files are
     damaged, when the loss is not finite and when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     try:
         run, state, history = open_run(config, Path(out), mesh or devices.mesh(), begin)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise TrainingError(str(error)) from error
     state = run_steps(run, state, history)
     return finish(run, state, history)
@@ -92,36 +97,57 @@ def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[
     Raises ValueError or TrainingError for a configuration that cannot be trained here, and where `out` holds something
     else or is damaged.
     """
+    # before the folder is claimed, so that an error leaves no folder
     weights, masks, beginning = read_start(config, begin)
-    hmm, _ = config.data.build()  # before the folder is claimed, so that an error leaves no folder
+    data, (validation, bayes_loss) = make_data(config), validation_documents(config)
+    read = read_text(config) if config.data.text else None
+    if read and begin.start and "embedding" not in begin.reset:
+        check_alphabet(begin.start, read.alphabet)
     split_batch(config, mesh)
-    config, how = settle(config, out, mesh, beginning)
+    config, how = settle(config, out, mesh, beginning | ({"text": read.digest} if read else {}))
     started = time.perf_counter()
 
     optimizer = make_optimizer(config.optimizer, config.steps)
     graph, _ = checkpoints.abstract(config.model, config.precision)
-    advance = make_steps(config, graph, optimizer, make_data(config, hmm), mesh, masks)
+    advance = make_steps(config, graph, optimizer, data, mesh, masks)
     fresh = initial_state(config, optimizer, mesh, weights)
-    validation, bayes_loss = validation_documents(config)
 
     restored = restore_newest(out / "checkpoints", fresh)
     state = fresh if restored is None else restored
     done = int(state.step)
     history = read_metrics(out / "metrics.jsonl", done)
+    about_loss = f"{len(read.alphabet)} characters" if read else f"exact Bayes {bayes_loss:.4f} nats/token"
     if jax.process_index() == 0:
         with saving("metrics.jsonl", out, 0, done):
             rewrite_metrics(out / "metrics.jsonl", history)
         tell(
-            f"{how}; {mesh.shape['data']} x {mesh.shape['model']} devices; "
-            f"exact Bayes {bayes_loss:.4f} nats/token{f'; going on from step {done}' if done else ''}"
+            f"{how}; {mesh.shape['data']} x {mesh.shape['model']} devices; {about_loss}"
+            f"{f'; going on from step {done}' if done else ''}"
         )
     began = started - (history[-1]["seconds"] if history else 0.0)
     saved = Checkpoints(out / "checkpoints")
-    return Run(config, out, mesh, graph, advance, validation, bayes_loss, masks, saved, began), state, history
+    alphabet = read.alphabet if read else None
+    return Run(config, out, mesh, graph, advance, validation, bayes_loss, alphabet, masks, saved, began), state, history
 
 
-def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float]:
-    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats a token."""
+def check_alphabet(start: Path, alphabet: str) -> None:
+    """Raise ValueError where a model knows tokens as other characters, or as none."""
+    known = checkpoints.read_card(start).get("alphabet")
+    if known != alphabet:
+        raise ValueError(
+            f"the model in {start} reads {'other characters' if known else 'no characters'}: draw its embedding and "
+            "head anew by --reset embedding head"
+        )
+
+
+def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float | None]:
+    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats a token.
+
+    Of a text: pieces of held-back works, spread evenly over them, and no exact loss.
+    """
+    if config.data.text:
+        pieces = text.sequences(read_text(config).validation, config.data.length)
+        return text.evenly(pieces, config.evaluation_documents), None
     hmm, _ = config.data.build()
     key = jax.random.key(VALIDATION_SEED)
     tokens, _ = sample_documents(hmm, key, config.evaluation_documents, config.data.length)
@@ -150,9 +176,10 @@ def run_steps(run: Run, state: TrainState, history: list[Line]) -> TrainState:
                 speed = tokens_per_second(config, done - evaluated, busy)
                 state = evaluate_and_save(run, state, done, speed, history)
                 evaluated, busy = done, 0.0
-            excess = f"{history[-1]['excess_nats']:.3f}" if history else "?"
             speed = tokens_per_second(config, number, seconds)
-            bar.set_postfix(loss=f"{loss:.3f}", excess=excess, tokens_per_s=f"{speed:,.0f}", refresh=False)
+            known = {name: history[-1].get(name) for name in ("loss", "excess_nats")} if history else {}
+            told = {name: f"{value:.3f}" for name, value in known.items() if value is not None}
+            bar.set_postfix({"training": f"{loss:.3f}"} | told | {"tokens_per_s": f"{speed:,.0f}"}, refresh=False)
             bar.update(number)
             if stop and done < config.steps:
                 raise KeyboardInterrupt(f"saved step {done}; the same command goes on from there")
@@ -192,8 +219,7 @@ def evaluate_and_save(run: Run, state: TrainState, done: int, speed: float, hist
         "step": done,
         "tokens": done * config.batch * (config.data.length - 1),
         "loss": loss,
-        "bayes_loss": run.bayes_loss,
-        "excess_nats": loss - run.bayes_loss,
+        **({} if run.bayes_loss is None else {"bayes_loss": run.bayes_loss, "excess_nats": loss - run.bayes_loss}),
         "tokens_per_second": speed,
         "seconds": time.perf_counter() - run.began,
     }
@@ -231,7 +257,8 @@ def finish(run: Run, state: TrainState, history: list[Line]) -> checkpoints.Mode
         with saving("the model", run.out, size, run.config.steps):
             if run.masks:
                 checkpoints.save_masks(run.masks, run.out / "model")
-            checkpoints.export(model, run.out / "model", **history[-1] if history else {})
+            about = {} if run.alphabet is None else {"alphabet": run.alphabet}
+            checkpoints.export(model, run.out / "model", **history[-1] if history else {}, **about)
     return model
 
 
@@ -256,21 +283,26 @@ def tell(words: str) -> None:
 
 
 def read_preset(arguments: list[str] | None) -> tuple[str, TrainConfig]:
-    """The preset that a command line names and its configuration, with the model's shape from --start if given.
+    """The preset that a command line names and its configuration.
 
-    Raises ValueError for an unknown preset, ValueError and OSError for a --start without a model.
+    The model's shape is that of --start if given, and the vocabulary that of --text.
+    Raises ValueError for an unknown preset, ValueError and OSError for a --start without a model or a --text without
+    works.
     """
     chooser = argparse.ArgumentParser(add_help=False)
     chooser.add_argument("--preset", default="quick")
     chooser.add_argument("--start")
+    chooser.add_argument("--text")
     chosen, _ = chooser.parse_known_args(arguments)
     config = preset(chosen.preset)
-    if chosen.start:
-        model = checkpoints.read_config(chosen.start)
-        vocab_size, length = min(config.data.vocab_size, model.vocab_size), min(config.data.length, model.context + 1)
-        data = dataclasses.replace(config.data, vocab_size=vocab_size, length=length)
-        config = dataclasses.replace(config, model=model, data=data)
-    return chosen.preset, config
+    data, model = config.data, checkpoints.read_config(chosen.start) if chosen.start else config.model
+    if chosen.text:
+        vocab_size = len(text.read(chosen.text).alphabet)
+        data = DataConfig("text", chosen.text, vocab_size, length=data.length)
+        model = dataclasses.replace(model, vocab_size=vocab_size)
+    vocab_size, length = min(data.vocab_size, model.vocab_size), min(data.length, model.context + 1)
+    data = dataclasses.replace(data, vocab_size=vocab_size, length=length)
+    return chosen.preset, dataclasses.replace(config, data=data, model=model)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -283,6 +315,7 @@ def main(arguments: list[str] | None = None) -> None:
     def run(
         out: Path,
         preset: str = chosen,
+        text: Path | None = None,
         config: Annotated[TrainConfig, tyro.conf.arg(name="")] = default,
         begin: Annotated[Start, tyro.conf.arg(name="")] = FRESH,
         where: Annotated[devices.Devices, tyro.conf.arg(name="")] = THIS_MACHINE,
@@ -292,8 +325,9 @@ def main(arguments: list[str] | None = None) -> None:
         Args:
             out: Folder of the run: config.json, metrics.jsonl, checkpoints and the final model.
             preset: Configuration that the fields below start from; a wrong name lists them.
+            text: Folder of works to read instead of documents of a world; sets data.text and the vocabulary.
             config: What decides the weights. With --start, the model's shape is that of the folder.
-            begin: What to fine-tune, if anything.
+            begin: What to go on from, if anything.
             where: What runs it.
         """
         mesh = devices.start(where, config.batch // max(1, config.micro_batch))

@@ -1,8 +1,9 @@
 """A decoder-only transformer with a key/value cache and named intermediates.
 
-Two styles share one forward pass. "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
+Three styles share one forward pass. "gpt2" is exactly the GPT-2 of Xie et al. 2022 (learned positions, LayerNorm,
 tanh-GELU, biases, tied embedding, dropout). "modern" learned fastest at small size (rotary positions, RMSNorm, also of
-queries and keys, squared ReLU, no biases, untied head).
+queries and keys, squared ReLU, no biases, untied head). "llama" is that of Touvron et al. 2023 (rotary positions,
+RMSNorm, SwiGLU, no biases), with keys and values that several heads may share, and with a tied or untied head.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from icl_synth import checks, layers
 
+LLAMA_ONLY = ("kv_heads", "hidden", "tied", "rope_base", "norm_epsilon")
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -35,10 +38,21 @@ class TransformerConfig:
     """Size of the residual stream."""
     heads: int = 4
     """Attention heads; must divide width."""
-    style: Literal["modern", "gpt2"] = "modern"
-    """modern: rotary, RMSNorm (of queries and keys too), squared ReLU. gpt2: the paper's GPT-2."""
+    style: Literal["modern", "gpt2", "llama"] = "modern"
+    """modern: rotary, RMSNorm (of queries and keys too), squared ReLU. gpt2: the paper's GPT-2. llama: rotary, RMSNorm,
+    SwiGLU."""
     dropout: float = 0.0
     """Probability of dropping an activation (gpt2 style only)."""
+    kv_heads: int = 0
+    """Heads of keys and values, each read by heads / kv_heads heads; 0: as many as heads (llama style only)."""
+    hidden: int = 0
+    """Size inside the perceptron; 0: four times the width (llama style only)."""
+    tied: bool = False
+    """Whether the embedding is the head too; always so in gpt2 style, never in modern."""
+    rope_base: float = 1e4
+    """Base of the rotary positions' wavelengths (llama style only)."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square of RMSNorm (llama style only)."""
 
     def __post_init__(self):
         checks.choices(self, "model.")
@@ -46,12 +60,34 @@ class TransformerConfig:
             checks.at_least(1, **{f"model.{name}": getattr(self, name)})
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} must be a multiple of model.heads {self.heads}")
-        if self.style == "modern" and self.width // self.heads % 2:
+        if self.style != "gpt2" and self.width // self.heads % 2:
             raise ValueError(f"rotary positions need an even head width, got {self.width} / {self.heads}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout must be in [0, 1), got {self.dropout}")
-        if self.style == "modern" and self.dropout:
+        if self.style != "gpt2" and self.dropout:
             raise ValueError('dropout belongs to style "gpt2"; set model.dropout to 0 or model.style to "gpt2"')
+        for field in dataclasses.fields(self):
+            if field.name in LLAMA_ONLY and self.style != "llama" and getattr(self, field.name) != field.default:
+                raise ValueError(f'model.{field.name} belongs to style "llama": leave it at {field.default}')
+        checks.at_least(0, **{"model.kv_heads": self.kv_heads, "model.hidden": self.hidden})
+        checks.positive(**{"model.rope_base": self.rope_base, "model.norm_epsilon": self.norm_epsilon})
+        if self.heads % self.shared_heads:
+            raise ValueError(f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
+
+    @property
+    def shared_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def head_width(self) -> int:
+        """Size of a query, a key and a value."""
+        return self.width // self.heads
+
+    @property
+    def one_table(self) -> bool:
+        """Whether the embedding is the head too."""
+        return self.tied or self.style == "gpt2"
 
 
 @jax.tree_util.register_dataclass
@@ -80,41 +116,47 @@ class Linear(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """LayerNorm with gain and bias (gpt2) or RMSNorm with gain (modern)."""
+    """LayerNorm with gain and bias (gpt2) or RMSNorm with gain (modern, llama)."""
 
-    def __init__(self, width: int, style: str):
+    def __init__(self, width: int, config: TransformerConfig):
+        self.epsilon = config.norm_epsilon
         self.gain = nnx.Param(jnp.ones(width, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(width, jnp.float32)) if style == "gpt2" else None
+        self.bias = nnx.Param(jnp.zeros(width, jnp.float32)) if config.style == "gpt2" else None
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         if self.bias is None:
-            return layers.rms_norm(x, self.gain[...])
+            return layers.rms_norm(x, self.gain[...], self.epsilon)
         centred = x - x.mean(-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5)
+        normed = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + self.epsilon)
         return normed * self.gain[...] + self.bias[...]
 
 
 class Block(nnx.Module):
-    """Attention, then a two-layer perceptron; each reads the residual stream and adds to it."""
+    """Attention, then a perceptron, gated in llama style; each reads the residual stream and adds to it."""
 
     def __init__(self, name: str, config: TransformerConfig, dtype: str, rngs: nnx.Rngs):
-        width, gpt2 = config.width, config.style == "gpt2"
+        width, hidden, gpt2 = config.width, config.hidden or 4 * config.width, config.style == "gpt2"
         # GPT-2 scales the initial output weights by its depth; zeros work better with RMSNorm
-        inward = {"qkv": 0.02, "up": 0.02} if gpt2 else {"qkv": width**-0.5, "up": width**-0.5}
-        outward = 0.02 / math.sqrt(2 * config.depth) if gpt2 else 0.0
+        inward, outward = (0.02, 0.02 / math.sqrt(2 * config.depth)) if gpt2 else (width**-0.5, 0.0)
         linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)
-        self.norm1, self.norm2 = Norm(width, config.style), Norm(width, config.style)
-        if not gpt2:
-            self.query_norm, self.key_norm = (Norm(width // config.heads, config.style) for _ in "qk")
-        self.qkv = linear(f"{name}.qkv", width, 3 * width, inward["qkv"])
+        self.norm1, self.norm2 = Norm(width, config), Norm(width, config)
+        if config.style == "modern":
+            self.query_norm, self.key_norm = (Norm(config.head_width, config) for _ in "qk")
+        self.qkv = linear(f"{name}.qkv", width, width + 2 * config.shared_heads * config.head_width, inward)
         self.out = linear(f"{name}.out", width, width, outward)
-        self.up = linear(f"{name}.up", width, 4 * width, inward["up"])
-        self.down = linear(f"{name}.down", 4 * width, width, outward)
-        self.activation = gelu if gpt2 else squared_relu
+        self.gate = linear(f"{name}.gate", width, hidden, inward) if config.style == "llama" else None
+        self.up = linear(f"{name}.up", width, hidden, inward)
+        self.down = linear(f"{name}.down", hidden, width, outward)
+        self.activation = {"gpt2": gelu, "modern": squared_relu, "llama": jax.nn.silu}[config.style]
 
     def __call__(self, x: Array, attend: Callable, drop: Callable, record: dict[str, Array] | None) -> Array:
         x = x + drop(self.out(attend(self.qkv(self.norm1(x), record)), record))
-        return x + drop(self.down(self.activation(self.up(self.norm2(x), record)), record))
+        y = self.norm2(x)
+        if self.gate is None:
+            inside = self.activation(self.up(y, record))
+        else:
+            inside = self.activation(self.gate(y, record)) * self.up(y, record)
+        return x + drop(self.down(inside, record))
 
 
 class Transformer(nnx.Module):
@@ -131,8 +173,10 @@ class Transformer(nnx.Module):
         self.embedding = nnx.Param((0.02 if gpt2 else 1.0) * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), room, jnp.float32)) if gpt2 else None
         self.blocks = nnx.List([Block(f"blocks.{i}", config, dtype, rngs) for i in range(config.depth)])
-        self.norm = Norm(config.width, config.style)
-        self.head = None if gpt2 else Linear("head", config.width, config.vocab_size, 0.0, False, dtype, rngs)
+        self.norm = Norm(config.width, config)
+        self.head = (
+            None if config.one_table else Linear("head", config.width, config.vocab_size, 0.0, False, dtype, rngs)
+        )
 
     def __call__(
         self,
@@ -198,7 +242,7 @@ class Transformer(nnx.Module):
         config = self.config
         if length > config.context:
             raise ValueError(f"a cache of {length} tokens is longer than the model's context {config.context}")
-        room = jnp.zeros((batch_size, config.heads, length + spare, config.width // config.heads), self.dtype)
+        room = jnp.zeros((batch_size, config.shared_heads, length + spare, config.head_width), self.dtype)
         return Cache((room,) * config.depth, (room,) * config.depth, jnp.zeros(batch_size, jnp.int32))
 
     def extend(self, tokens: Int[Array | np.ndarray, "B T"], cache: Cache) -> tuple[Float[Array, "B T V"], Cache]:
@@ -235,11 +279,15 @@ class Transformer(nnx.Module):
         return x if self.positions is None else x + self.positions[...][position]
 
     def _heads(self, block, qkv, position):
-        """Split [B T 3D] into query, key and value [B H T K]; queries and keys normed and turned in modern style."""
-        batch, length, _ = qkv.shape
-        query, keys, values = (x.reshape(batch, length, self.config.heads, -1) for x in jnp.split(qkv, 3, axis=-1))
+        """Queries [B H T K], keys and values [B G T K]; queries and keys turned, in modern style normed before."""
+        config = self.config
+        first, second = config.width, config.width + config.shared_heads * config.head_width
+        parts = jnp.split(qkv, (first, second), axis=-1)
+        query, keys, values = (x.reshape(*x.shape[:2], -1, config.head_width) for x in parts)
+        if config.style == "modern":
+            query, keys = block.query_norm(query), block.key_norm(keys)
         if self.positions is None:
-            query, keys = rotate(block.query_norm(query), position), rotate(block.key_norm(keys), position)
+            query, keys = (rotate(x, position, config.rope_base) for x in (query, keys))
         return query.swapaxes(1, 2), keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
     def _logits(self, x, record):
@@ -276,11 +324,11 @@ def squared_relu(x: Array) -> Array:
     return jnp.square(jax.nn.relu(x))
 
 
-@jax.jit
-def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"]) -> Float[Array, "B T H K"]:
-    """Rotary positions (Su et al. 2021, base 10,000). A plane's two axes lie in the two halves of a head."""
+@functools.partial(jax.jit, static_argnames="base")
+def rotate(x: Float[Array, "B T H K"], position: Int[Array, "#B T"], base: float) -> Float[Array, "B T H K"]:
+    """Rotary positions (Su et al. 2021). A plane's two axes lie in the two halves of a head."""
     half = x.shape[-1] // 2
-    angle = position[:, :, None, None] * 1e4 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = position[:, :, None, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     first, second = x[..., :half], x[..., half:]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

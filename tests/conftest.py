@@ -26,6 +26,17 @@ jax.config.update("jax_num_cpu_devices", 8)
 install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype")
 
 from figures.lab.programs import forget_if_many
+from icl_synth import devices
+
+mesh_over_all = devices.mesh
+
+
+def mesh(model_parallel=1, over=None):
+    """Of one device unless a test asks for more by `over`: a program over eight takes twice as long to compile."""
+    return mesh_over_all(model_parallel, jax.devices()[:model_parallel] if over is None else over)
+
+
+devices.mesh = mesh
 
 
 def pytest_collection_finish():

@@ -16,9 +16,9 @@ from figures.lab.tables import Table, over_seeds
 from figures.pruning import ablations, bits, common, reconstruction, retraining, size, skipping, sparsity
 from icl_synth import bayes, beliefs, checkpoints
 from icl_synth.concept_hmm import official_ginc
-from icl_synth.config import preset as training_preset
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import estimate
+from icl_synth.presets import preset as training_preset
 from tests.toys import TOY
 
 RANDOM = np.random.default_rng(0)

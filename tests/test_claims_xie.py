@@ -61,7 +61,7 @@ def made_up(rate: Rate, prompts: dict) -> common.Right:
 def made_up_runs(rates: dict[str, tuple[str, Rate]]) -> dict[str, list]:
     """By name, the training preset and how rightly its models answer."""
     return {
-        name: [SimpleNamespace(seed=seed, config=config.preset(like), model=rate) for seed in (0, 1, 2)]
+        name: [SimpleNamespace(seed=seed, config=presets.preset(like), model=rate) for seed in (0, 1, 2)]
         for name, (like, rate) in rates.items()
     }
 

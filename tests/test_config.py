@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from icl_synth import bayes, config
+from icl_synth import bayes, config, presets
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.documents import sample_documents
 
@@ -34,7 +34,7 @@ def test_a_cold_world_moves_almost_certainly_and_each_seed_has_its_own():
         rows = np.asarray(hmm.property_transitions, np.float64)
         entropy[world] = -(rows * np.log(np.where(rows > 0, rows, 1))).sum(-1).mean()
     assert entropy["cold"] < 0.5 * entropy["random"]
-    one, other = (config.preset(f"small-cold-{seed}") for seed in (0, 1))
+    one, other = (presets.preset(f"small-cold-{seed}") for seed in (0, 1))
     assert one.seed != other.seed and one.data.world_seed != other.data.world_seed
     assert not np.array_equal(one.data.build()[0].memory, other.data.build()[0].memory)
 

@@ -10,7 +10,7 @@ import pytest
 from figures import __main__ as command
 from figures.lab import catalogue, record, report, runs
 from figures.lab.claims import VERDICTS
-from icl_synth import config
+from icl_synth import presets
 from tests.toys import KINDS, TOYS, TRAINING, foretold, toy_experiment
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     shared = (base.parent if base.name.startswith("popen-") else base) / "toys"
     shared.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "PRESETS", TRAINING)
+        patch.setattr(presets, "PRESETS", TRAINING)
         patch.setattr(record, "OUT", tmp_path_factory.mktemp("out"))
         patch.chdir(shared)
         yield

@@ -11,7 +11,9 @@ import pytest
 
 from compression.pruning.apply import Pruning, prune_model
 from icl_synth import checkpoints, pretrained, train
-from icl_synth.run_folder import Start, TrainingError
+from icl_synth.run_folder import TrainingError
+from icl_synth.start import Start, read_start
+from icl_synth.step import initial_state, make_optimizer
 from icl_synth.train import validation_documents
 from tests.test_train import TINY, one_device
 
@@ -66,6 +68,34 @@ def test_what_does_not_fit_is_refused(pruned, tmp_path):
     weights = checkpoints.split(checkpoints.load(pruned))[1]
     with pytest.raises(ValueError, match="has weights at places that the mask"):
         checkpoints.load_masks(pruned, {name: weight + 1 for name, weight in weights.items()})
+
+
+def test_layers_are_drawn_anew_or_permuted_and_all_others_kept(pruned, tmp_path):
+    before = checkpoints.split(checkpoints.load(pruned))[1]
+    fresh = checkpoints.split(checkpoints.create(TUNED.model, TUNED.seed))[1]
+    kept, masks, known = read_start(TUNED, Start(pruned, reset=("embedding", "blocks.0.up"), permute=("qkv", "norm1")))
+    assert before.keys() - kept.keys() == {"embedding", "blocks.0.up.kernel"} and not masks
+    assert known["reset"] == ["embedding", "blocks.0.up"] and known["permute"] == ["qkv", "norm1"]
+    for name, weight in kept.items():
+        if "qkv" in name:
+            assert not np.array_equal(weight, before[name])
+            assert np.array_equal(np.sort(weight, axis=None), np.sort(before[name], axis=None))
+        else:  # a gain is no matrix
+            assert np.array_equal(weight, before[name])
+    optimizer = make_optimizer(TUNED.optimizer, TUNED.steps)
+    state = initial_state(TUNED, optimizer, one_device(), kept)
+    assert all(np.array_equal(state.weights[name], kept.get(name, fresh[name])) for name in fresh)
+
+    wider = dataclasses.replace(TUNED, model=dataclasses.replace(TUNED.model, vocab_size=60))
+    with pytest.raises(ValueError, match=r"embedding is of shape .* draw it anew by --reset embedding"):
+        read_start(wider, Start(pruned))
+    assert "embedding" not in read_start(wider, Start(pruned, reset=("embedding", "head")))[0]
+    with pytest.raises(ValueError, match="no weight belongs to a layer 'heads': choose of blocks, down, embedding"):
+        read_start(TUNED, Start(pruned, reset=("heads",)))
+    with pytest.raises(ValueError, match=r"--keep-masks would keep the wrong weights of blocks\.0\.qkv"):
+        read_start(TUNED, Start(pruned, keep_masks=True, permute=("qkv",)))
+    with pytest.raises(ValueError, match="--reset needs --start"):
+        read_start(TUNED, Start(reset=("head",)))
 
 
 def test_the_command_fine_tunes_a_folder(tmp_path):

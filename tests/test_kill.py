@@ -19,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from figures import __main__
 from figures.lab import catalogue, record
-from icl_synth import config
+from icl_synth import presets
 for name in ("quick", "quick-lstm"):
-    quick = config.PRESETS[name]
+    quick = presets.PRESETS[name]
     data = dataclasses.replace(quick.data, length=65)
     model = dataclasses.replace(quick.model, width=32, depth=2)
-    config.PRESETS[name] = dataclasses.replace(
+    presets.PRESETS[name] = dataclasses.replace(
         quick, steps=80, evaluate_every=10, evaluation_documents=16, data=data, model=model
     )
 names = ("learning/posterior", "learning/calibration")

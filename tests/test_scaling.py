@@ -13,7 +13,7 @@ import pytest
 from figures.scaling import isoflop as isoflop_experiment
 from figures.scaling.common import GRID, points
 from icl_synth import checkpoints, scaling
-from icl_synth.config import SCALING, SCALING_WIDTHS
+from icl_synth.presets import SCALING, SCALING_WIDTHS
 from icl_synth.scaling import (
     Form,
     Law,

@@ -124,11 +124,9 @@ def test_a_picture_depends_on_the_code_beside_figures_that_draws_it(monkeypatch)
     assert record.drawing(speed) != before
 
 
-def test_of_the_presets_file_the_code_of_configurations_counts_and_the_presets_do_not():
-    path = sources.ROOT / "icl_synth" / "config.py"
-    kept = ast.unparse(ast.Module(sources.using(sources.parse(path), sources.ONLY["icl_synth/config.py"]), []))
-    assert "'uniform_tokens'" in kept or "def uniform_tokens" in kept
-    assert "property_temperature" in kept and "PRESETS" not in kept and "_tiny" not in kept
+def test_presets_count_by_their_values_and_their_file_does_not():
+    found = sources.files_behind(sources.ROOT / "icl_synth" / "train.py")
+    assert "icl_synth/config.py" in found and "icl_synth/presets.py" not in found
 
 
 def test_a_package_counts_only_for_what_is_no_module_of_it(tmp_path):

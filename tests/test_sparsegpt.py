@@ -271,7 +271,7 @@ def test_quantised_weights_lie_on_the_grid():
 def test_rows_sharded_over_a_mesh_give_the_same():
     weight, hessian = problem(32, 48)
     factor = factorise(hessian)
-    rows = NamedSharding(devices.mesh(), P("data"))
+    rows = NamedSharding(devices.mesh(over=jax.devices()), P("data"))
     sharded = prune(jax.device_put(weight, rows), factor, mask_block_size=16)
     alone = prune(jnp.asarray(weight), factor, mask_block_size=16)
     np.testing.assert_array_equal(sharded.mask, alone.mask)

@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from icl_synth import checkpoints, devices, files, train
-from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig, preset
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
+from icl_synth.presets import preset
 from icl_synth.run_checkpoints import Checkpoints
 from icl_synth.run_folder import TrainingError, read_metrics
 from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
@@ -68,12 +69,11 @@ def test_a_mesh_of_eight_devices_gives_the_same_losses(model, data, model_parall
     optimizer_config = OptimizerConfig("adamw", warmup_steps=2)
     config = dataclasses.replace(TINY, model=model, optimizer=optimizer_config, micro_batch=1)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    hmm, _ = config.data.build()
     graph, _ = checkpoints.split(checkpoints.create(config.model))
     losses = {}
-    for name, mesh in {"one": one_device(), "eight": devices.mesh(model_parallel)}.items():
+    for name, mesh in {"one": one_device(), "eight": devices.mesh(model_parallel, jax.devices())}.items():
         state = initial_state(config, optimizer, mesh)
-        steps = make_steps(config, graph, optimizer, make_data(config, hmm), mesh)
+        steps = make_steps(config, graph, optimizer, make_data(config), mesh)
         split = [w for w in state.weights.values() if not w.sharding.is_fully_replicated]
         assert bool(split) == (name == "eight" and model_parallel > 1)
         losses[name] = []
@@ -85,20 +85,18 @@ def test_a_mesh_of_eight_devices_gives_the_same_losses(model, data, model_parall
 
 def test_micro_batches_sum_to_the_whole_batch():
     optimizer = make_optimizer(OptimizerConfig("adamw", warmup_steps=2), 40)
-    hmm, _ = TINY.data.build()
     graph, _ = checkpoints.split(checkpoints.create(TINY.model))
     losses = []
     for micro in (1, 4, 8):
         config = dataclasses.replace(TINY, micro_batch=micro)
-        steps = make_steps(config, graph, optimizer, make_data(config, hmm), one_device())
+        steps = make_steps(config, graph, optimizer, make_data(config), one_device())
         losses.append(float(steps(initial_state(config, optimizer, one_device()), 6)[1]))
     np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
 
 
 def test_a_finite_data_set_is_seen_once_an_epoch():
     config = dataclasses.replace(TINY, batch=4, data=DataConfig(length=32, documents=6, document_length=64))
-    hmm, _ = config.data.build()
-    data = jax.jit(make_data(config, hmm))
+    data = jax.jit(make_data(config))
     first, second = (
         np.concatenate([data(jnp.int32(step)) for step in range(3 * epoch, 3 * epoch + 3)]) for epoch in (0, 1)
     )
@@ -365,7 +363,7 @@ def test_impossible_configurations_are_refused(make, message):
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="make batch a multiple of 8"):
-        train.train(dataclasses.replace(TINY, batch=12), tmp_path / "run", devices.mesh())
+        train.train(dataclasses.replace(TINY, batch=12), tmp_path / "run", devices.mesh(over=jax.devices()))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from jax.experimental import checkify
 from safetensors.numpy import load_file
 
 from icl_synth import checkpoints
-from icl_synth.config import preset
 from icl_synth.lstm import LSTM, LSTMConfig
+from icl_synth.presets import preset
 from icl_synth.transformer import Transformer, TransformerConfig
 
 TINY = {
     "modern": TransformerConfig(vocab_size=11, context=24, depth=2, width=16, heads=2),
     "gpt2": TransformerConfig(11, 24, 2, 16, 2, style="gpt2", dropout=0.1),
+    "llama": TransformerConfig(11, 24, 2, 16, 4, style="llama", kv_heads=2, hidden=40, tied=True, rope_base=500.0),
 }
 TINY_LSTM = LSTMConfig(vocab_size=11, context=24, depth=2, width=16)
 
@@ -36,7 +37,7 @@ def tokens(rows=3, length=20, seed=5):
     return jax.random.randint(jax.random.key(seed), (rows, length), 0, 11)
 
 
-ALL = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=["modern", "gpt2", "lstm"])
+ALL = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=[*TINY, "lstm"])
 
 
 @ALL
@@ -135,11 +136,56 @@ def test_checkify_reports_a_traced_row_that_outgrows_its_cache():
 
 @pytest.mark.parametrize(
     ("field", "message"),
-    [({"heads": 3}, "multiple of model.heads"), ({"depth": 0}, "at least 1"), ({"dropout": 0.1}, "belongs to style")],
-)
+    [({"heads": 3}, "multiple of model.heads"), ({"depth": 0}, "at least 1"),
+     ({"dropout": 0.1}, "belongs to style"),
+     ({"kv_heads": 2}, "model.kv_heads belongs to style"), ({"tied": True}, "model.tied belongs to style"),
+     ({"style": "llama", "kv_heads": 3}, "multiple of model.kv_heads"), ({"style": "llama", "hidden": -1}, "at least 0"),
+     ({"style": "llama", "rope_base": 0.0}, "model.rope_base must be above 0")],
+)  # fmt: skip
 def test_impossible_shapes_are_refused(field, message):
     with pytest.raises(ValueError, match=message):
         TransformerConfig(width=16, **field)
+
+
+def test_heads_that_share_keys_and_values_are_heads_with_equal_ones():
+    shared = TransformerConfig(11, 24, 2, 16, 4, style="llama", kv_heads=2)
+    model, x = stirred(shared), tokens()
+    weights = checkpoints.split(model)[1]
+    for name in [name for name in weights if name.endswith("qkv.kernel")]:
+        query, keys, values = np.split(np.asarray(weights[name]), (16, 24), axis=1)
+        keys, values = (part.reshape(16, 2, 4).repeat(2, axis=1).reshape(16, 16) for part in (keys, values))
+        weights[name] = jnp.concatenate([query, keys, values], axis=1)
+    every = checkpoints.merge(checkpoints.abstract(dataclasses.replace(shared, kv_heads=0))[0], weights)
+    np.testing.assert_allclose(every(x), model(x), atol=1e-5)
+
+
+def test_llama_style_is_hugging_faces_llama():
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    model, x = stirred(TINY["llama"]), tokens()
+    weights = {name: torch.tensor(np.asarray(w)).T for name, w in checkpoints.split(model)[1].items()}
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=11, hidden_size=16, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=True,
+            rope_parameters={"rope_theta": 500.0, "rope_type": "default"},
+        )
+    )  # fmt: skip
+    state = {"model.embed_tokens.weight": weights["embedding"].T, "lm_head.weight": weights["embedding"].T,
+             "model.norm.weight": weights["norm.gain"]}  # fmt: skip
+    for i in range(2):
+        ours, block = f"blocks.{i}.", f"model.layers.{i}."
+        query, key, value = torch.split(weights[ours + "qkv.kernel"], (16, 8, 8))
+        state |= {block + f"self_attn.{name}_proj.weight": w for name, w in (("q", query), ("k", key), ("v", value))}
+        state |= {
+            block + f"mlp.{name}_proj.weight": weights[ours + f"{name}.kernel"] for name in ("gate", "up", "down")
+        }
+        state |= {block + "self_attn.o_proj.weight": weights[ours + "out.kernel"],
+                  block + "input_layernorm.weight": weights[ours + "norm1.gain"],
+                  block + "post_attention_layernorm.weight": weights[ours + "norm2.gain"]}  # fmt: skip
+    theirs.load_state_dict(state)
+    with torch.no_grad():
+        logits = theirs.eval()(torch.tensor(np.asarray(x))).logits.numpy()
+    np.testing.assert_allclose(model(x), logits, atol=1e-4)
 
 
 def test_dropout_needs_a_key_and_changes_with_it():

@@ -11,8 +11,9 @@ from figures.lab.presets import Preset, Suite
 from figures.lab.runs import Models, Run, jobs
 from figures.scaling import controls
 from figures.scaling.common import GRID
-from icl_synth.config import SCALING, SCALING_CONTROLS, DataConfig, OptimizerConfig, TrainConfig
+from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
+from icl_synth.presets import SCALING, SCALING_CONTROLS
 from icl_synth.scaling import Law, count
 from icl_synth.transformer import TransformerConfig
 

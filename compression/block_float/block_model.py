@@ -239,7 +239,7 @@ def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Mode
     mesh = devices.mesh()
     graph, weights = checkpoints.split(model)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    advance = make_steps(config, graph, optimizer, make_data(config, config.data.build()[0]), mesh)
+    advance = make_steps(config, graph, optimizer, make_data(config), mesh)
     state = initial_state(config, optimizer, mesh, weights)
     bar = trange(0, config.steps, 20, desc="fine-tuning", unit="20 steps", leave=False)
     for done in bar:

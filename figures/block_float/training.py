@@ -28,9 +28,10 @@ from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, PUBLISHED_LINE, SKY, WIDTH, draw_seeds, name_ends
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from icl_synth import checkpoints
-from icl_synth.config import TINY, TrainConfig
+from icl_synth.config import TrainConfig
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import Estimate
+from icl_synth.presets import TINY
 from icl_synth.step import make_optimizer
 
 TITLE = "Training in MX9, MX6 and MXFP6 (Rouhani et al. 2023; OCP Microscaling)"

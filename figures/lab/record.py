@@ -23,9 +23,9 @@ from figures.lab.catalogue import FIGURES, Experiment
 from figures.lab.presets import RECORDED
 from figures.lab.programs import forget_if_many
 from figures.lab.tables import PAPER_VALUES, join
-from icl_synth.config import preset as training_preset
 from icl_synth.files import write_atomically, write_text
 from icl_synth.layers import Precision
+from icl_synth.presets import preset as training_preset
 from icl_synth.provenance import commit, device
 from icl_synth.sources import ROOT, digest, files_behind
 

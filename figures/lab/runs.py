@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from figures.lab.presets import Suite
 from figures.lab.programs import keep_compiled
 from icl_synth import checkpoints, devices
-from icl_synth.config import TrainConfig, first_of_its_kind, preset
+from icl_synth.config import TrainConfig
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
+from icl_synth.presets import first_of_its_kind, preset
 from icl_synth.run_folder import TrainingError, read_metrics, read_settled, run_directory
 from icl_synth.train import train
 

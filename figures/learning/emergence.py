@@ -27,7 +27,7 @@ from figures.learning.common import (
     listed,
     plain_log,
 )
-from icl_synth.config import LENGTHS
+from icl_synth.presets import LENGTHS
 from icl_synth.trends import extrapolated, slope
 
 TITLE = "When in-context learning emerges: loss over Bayes and accuracy by tokens of training (beyond Xie et al. 2022)"

@@ -128,7 +128,7 @@ def trained_on(
     config = dataclasses.replace(run.config, seed=run.seed + 100, steps=steps, optimizer=optimizer)
     mesh, rates = devices.mesh(), make_optimizer(optimizer, steps)
     graph, weights = checkpoints.split(model)
-    advance = make_steps(config, graph, rates, make_data(config, config.data.build()[0]), mesh, masks)
+    advance = make_steps(config, graph, rates, make_data(config), mesh, masks)
     state = initial_state(config, rates, mesh, weights)
     for done in range(0, steps, 20):
         state, _ = advance(state, min(20, steps - done))

@@ -11,7 +11,7 @@ from figures.lab.presets import Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK
 from figures.lab.tables import Table
-from icl_synth.config import SCALING_WIDTHS
+from icl_synth.presets import SCALING_WIDTHS
 from icl_synth.scaling import Counts, Form, Runs, count, envelope, frontier, isoflop, parametric
 from icl_synth.scaling.runs import draw_at_budgets, interval
 

@@ -11,7 +11,7 @@ from figures.lab.runs import Models
 from figures.lab.style import CYCLE, GREY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.scaling.common import PLAIN, Sizes
-from icl_synth.config import SCALING_CONTROLS
+from icl_synth.presets import SCALING_CONTROLS
 
 TITLE = "Learning rate and batch halved and doubled at one budget (Porian et al. 2024)"
 DIFFERS = (

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from icl_synth import checkpoints, devices, pretrained
-from icl_synth.config import TrainConfig, preset
+from icl_synth.config import TrainConfig
 from icl_synth.evaluate import answers, token_losses
 from icl_synth.files import read_json
 from icl_synth.lock import alone
+from icl_synth.presets import preset
 from icl_synth.prompts import sample_prompts
 from icl_synth.run_folder import run_directory
 from icl_synth.train import train, validation_documents
@@ -24,6 +25,7 @@ PROMPTS = {"num_prompts": 1000, "num_examples": 16, "example_length": 10}
 def scores(model: checkpoints.Model, config: TrainConfig) -> dict[str, Any]:
     """Loss and excess over Bayes on the run's validation documents, and accuracy on 1,000 prompts (k = 10, n = 16)."""
     validation, bayes_loss = validation_documents(config)
+    assert bayes_loss is not None  # of a world
     loss = float(token_losses(*checkpoints.split(model), validation).mean())
     prompts = sample_prompts(config.data.build()[0], jax.random.key(1114), **PROMPTS)
     accuracy = float((answers(model, prompts) == np.asarray(prompts.labels)).mean())
