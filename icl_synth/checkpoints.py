@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Key
 
-from icl_synth import files, gpt2
+from icl_synth import files, gpt2, llama_gguf
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
@@ -131,6 +131,17 @@ def load(directory: Path | str, dtype: str | None = None) -> Model:
     if "config" in metadata and _parse(*_from_metadata(metadata, directory / WEIGHTS))[0] != config:
         raise ValueError(f"{directory / CONFIG} is not the configuration that {WEIGHTS} was exported with")
     return merge(graph, {name: jnp.asarray(arrays[stored], jnp.float32) for name, stored in names.items()})
+
+
+def load_gguf(path: Path | str, dtype: str = "float32") -> Model:
+    """The model of a GGUF file of Llama architecture, its weights de-quantised to float32.
+
+    dtype: precision of operands in matrix products. Errors as for `llama_gguf.read`.
+    """
+    config, weights = llama_gguf.read(path)
+    graph, expected = abstract(config, _known_precision(dtype, f"{path}"))
+    _check_weights(expected, weights, f"{path}")
+    return merge(graph, {name: jnp.asarray(weight) for name, weight in weights.items()})
 
 
 def _read_stored(directory: Path) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""GGUF files of Llama-architecture models, as llama.cpp writes them: the configuration and the weights in float32.
+"""GGUF files of Llama-architecture models, as llama.cpp writes them: configuration, weights in float32, tokenizer.
 
 Weights of 4 or 8 bits are de-quantised, so that a model here is what those bits stand for. llama.cpp stores queries and
 keys with a rotary plane's two axes side by side; ours lie in the two halves of a head, so their order is turned back.
@@ -14,7 +14,10 @@ from numpy import ndarray
 from icl_synth.transformer import TransformerConfig
 
 TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
-NEEDED = "reading GGUF files needs the package gguf: run make language, or pip install gguf"
+NEEDED = "GGUF files are read by the packages gguf and tokenizers: run make language, or pip install gguf tokenizers"
+PREFIXES = ("general.", "llama.")
+SPLITS = ("gpt-2", "smollm")
+CONTROL = 3  # of token_type: marks such as the end of a text, which no characters make
 LAYERS = {"attn_output": "out", "ffn_gate": "gate", "ffn_up": "up", "ffn_down": "down"}
 NORMS = {"attn_norm": "norm1", "ffn_norm": "norm2"}
 
@@ -41,8 +44,36 @@ def read(path: Path | str) -> tuple[TransformerConfig, dict[str, Float[ndarray, 
     return config, weights
 
 
-def _open(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metadata and the tensors of a file, by name."""
+def tokenizer(path: Path | str) -> Any:
+    """The `tokenizers.Tokenizer` that a file holds: byte-level BPE, split as transformers does with this file.
+
+    SmolLM2's own tokenizer also sets digits apart before it splits. That differs only where a digit follows two or more
+    white spaces, and for numerals of other scripts. Raises the errors of `read`, and ValueError for a tokenizer of
+    another kind.
+    """
+    try:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    except ImportError as error:
+        raise ImportError(NEEDED) from error
+    kept = "tokenizer.ggml."
+    fields = {name.removeprefix(kept): value for name, value in _open(Path(path), (kept,))[0].items()}
+    kind, split = fields.get("model"), fields.get("pre", SPLITS[0])
+    if kind != "gpt2" or split not in SPLITS or "merges" not in fields:
+        raise ValueError(
+            f"{path} has a tokenizer of kind {kind!r}, split {split!r}: supported is byte-level BPE (gpt2), split as "
+            f"{' or '.join(SPLITS)}"
+        )
+    vocabulary = {token: number for number, token in enumerate(fields["tokens"])}
+    merges = [tuple(merge.split(" ", 1)) for merge in fields["merges"]]
+    made = Tokenizer(models.BPE(vocabulary, merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    kinds = fields.get("token_type", [])
+    made.add_special_tokens([token for token, kind in zip(fields["tokens"], kinds, strict=False) if kind == CONTROL])
+    return made
+
+
+def _open(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata whose names begin so, and the tensors of a file, by name."""
     try:
         from gguf import GGUFReader
     except ImportError as error:
@@ -51,9 +82,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileNotFoundError(f"{path}: no such file; give a GGUF file of a Llama-architecture model")
     try:
         reader = GGUFReader(path)
-        fields = {
-            name: field.contents() for name, field in reader.fields.items() if name.startswith(("general.", "llama."))
-        }
+        fields = {name: field.contents() for name, field in reader.fields.items() if name.startswith(prefixes)}
     except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"{path} is no GGUF file, or a damaged or truncated one ({error})") from error
     return fields, {tensor.name: tensor for tensor in reader.tensors}

@@ -29,8 +29,8 @@ class TrainingError(RuntimeError):
 
 @functools.cache
 def training_code() -> str:
-    """Digest of the code that decides the weights of a run, without its prose."""
-    return sources.digest_of("icl_synth.train")
+    """Digest of the code that decides the weights of a run, without its prose; none begins with a GGUF file."""
+    return sources.digest_of("icl_synth.train", exclude=("icl_synth/llama_gguf.py",))
 
 
 def run_directory(config: TrainConfig, name: str) -> Path:

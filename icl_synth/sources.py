@@ -35,12 +35,12 @@ def digest(*parts: bytes) -> str:
     return sha.hexdigest()
 
 
-def digest_of(module: str, *names: str) -> str:
+def digest_of(module: str, *names: str, exclude: tuple[str, ...] = ()) -> str:
     """Digest of a module such as "icl_synth.train" and of every file of ours behind it: 64 hexadecimal digits.
 
-    With names, only those definitions of the module count, and what they use.
+    With names, only those definitions of the module count, and what they use. Files of `exclude` do not.
     """
-    found = files_behind(ROOT.joinpath(*module.split(".")).with_suffix(".py"), *names)
+    found = files_behind(ROOT.joinpath(*module.split(".")).with_suffix(".py"), *names, exclude=exclude)
     return digest(*(f"{path} {code}".encode() for path, code in found.items()))
 
 

@@ -139,7 +139,8 @@ def test_checkify_reports_a_traced_row_that_outgrows_its_cache():
     [({"heads": 3}, "multiple of model.heads"), ({"depth": 0}, "at least 1"),
      ({"dropout": 0.1}, "belongs to style"),
      ({"kv_heads": 2}, "model.kv_heads belongs to style"), ({"tied": True}, "model.tied belongs to style"),
-     ({"style": "llama", "kv_heads": 3}, "multiple of model.kv_heads"), ({"style": "llama", "hidden": -1}, "at least 0"),
+     ({"style": "llama", "kv_heads": 3}, "multiple of model.kv_heads"),
+     ({"style": "llama", "hidden": -1}, "at least 0"),
      ({"style": "llama", "rope_base": 0.0}, "model.rope_base must be above 0")],
 )  # fmt: skip
 def test_impossible_shapes_are_refused(field, message):
