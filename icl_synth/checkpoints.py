@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Key
 
-from icl_synth import files, gpt2, llama_gguf
+from icl_synth import files, hugging_face, llama_gguf
 from icl_synth.lstm import LSTM, LSTMConfig
 from icl_synth.transformer import Transformer, TransformerConfig
 
@@ -76,8 +76,8 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     """Write a model into a directory, in one step, and return the directory.
 
     `config.json` holds the configuration, the precision of products and, under "card", the further keywords; the
-    metadata of `model.safetensors` hold the same. transformers' GPT2LMHeadModel.from_pretrained reads the folder of a
-    model of gpt2 style. Raises TypeError for a model whose layers were replaced, by a number format or int8, and
+    metadata of `model.safetensors` hold the same. transformers' from_pretrained reads the folder of a model of gpt2 or
+    llama style. Raises TypeError for a model whose layers were replaced, by a number format or int8, and
     ValueError for weights that `load` would refuse.
     """
     check_plain(model, "export the model it was made from, keep the format's name, and apply the format after loading")
@@ -87,10 +87,11 @@ def export(model: Model, directory: Path | str, **card: Any) -> Path:
     precision = _known_precision(model.dtype, "the model")
     about = {"kind": kind, "precision": precision, **dataclasses.asdict(model.config)}
     config: dict[str, Any] = {"icl_synth": about, "card": card}
-    if _is_gpt2(model.config):
-        config |= gpt2.config_fields(model.config)
+    stored: dict[str, Any] = weights
+    if _in_transformers(model.config):
+        config |= hugging_face.config_fields(model.config)
+        stored = hugging_face.store(weights, model.config)
     text = json.dumps(config, indent=2) + "\n"
-    stored = {_stored_name(name, model.config): value for name, value in weights.items()}
     directory = Path(directory)
     with files.replacing(directory / CONFIG) as new_config, files.replacing(directory / WEIGHTS) as new_weights:
         new_config.write_text(text, encoding="utf-8")
@@ -126,11 +127,12 @@ def load(directory: Path | str, dtype: str | None = None) -> Model:
     precision = _known_precision(dtype or precision, f"{directory}")
     graph, expected = abstract(config, precision)
     arrays, metadata = files.read_safetensors(directory / WEIGHTS, FOLDER)
-    names = {name: _stored_name(name, config) for name in expected}
-    _check_weights({stored: expected[name] for name, stored in names.items()}, arrays, str(directory))
+    if _in_transformers(config):
+        arrays = hugging_face.restore(arrays, config, expected)
+    _check_weights(expected, arrays, str(directory))
     if "config" in metadata and _parse(*_from_metadata(metadata, directory / WEIGHTS))[0] != config:
         raise ValueError(f"{directory / CONFIG} is not the configuration that {WEIGHTS} was exported with")
-    return merge(graph, {name: jnp.asarray(arrays[stored], jnp.float32) for name, stored in names.items()})
+    return merge(graph, {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
 
 
 def load_gguf(path: Path | str, dtype: str = "float32") -> Model:
@@ -205,12 +207,9 @@ def _check_weights(expected: Weights, given: dict[str, Any], where: str) -> None
             raise ValueError(f"{where}: {name} holds {given[name].dtype}, expected floating-point numbers")
 
 
-def _is_gpt2(config: ModelConfig) -> TypeGuard[TransformerConfig]:
-    return isinstance(config, TransformerConfig) and config.style == "gpt2"
-
-
-def _stored_name(name: str, config: ModelConfig) -> str:
-    return gpt2.weight_name(name) if _is_gpt2(config) else name
+def _in_transformers(config: ModelConfig) -> TypeGuard[TransformerConfig]:
+    """Whether transformers knows models of this kind."""
+    return isinstance(config, TransformerConfig) and config.style in hugging_face.STYLES
 
 
 def save_masks(masks: Masks, directory: Path | str) -> None:

@@ -56,13 +56,12 @@ class Text(NamedTuple):
 
 
 def read(folder: Path | str) -> Text:
-    """The works of a folder: see the head of this module.
+    """The works of a folder as tokens: see the head of this module.
 
-    Raises ValueError for a folder that is not there or holds fewer than two files, for a file that is empty or no UTF-8
-    text, and for a held-back work with a character that no training work has.
+    Raises the errors of `characters_of`, and ValueError for a held-back work with a character that no training work
+    has.
     """
-    found = split(Path(folder))
-    characters = {part: {path.stem: _read_file(path) for path in paths} for part, paths in found.items()}
+    characters = characters_of(folder)
     alphabet = "".join(sorted(set(itertools.chain.from_iterable(characters["train"].values()))))
     digest = hashlib.sha256(repr(characters).encode()).hexdigest()
     works = {
@@ -70,6 +69,15 @@ def read(folder: Path | str) -> Text:
         for part, named in characters.items()
     }
     return Text(alphabet, digest=digest, **works)
+
+
+def characters_of(folder: Path | str) -> dict[str, dict[str, str]]:
+    """The characters of the works of each part, by name.
+
+    Raises ValueError for a folder that is not there or holds fewer than two files, and for a file that is empty or no
+    UTF-8 text.
+    """
+    return {part: {path.stem: _read_file(path) for path in paths} for part, paths in split(Path(folder)).items()}
 
 
 def split(folder: Path) -> dict[str, list[Path]]:

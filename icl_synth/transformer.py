@@ -85,6 +85,11 @@ class TransformerConfig:
         return self.width // self.heads
 
     @property
+    def inner(self) -> int:
+        """Size inside the perceptron."""
+        return self.hidden or 4 * self.width
+
+    @property
     def one_table(self) -> bool:
         """Whether the embedding is the head too."""
         return self.tied or self.style == "gpt2"
@@ -135,7 +140,7 @@ class Block(nnx.Module):
     """Attention, then a perceptron, gated in llama style; each reads the residual stream and adds to it."""
 
     def __init__(self, name: str, config: TransformerConfig, dtype: str, rngs: nnx.Rngs):
-        width, hidden, gpt2 = config.width, config.hidden or 4 * config.width, config.style == "gpt2"
+        width, hidden, gpt2 = config.width, config.inner, config.style == "gpt2"
         # GPT-2 scales the initial output weights by its depth; zeros work better with RMSNorm
         inward, outward = (0.02, 0.02 / math.sqrt(2 * config.depth)) if gpt2 else (width**-0.5, 0.0)
         linear = functools.partial(Linear, bias=gpt2, dtype=dtype, rngs=rngs)

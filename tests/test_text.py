@@ -157,6 +157,14 @@ def test_the_command_takes_the_vocabulary_from_the_text(works, tmp_path):
     assert checkpoints.load(tmp_path / "run" / "model").config.vocab_size == len(text.read(works).alphabet)
 
 
+def test_the_python_of_the_guide_runs(tmp_path):
+    folder = write(tmp_path / "works", train__a=LINES * 20, validation__b=LINES[9:])
+    guide = (ROOT / "docs" / "own_text.md").read_text()
+    names = {}
+    exec(guide.split("```python\n")[1].split("```")[0].replace("text/shakespeare", str(folder)), names)
+    assert names["nats"].keys() == {"b"} and 0 < names["nats"]["b"] < np.log(len(names["works"].alphabet))
+
+
 @pytest.mark.skipif(not (ROOT / text.SHAKESPEARE).exists(), reason="make text fetches Shakespeare's works")
 def test_shakespeares_works_are_split_by_work_and_their_alphabet_is_closed():
     found = text.read(ROOT / text.SHAKESPEARE)

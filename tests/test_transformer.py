@@ -160,33 +160,77 @@ def test_heads_that_share_keys_and_values_are_heads_with_equal_ones():
     np.testing.assert_allclose(every(x), model(x), atol=1e-5)
 
 
-def test_llama_style_is_hugging_faces_llama():
+def by_hand(weights, config, x):
+    """A Llama in NumPy, a token at a time and a head at a time."""
+
+    def norm(x, gain):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm_epsilon) * weights[gain]
+
+    def turn(x):  # [T, K]: planes of the two halves of a head, turned by the position
+        half = x.shape[1] // 2
+        angle = np.arange(len(x))[:, None] * config.rope_base ** (-np.arange(half) / half)
+        turned = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * angle)
+        return np.concatenate([turned.real, turned.imag], axis=1)
+
+    x, K, readers = weights["embedding"][x], config.head_width, config.heads // config.shared_heads
+    for i in range(config.depth):
+        y = norm(x, f"blocks.{i}.norm1.gain") @ weights[f"blocks.{i}.qkv.kernel"]
+        heads = np.split(y, y.shape[1] // K, axis=1)
+        keys, values = heads[config.heads :][: config.shared_heads], heads[config.heads + config.shared_heads :]
+        read = []
+        for number, query in enumerate(heads[: config.heads]):
+            scores = turn(query) @ turn(keys[number // readers]).T / np.sqrt(K)
+            scores = np.exp(np.where(np.tri(len(x)), scores, -np.inf))
+            read.append(scores / scores.sum(1, keepdims=True) @ values[number // readers])
+        x = x + np.concatenate(read, axis=1) @ weights[f"blocks.{i}.out.kernel"]
+        y = norm(x, f"blocks.{i}.norm2.gain")
+        gate, up = (y @ weights[f"blocks.{i}.{name}.kernel"] for name in ("gate", "up"))
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ weights[f"blocks.{i}.down.kernel"]
+    return norm(x, "norm.gain") @ weights["embedding"].T
+
+
+def test_llama_style_is_a_llama_by_hand():
+    model, x = stirred(TINY["llama"]), tokens(1)
+    weights = {name: np.asarray(weight, np.float64) for name, weight in checkpoints.split(model)[1].items()}
+    np.testing.assert_allclose(model(x)[0], by_hand(weights, model.config, np.asarray(x[0])), atol=2e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_llama_style_is_stored_under_hugging_faces_names(tied, tmp_path):
+    """LlamaForCausalLM's names and shapes: Linear weights [out, in]; queries, keys and values apart."""
+    config = dataclasses.replace(TINY["llama"], depth=1, tied=tied)
+    model = stirred(config)
+    checkpoints.export(model, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    shapes = {
+        "embed_tokens": (11, 16), "norm": (16,), "layers.0.input_layernorm": (16,),
+        "layers.0.post_attention_layernorm": (16,), "layers.0.self_attn.q_proj": (16, 16),
+        "layers.0.self_attn.k_proj": (8, 16), "layers.0.self_attn.v_proj": (8, 16),
+        "layers.0.self_attn.o_proj": (16, 16), "layers.0.mlp.gate_proj": (40, 16), "layers.0.mlp.up_proj": (40, 16),
+        "layers.0.mlp.down_proj": (16, 40),
+    }  # fmt: skip
+    expected = {f"model.{name}.weight": shape for name, shape in shapes.items()}
+    expected |= {} if tied else {"lm_head.weight": (11, 16)}
+    assert {name: weight.shape for name, weight in stored.items()} == expected
+    qkv = np.asarray(checkpoints.split(model)[1]["blocks.0.qkv.kernel"])
+    np.testing.assert_array_equal(stored["model.layers.0.self_attn.k_proj.weight"], qkv[:, 16:24].T)
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described.items() >= {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "vocab_size": 11,
+        "max_position_embeddings": 24, "hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
+        "tie_word_embeddings": tied,
+    }.items()  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_llama_style_is_hugging_faces_llama(tied, tmp_path):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    model, x = stirred(TINY["llama"]), tokens()
-    weights = {name: torch.tensor(np.asarray(w)).T for name, w in checkpoints.split(model)[1].items()}
-    theirs = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=11, hidden_size=16, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=True,
-            rope_parameters={"rope_theta": 500.0, "rope_type": "default"},
-        )
-    )  # fmt: skip
-    state = {"model.embed_tokens.weight": weights["embedding"].T, "lm_head.weight": weights["embedding"].T,
-             "model.norm.weight": weights["norm.gain"]}  # fmt: skip
-    for i in range(2):
-        ours, block = f"blocks.{i}.", f"model.layers.{i}."
-        query, key, value = torch.split(weights[ours + "qkv.kernel"], (16, 8, 8))
-        state |= {block + f"self_attn.{name}_proj.weight": w for name, w in (("q", query), ("k", key), ("v", value))}
-        state |= {
-            block + f"mlp.{name}_proj.weight": weights[ours + f"{name}.kernel"] for name in ("gate", "up", "down")
-        }
-        state |= {block + "self_attn.o_proj.weight": weights[ours + "out.kernel"],
-                  block + "input_layernorm.weight": weights[ours + "norm1.gain"],
-                  block + "post_attention_layernorm.weight": weights[ours + "norm2.gain"]}  # fmt: skip
-    theirs.load_state_dict(state)
+    model, x = stirred(dataclasses.replace(TINY["llama"], tied=tied)), tokens()
+    reference = transformers.LlamaForCausalLM.from_pretrained(checkpoints.export(model, tmp_path)).eval()
     with torch.no_grad():
-        logits = theirs.eval()(torch.tensor(np.asarray(x))).logits.numpy()
-    np.testing.assert_allclose(model(x), logits, atol=1e-4)
+        theirs = reference(torch.tensor(np.asarray(x))).logits.numpy()
+    np.testing.assert_allclose(model(x), theirs, atol=1e-4)
 
 
 def test_dropout_needs_a_key_and_changes_with_it():
