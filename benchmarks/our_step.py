@@ -7,7 +7,8 @@ from typing import Literal, cast
 from icl_synth import checkpoints, devices
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
-from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.step import initial_state, make_optimizer, make_steps
+from icl_synth.training_data import make_data
 from icl_synth.transformer import TransformerConfig
 
 MODELS: dict[str, tuple[TransformerConfig | LSTMConfig, int]] = {

@@ -18,10 +18,11 @@ from icl_synth.transformer import TransformerConfig
 class DataConfig:
     """The world that documents come from, and how many there are."""
 
-    world: Literal["official", "single", "uniform", "random", "cold", "text"] = "official"
+    world: Literal["official", "single", "uniform", "random", "cold", "dyck", "text"] = "official"
     """official: the public GINC parameters. single: the first official concept alone. uniform: independent tokens of
     equal probability. random: drawn from world_seed. cold: as random, with almost certain moves (temperature .01).
-    text: characters of works, of which no exact predictor is known."""
+    dyck: brackets of vocab_size / 2 kinds, no world at all. text: characters of works, of which no exact predictor is
+    known."""
     text: str = ""
     """Folder of the works (text): see icl_synth.text."""
     vocab_size: int = 50
@@ -38,6 +39,8 @@ class DataConfig:
     """Seed of a random world."""
     length: int = 257
     """Tokens in a training sequence; all but the first are predicted."""
+    shuffled: bool = False
+    """Whether the tokens of each document are put in random order, whose exact predictor is unknown."""
     documents: int = 0
     """Distinct training documents, each of document_length tokens; 0 draws a fresh one for every sequence."""
     document_length: int = 10_240
@@ -54,8 +57,8 @@ class DataConfig:
             raise ValueError(f"data.document_length {self.document_length} is not a multiple of length {self.length}")
         if (self.world == "text") != bool(self.text):
             raise ValueError("data.text is the folder that data.world text reads: give both or neither")
-        if self.text and self.documents:
-            raise ValueError("data.documents counts documents of a world, and a text has its own: leave it at 0")
+        if self.text and (self.documents or self.shuffled):
+            raise ValueError("data.documents and data.shuffled are about documents of a world, and a text has its own")
         drawn, sizes = self.world in ("random", "cold"), (self.concepts, self.entities, self.properties)
         if not drawn and sizes != (5, 10, 10):
             raise ValueError(
@@ -65,10 +68,10 @@ class DataConfig:
     def build(self) -> tuple[ConceptHMM, ConceptHMM]:
         """The world that documents are drawn from, and one of other concepts that are held out.
 
-        Raises ValueError for a text, which is drawn from no world that is known.
+        Raises ValueError for brackets and for a text, which come from no world of concepts.
         """
-        if self.world == "text":
-            raise ValueError("no exact predictor of a text is known: data.world must be one of the synthetic worlds")
+        if self.world in ("dyck", "text"):
+            raise ValueError(f"data.world {self.world} has no concepts: choose one of the others")
         if self.world == "uniform":
             return uniform_tokens(self.vocab_size), uniform_tokens(self.vocab_size)
         if self.world in ("official", "single"):
@@ -149,6 +152,8 @@ class TrainConfig:
     """Steps between evaluations; each evaluation also saves a checkpoint."""
     evaluation_documents: int = 128
     """Held-back documents for the validation loss."""
+    keep_every: int = 0
+    """Steps between models that stay on the way, as models/STEP of the run's folder; 0 keeps the last one alone."""
     data: DataConfig = DataConfig()
     model: TransformerConfig | LSTMConfig = TransformerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -158,6 +163,10 @@ class TrainConfig:
         checks.seed(seed=self.seed)
         for name in ("steps", "batch", "evaluate_every", "evaluation_documents"):
             checks.at_least(1, **{name: getattr(self, name)})
+        if self.keep_every < 0 or self.keep_every % self.evaluate_every:
+            raise ValueError(
+                f"keep_every must be a multiple of evaluate_every {self.evaluate_every}, or 0, got {self.keep_every}"
+            )
         if self.micro_batch < 0:
             raise ValueError(f"micro_batch must be 0 (choose) or more, got {self.micro_batch}")
         if self.model.vocab_size < self.data.vocab_size:

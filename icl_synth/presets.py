@@ -4,6 +4,7 @@ A preset counts by its values, which whoever uses it hashes: a new one here rena
 """
 
 import dataclasses
+from typing import NamedTuple
 
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -251,6 +252,65 @@ SCALING_CONTROLS = {
     for width in (widths if name.startswith("rate") else widths[:2])
 }  # fmt: skip
 
+
+class After(NamedTuple):
+    """What a preset goes on from: the end of another one's run of the same seed, with layers drawn anew or permuted."""
+
+    training: str
+    reset: tuple[str, ...] = ("embedding", "head")
+    permute: tuple[str, ...] = ()
+
+
+# Synthetic documents first, real text after (figures/transfer). First what a model reads in about 4.1 million tokens:
+# many concepts or one, drawn anew for each seed; tokens without structure; many concepts out of order; brackets.
+SHAKESPEARE = "text/shakespeare"  # where `make text` writes it
+ALPHABET = 84  # characters of its training works
+FIRST = {
+    f"{scale}-transfer-first-{name}": dataclasses.replace(like, evaluation_documents=16)
+    for scale, short, most in (("quick", dataclasses.replace(SHORT["quick"], steps=400), 256),
+                               ("small", SHORT["small"], 16_384))
+    for name, like in (
+        ("many", _on(short, world="random", concepts=most)),
+        ("one", _on(short, world="random", concepts=1)),
+        ("uniform", _on(short, world="uniform")),
+        ("shuffled", _on(short, world="random", concepts=most, shuffled=True)),
+        ("dyck", _on(short, world="dyck")),
+    )
+}  # fmt: skip
+OWN_WORLDS = frozenset(
+    name for name in FIRST if name.endswith(("many", "one", "shuffled"))
+)  # a seed's world is its own
+
+
+def _reading(like: TrainConfig, steps: int) -> TrainConfig:
+    """The same model and recipe on Shakespeare's works."""
+    return dataclasses.replace(
+        like,
+        steps=steps,
+        evaluate_every=100,
+        evaluation_documents=256,
+        keep_every=200,
+        data=DataConfig("text", SHAKESPEARE, ALPHABET, length=like.data.length),
+        model=dataclasses.replace(like.model, vocab_size=ALPHABET),
+    )
+
+
+# then 8.2 million characters; `more` has the tokens of both stages, and none before
+READING = {
+    f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else steps)
+    for scale, steps, more in (("quick", 600, 1000), ("small", 4000, 6000))
+    for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention")
+}
+AFTER = {
+    name: After(
+        name.replace("-transfer-", "-transfer-first-").replace("permuted", "many").replace("attention", "many"),
+        reset=("embedding", "head", *(("up", "down") if name.endswith("attention") else ())),
+        permute=("blocks",) if name.endswith("permuted") else (),
+    )
+    for name in READING
+    if not name.endswith(("random", "more"))
+}
+
 PRESETS = {
     **TINY,
     **FAMILY,
@@ -264,6 +324,8 @@ PRESETS = {
     **VOCABULARIES,
     **SCALING,
     **SCALING_CONTROLS,
+    **FIRST,
+    **READING,
 }
 
 
@@ -275,5 +337,6 @@ def preset(name: str) -> TrainConfig:
 
 
 def first_of_its_kind(name: str) -> str:
-    """The first preset with the same configuration: where two names mean the same run, it is trained once."""
-    return next(other for other, config in PRESETS.items() if config == preset(name))
+    """The first preset with the same configuration and beginning: where two mean the same run, it is trained once."""
+    wanted = preset(name), AFTER.get(name)
+    return next(other for other, config in PRESETS.items() if (config, AFTER.get(other)) == wanted)

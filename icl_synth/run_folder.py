@@ -33,9 +33,12 @@ def training_code() -> str:
     return sources.digest_of("icl_synth.train", exclude=("icl_synth/llama_gguf.py",))
 
 
-def run_directory(config: TrainConfig, name: str) -> Path:
-    """runs/NAME-SEED-DIGEST: a folder for each configuration and training code, so that no change meets an old run."""
-    asked = json.dumps(dataclasses.asdict(config), sort_keys=True)
+def run_directory(config: TrainConfig, name: str, **beginning: Any) -> Path:
+    """runs/NAME-SEED-DIGEST: a folder for each configuration and training code, so that no change meets an old run.
+
+    beginning: what tells the run's weights at its first step from fresh ones.
+    """
+    asked = json.dumps(dataclasses.asdict(config) | beginning, sort_keys=True)
     digest = sources.digest(asked.encode(), training_code().encode())
     return Path("runs") / f"{name}-{config.seed}-{digest[:8]}"
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
@@ -19,10 +18,8 @@ from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from icl_synth import checkpoints, devices, text
-from icl_synth.concept_hmm import ConceptHMM
+from icl_synth import checkpoints, devices
 from icl_synth.config import OptimizerConfig, TrainConfig
-from icl_synth.documents import sample_documents
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -81,52 +78,6 @@ def _muon_matrices(weights: dict[str, Any]) -> dict[str, Any]:
     matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
     inside = {name: name.startswith(("blocks", "layers")) and name.endswith("kernel") for name in weights}
     return {name: matrix if inside[name] else None for name in weights}
-
-
-def make_data(config: TrainConfig) -> Callable[[Int[Array, ""]], Int[Array, "B L"]]:
-    """A jittable function from a step's number to its batch: fresh documents, or epochs over a finite set of pieces.
-
-    It is a pytree of the arrays that it reads. Raises ValueError for a text that cannot be read or is too short, or
-    whose alphabet is larger than the configured vocabulary.
-    """
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    if config.data.text:
-        return _epochs(config, text.sequences(read_text(config).train, config.data.length), key)
-    hmm, _ = config.data.build()
-    if not config.data.documents:
-        return Partial(functools.partial(_fresh, config.batch, config.data.length), hmm, key)
-    documents, _ = sample_documents(hmm, key, config.data.documents, config.data.document_length)
-    return _epochs(config, np.asarray(documents).reshape(-1, config.data.length), key)
-
-
-def read_text(config: TrainConfig) -> text.Text:
-    """The text of a configuration. Raises ValueError where it cannot be read or has more characters than configured."""
-    found = text.read(config.data.text)
-    if len(found.alphabet) > config.data.vocab_size:
-        raise ValueError(
-            f"{config.data.text} has {len(found.alphabet)} different characters: set data.vocab_size and "
-            "model.vocab_size to at least as many"
-        )
-    return found
-
-
-def _epochs(config: TrainConfig, pool: Int[np.ndarray, "N L"], key: Key[Array, ""]) -> Partial:
-    """Batches of a pool in an order of each epoch's own. Raises ValueError for a pool smaller than a batch."""
-    if len(pool) < config.batch:
-        raise ValueError(f"{len(pool)} sequences of {pool.shape[1]} are fewer than a batch of {config.batch}: lower it")
-    return Partial(functools.partial(_shuffled, config.batch), pool, key)  # on the host: jit lays it over the mesh
-
-
-def _fresh(batch: int, length: int, hmm: ConceptHMM, key: Key[Array, ""], step: Int[Array, ""]) -> Int[Array, "B L"]:
-    return sample_documents(hmm, jax.random.fold_in(key, step), batch, length)[0]
-
-
-def _shuffled(
-    batch: int, pool: Int[Array | np.ndarray, "N L"], key: Key[Array, ""], step: Int[Array, ""]
-) -> Int[Array, "B L"]:
-    per_epoch = len(pool) // batch
-    order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), len(pool))
-    return jnp.asarray(pool)[jax.lax.dynamic_slice_in_dim(order, step % per_epoch * batch, batch)]
 
 
 def split_batch(config: TrainConfig, mesh: Mesh) -> tuple[int, int]:

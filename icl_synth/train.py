@@ -23,9 +23,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
-from icl_synth import bayes, checkpoints, devices, text
+from icl_synth import checkpoints, devices, text
 from icl_synth.config import DataConfig, TrainConfig
-from icl_synth.documents import sample_documents
 from icl_synth.evaluate import token_losses
 from icl_synth.interruption import Interruption
 from icl_synth.lock import alone
@@ -38,15 +37,13 @@ from icl_synth.step import (
     TrainState,
     in_32_bits,
     initial_state,
-    make_data,
     make_optimizer,
     make_steps,
-    read_text,
     split_batch,
 )
+from icl_synth.training_data import make_data, read_text, validation_documents
 
 STEPS_A_CALL = 20  # run as one compiled call; Ctrl-C and the progress bar act between calls
-VALIDATION_SEED = 2022
 THIS_MACHINE = devices.Devices()
 FRESH = Start()
 PATIENCE = 2  # evaluations without a better loss before the plateau schedule quarters the rate
@@ -64,7 +61,7 @@ class Run(NamedTuple):
     """Several steps: see `make_steps`."""
     validation: Int[np.ndarray, "B L"]
     bayes_loss: float | None
-    """Exact loss on the validation documents, nats a token; None for a text."""
+    """Exact loss on the validation documents, nats a token; None where it is unknown."""
     alphabet: str | None
     """The characters that tokens count, of a text."""
     masks: checkpoints.Masks
@@ -79,7 +76,8 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin:
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
     tokens_per_second, seconds; losses in nats a token on held-back documents, of which a text has no exact one; the
-    first line after a start includes compilation), out/checkpoints and out/model (with the masks that were kept).
+    first line after a start includes compilation), out/checkpoints, out/models/STEP where models stay on the way, and
+    out/model (with the masks that were kept).
     Raises TrainingError with advice when `out` holds another configuration or a run of other code, when its files are
     damaged, when the loss is not finite and when the disk is full; KeyboardInterrupt, after saving, on Ctrl-C.
     """
@@ -116,7 +114,7 @@ def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[
     state = fresh if restored is None else restored
     done = int(state.step)
     history = read_metrics(out / "metrics.jsonl", done)
-    about_loss = f"{len(read.alphabet)} characters" if read else f"exact Bayes {bayes_loss:.4f} nats/token"
+    about_loss = "no exact loss is known" if bayes_loss is None else f"exact Bayes {bayes_loss:.4f} nats/token"
     if jax.process_index() == 0:
         with saving("metrics.jsonl", out, 0, done):
             rewrite_metrics(out / "metrics.jsonl", history)
@@ -138,20 +136,6 @@ def check_alphabet(start: Path, alphabet: str) -> None:
             f"the model in {start} reads {'other characters' if known else 'no characters'}: draw its embedding and "
             "head anew by --reset embedding head"
         )
-
-
-def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float | None]:
-    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats a token.
-
-    Of a text: pieces of held-back works, spread evenly over them, and no exact loss.
-    """
-    if config.data.text:
-        pieces = text.sequences(read_text(config).validation, config.data.length)
-        return text.evenly(pieces, config.evaluation_documents), None
-    hmm, _ = config.data.build()
-    key = jax.random.key(VALIDATION_SEED)
-    tokens, _ = sample_documents(hmm, key, config.evaluation_documents, config.data.length)
-    return np.asarray(tokens), -float(bayes.token_log_likelihoods(hmm, tokens)[:, 1:].mean())
 
 
 def run_steps(run: Run, state: TrainState, history: list[Line]) -> TrainState:
@@ -210,7 +194,8 @@ def check_finite(run: Run, loss: float, where: str) -> None:
 def evaluate_and_save(run: Run, state: TrainState, done: int, speed: float, history: list[Line]) -> TrainState:
     """Measure the loss on held-back documents, add its line to `history` and metrics.jsonl, and save a checkpoint.
 
-    Returns the state with the learning rate that the schedule takes from here on. `speed` is in tokens a second.
+    A model that is to stay is written before the checkpoint, so that a killed run leaves none out. Returns the state
+    with the learning rate that the schedule takes from here on. `speed` is in tokens a second.
     """
     config = run.config
     loss = float(token_losses(run.graph, state.weights, run.validation, run.mesh).mean())
@@ -226,6 +211,8 @@ def evaluate_and_save(run: Run, state: TrainState, done: int, speed: float, hist
     history.append(line)
     if done % config.evaluate_every == 0:  # not at an interruption: the schedule must not depend on those
         state = slow_down(config, state, history)
+    if config.keep_every and done % config.keep_every == 0:
+        write_model(run, state, run.out / "models" / str(done), history)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     with saving(f"step {done}", run.out, size, run.saved.latest() or 0):
         if jax.process_index() == 0:
@@ -247,18 +234,23 @@ def slow_down(config: TrainConfig, state: TrainState, history: list[Line]) -> Tr
 
 
 def finish(run: Run, state: TrainState, history: list[Line]) -> checkpoints.Model:
-    """The trained model, gathered from all devices; process 0 writes it, with its masks, to out/model."""
+    """The trained model, also written to out/model."""
     run.saved.close()
+    return write_model(run, state, run.out / "model", history)
+
+
+def write_model(run: Run, state: TrainState, folder: Path, history: list[Line]) -> checkpoints.Model:
+    """The model of a state, gathered from all devices; process 0 writes it, with its masks, into a folder."""
     gathered = jax.jit(lambda weights: weights, out_shardings=NamedSharding(run.mesh, P()))(state.weights)
     weights: checkpoints.Weights = {name: jnp.asarray(jax.device_get(weight)) for name, weight in gathered.items()}
     model = checkpoints.merge(run.graph, weights)
     if jax.process_index() == 0:
         size = sum(weight.nbytes for weight in gathered.values())
-        with saving("the model", run.out, size, run.config.steps):
+        about = history[-1] if history else {}
+        with saving("the model", run.out, size, int(state.step)):
             if run.masks:
-                checkpoints.save_masks(run.masks, run.out / "model")
-            about = {} if run.alphabet is None else {"alphabet": run.alphabet}
-            checkpoints.export(model, run.out / "model", **history[-1] if history else {}, **about)
+                checkpoints.save_masks(run.masks, folder)
+            checkpoints.export(model, folder, **about, **({"alphabet": run.alphabet} if run.alphabet else {}))
     return model
 
 

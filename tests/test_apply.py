@@ -24,7 +24,7 @@ from icl_synth import checkpoints
 from tests.test_transformer import TINY, TINY_LSTM, stirred
 
 TOKENS = np.asarray(jax.random.randint(jax.random.key(0), (11, 20), 0, 11))
-MODELS = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=["modern", "gpt2", "lstm"])
+MODELS = pytest.mark.parametrize("config", [*TINY.values(), TINY_LSTM], ids=[*TINY, "lstm"])
 
 
 @MODELS

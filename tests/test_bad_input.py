@@ -205,7 +205,7 @@ def test_devices_that_are_not_there(wrong):
 def test_a_run_that_is_refused_claims_no_folder(tmp_path):
     config = TrainConfig(batch=12, data=DataConfig(length=33))
     with pytest.raises(run_folder.TrainingError, match="make batch a multiple of 8"):
-        train.train(config, tmp_path / "run")
+        train.train(config, tmp_path / "run", devices.mesh(over=jax.devices()))
     assert not (tmp_path / "run").exists()
 
 

@@ -23,7 +23,7 @@ from figures.learning import (
     vocabulary,
     worlds,
 )
-from icl_synth import bayes, checkpoints, config, evaluate
+from icl_synth import bayes, checkpoints, config, evaluate, presets
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.prompt_layout import prompt_length, split_prompts
 from icl_synth.prompts import sample_prompts

@@ -14,7 +14,7 @@ from icl_synth import checkpoints, pretrained, train
 from icl_synth.run_folder import TrainingError
 from icl_synth.start import Start, read_start
 from icl_synth.step import initial_state, make_optimizer
-from icl_synth.train import validation_documents
+from icl_synth.training_data import validation_documents
 from tests.test_train import TINY, one_device
 
 ROOT = Path(__file__).parents[1]

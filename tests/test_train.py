@@ -23,7 +23,8 @@ from icl_synth.lstm import LSTMConfig
 from icl_synth.presets import preset
 from icl_synth.run_checkpoints import Checkpoints
 from icl_synth.run_folder import TrainingError, read_metrics
-from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.step import initial_state, make_optimizer, make_steps
+from icl_synth.training_data import make_data
 from icl_synth.transformer import TransformerConfig
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +93,20 @@ def test_micro_batches_sum_to_the_whole_batch():
         steps = make_steps(config, graph, optimizer, make_data(config), one_device())
         losses.append(float(steps(initial_state(config, optimizer, one_device()), 6)[1]))
     np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+
+
+def test_models_stay_on_the_way_and_are_those_of_a_shorter_look(tmp_path):
+    config = dataclasses.replace(TINY, steps=8, evaluate_every=2, keep_every=4)
+    last = train.train(config, tmp_path / "run", one_device())
+    assert sorted(path.name for path in (tmp_path / "run" / "models").iterdir()) == ["4", "8"]
+    kept = checkpoints.split(checkpoints.load(tmp_path / "run" / "models" / "8"))[1]
+    middle = checkpoints.split(checkpoints.load(tmp_path / "run" / "models" / "4"))[1]
+    for name, weight in checkpoints.split(last)[1].items():
+        assert np.array_equal(weight, kept[name])
+    assert any(not np.array_equal(middle[name], kept[name]) for name in kept)
+    assert checkpoints.read_card(tmp_path / "run" / "models" / "4")["step"] == 4
+    with pytest.raises(ValueError, match="keep_every must be a multiple of evaluate_every 2"):
+        dataclasses.replace(config, keep_every=3)
 
 
 def test_a_finite_data_set_is_seen_once_an_epoch():

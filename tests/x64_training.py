@@ -66,7 +66,8 @@ def attended() -> list[float]:
     """Causal attention and RMSNorm with their gradients."""
     query, key, value = (jax.random.normal(jax.random.key(i), (1, 2, 70, 4), jnp.float32) for i in range(3))
     out, pull = jax.vjp(lambda *x: layers.causal_attention(*x, "float32"), query, key, value)
-    normed, norm_pull = jax.vjp(layers.rms_norm, query, jnp.arange(4, dtype=jnp.float32))
+    gain = jnp.arange(4, dtype=jnp.float32)
+    normed, norm_pull = jax.vjp(lambda x, gain: layers.rms_norm(x, gain, 1e-5), query, gain)
     return flat([out, pull(value), normed, norm_pull(key)])
 
 

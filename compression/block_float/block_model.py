@@ -19,7 +19,8 @@ from compression.block_float.quantise import Carrier, carrier, matmul, quantize
 from icl_synth import checkpoints, devices, layers
 from icl_synth.config import TrainConfig
 from icl_synth.lstm import LSTM, Layer
-from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.step import initial_state, make_optimizer, make_steps
+from icl_synth.training_data import make_data
 from icl_synth.transformer import Linear
 
 LAST = ("head",)

@@ -12,8 +12,9 @@ from icl_synth import checkpoints, devices
 from icl_synth.config import TrainConfig
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
-from icl_synth.presets import first_of_its_kind, preset
+from icl_synth.presets import AFTER, OWN_WORLDS, first_of_its_kind, preset
 from icl_synth.run_folder import TrainingError, read_metrics, read_settled, run_directory
+from icl_synth.start import Start
 from icl_synth.train import train
 
 
@@ -34,7 +35,7 @@ class Run:
         return {
             "model": self.name,
             "seed": self.seed,
-            "excess_nats": last["excess_nats"],
+            "excess_nats": last.get("excess_nats"),
             "tokens": last["tokens"],
             "minutes": round(last["seconds"] / 60, 2),
             **{key: self.about[key] for key in ("precision", "devices", "device", "commit", "code")},
@@ -56,12 +57,23 @@ class Job(NamedTuple):
         """The training preset with an experiment's seed on top of its own, and with the precision that is asked for."""
         config = preset(self.training)
         precision = config.precision if self.precision == "auto" else self.precision
-        return dataclasses.replace(config, seed=config.seed + self.seed, precision=precision)
+        world_seed = config.data.world_seed + (self.seed if self.training in OWN_WORLDS else 0)
+        data = dataclasses.replace(config.data, world_seed=world_seed)
+        return dataclasses.replace(config, seed=config.seed + self.seed, precision=precision, data=data)
+
+    @property
+    def before(self) -> "Job | None":
+        """The run whose end this one begins with, if any."""
+        return self._replace(training=AFTER[self.training].training) if self.training in AFTER else None
 
     @property
     def folder(self) -> Path:
-        """Where the run is, trained or not; two presets of one configuration share it."""
-        return run_directory(self.config, first_of_its_kind(self.training))
+        """Where the run is, trained or not; two presets of one configuration and beginning share it."""
+        name = first_of_its_kind(self.training)
+        if self.before is None:
+            return run_directory(self.config, name)
+        _, *changed = AFTER[self.training]
+        return run_directory(self.config, name, before=self.before.folder.name, changed=changed)
 
     @property
     def done(self) -> bool:
@@ -82,9 +94,13 @@ class Job(NamedTuple):
     def train(self) -> Path:
         """Train now what is not there yet; an interrupted run goes on where it stopped."""
         if not self.done:
+            begin = Start()
+            if self.before is not None:
+                _, reset, permute = AFTER[self.training]
+                begin = Start(self.before.train() / "model", reset=reset, permute=permute)
             with alone(Path(f"{self.folder}.lock")):
                 if not self.done:
-                    train(self.config, self.folder)
+                    train(self.config, self.folder, begin=begin)
         return self.folder
 
 

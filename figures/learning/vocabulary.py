@@ -42,7 +42,7 @@ from figures.learning.common import (
 )
 from icl_synth.estimates import Estimate
 from icl_synth.evaluate import EXAMPLE_LENGTHS, EXAMPLES, compare_with_bayes
-from icl_synth.train import validation_documents
+from icl_synth.training_data import validation_documents
 
 TITLE = "Loss and in-context accuracy by the size of the vocabulary (Xie et al. 2022, Fig. 3 and 6)"
 DIFFERS = (

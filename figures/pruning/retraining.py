@@ -20,7 +20,8 @@ from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning.common import CALIBRATION, scaled, share_of, show
 from icl_synth import checkpoints, devices
-from icl_synth.step import initial_state, make_data, make_optimizer, make_steps
+from icl_synth.step import initial_state, make_optimizer, make_steps
+from icl_synth.training_data import make_data
 
 TITLE = "Train large, prune and retrain, or train small? At equal weights and tokens"
 DIFFERS = (

@@ -16,7 +16,8 @@ from icl_synth.lock import alone
 from icl_synth.presets import preset
 from icl_synth.prompts import sample_prompts
 from icl_synth.run_folder import run_directory
-from icl_synth.train import train, validation_documents
+from icl_synth.train import train
+from icl_synth.training_data import validation_documents
 
 PRESETS = {"transformer": "quick", "draft": "quick-draft", "lstm": "quick-lstm"}
 PROMPTS = {"num_prompts": 1000, "num_examples": 16, "example_length": 10}
