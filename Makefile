@@ -24,7 +24,7 @@ interpreter: ## print the Python that .venv is made with: PYTHON where it is sup
 	@.ci/interpreter "$(PYTHON)"
 
 test: $(READY) ## run the tests and the notebooks (TESTS=tests/test_x.py chooses)
-	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 -n $(WORKERS) --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 -n $(WORKERS) --dist loadgroup $(TESTS)
 
 mutants: $(READY) ## plant the errors of tests/mutants in copies of the tree: tests must fail (ROOM=pruning chooses)
 	PYTHONPATH=tests $(BIN)/python -m mutants --jobs $(WORKERS) $(ROOM)

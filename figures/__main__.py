@@ -10,7 +10,7 @@ import tyro
 
 from figures.lab import catalogue, generated, record, report, schedule
 from figures.lab.catalogue import Experiment
-from figures.lab.programs import keep_compiled
+from figures.lab.programs import collect_less, keep_compiled
 from icl_synth import devices
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
@@ -87,6 +87,7 @@ def make_here(
     for experiment in experiments:  # hash the files that were imported now: they may change in the hours below
         record.sources(experiment), record.drawing(experiment)
     keep_compiled()
+    collect_less()
     trainings = [name for experiment in experiments for name in experiment.presets[preset].suite.models.values()]
     devices.start(devices.Devices(), math.gcd(*(training_preset(name).batch for name in trainings)))
     failed = {}

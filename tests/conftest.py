@@ -25,7 +25,7 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_num_cpu_devices", 8)
 install_import_hook(["icl_synth", "compression", "decoding"], "beartype.beartype")
 
-from figures.lab.programs import forget_if_many
+from figures.lab.programs import collect_less, forget_if_many
 from icl_synth import devices
 
 mesh_over_all = devices.mesh
@@ -41,6 +41,7 @@ devices.mesh = mesh
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays, so that no collection walks it again; statsmodels collects for every Holm
+    collect_less()
 
 
 @pytest.hookimpl(wrapper=True)

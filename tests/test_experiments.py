@@ -33,7 +33,8 @@ def test_every_experiment_has_a_toy():
     assert set(TOYS) == set(catalogue.names())
 
 
-@pytest.mark.parametrize("name", TOYS)
+# a subject's experiments share models and programs, so one worker makes them
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n.split("/")[0])) for n in TOYS])
 def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypatch):
     experiment = toy_experiment(name)
     if experiment.subject == "scaling":

@@ -1,8 +1,9 @@
 """Compiled programs: kept on disk for all figures, and not too many in a process.
 
-Each takes memory maps, of which Linux gives a process 65,530.
+Each takes memory maps, of which Linux gives a process 65,530, and leaves many Python objects that stay.
 """
 
+import gc
 from pathlib import Path
 
 import jax
@@ -20,6 +21,11 @@ def keep_compiled() -> None:
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(COMPILED))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def collect_less() -> None:
+    """Let Python look for garbage less often: it would walk again and again what tracing and compiling leave."""
+    gc.set_threshold(100_000, 50, 1000)
 
 
 def forget_if_many() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from figures.lab.presets import Suite
-from figures.lab.programs import keep_compiled
+from figures.lab.programs import collect_less, keep_compiled
 from icl_synth import checkpoints, devices
 from icl_synth.config import TrainConfig
 from icl_synth.layers import Precision
@@ -133,6 +133,7 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
 def main() -> None:
     """python -m figures.lab.runs PRESET SEED PRECISION trains that run, for `schedule`."""
     keep_compiled()
+    collect_less()
     job = Job(sys.argv[1], int(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
     devices.start(devices.Devices(), job.config.batch)
     job.train()
