@@ -10,7 +10,7 @@ from figures.lab import presets
 from figures.lab.presets import Preset
 
 FIGURES = Path(__file__).parents[1]
-NO_SUBJECTS = ("lab", "out", "paper_values", "pictures")
+NO_SUBJECTS = ("lab", "out", "paper_values", "pictures", "transfer")  # transfer: rules before its experiments
 ORDER = ("learning", "pruning", "block_float", "assisted", "scaling")  # of subjects; others follow by their name
 SHARED = "common"  # what the experiments of a subject share
 INTERFACE = ("TITLE", "DIFFERS", "PUBLISHED", "PRESETS", "compute", "plot", "claims")
