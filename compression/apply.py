@@ -44,7 +44,7 @@ def prune_folder(
         model: Folder that `icl_synth.checkpoints.export` wrote, or a GGUF file of Llama architecture.
         out: Folder for the pruned model, its masks and the report.
         documents: Calibration documents, each as long as the model's context (at most 1,024 tokens, 512 of text).
-        seed: Seed of the documents.
+        seed: Seed of the world's documents; those of a text are spread evenly over it.
         vocab_size: Tokens of the official world that the model learnt: 50, 100 or 150.
         text: Folder of works, of whose training part the documents of a language model are pieces.
         how: How to prune each layer.
@@ -52,9 +52,10 @@ def prune_folder(
     if text:
         read = language.load(model)
         loaded, tokens = read.model, language.pieces(read, characters_of(text)["train"], documents)
+        card = {"alphabet": read.alphabet} if read.alphabet else {}
     else:
-        loaded, tokens = of_the_world(model, vocab_size, documents, seed)
-    pruned = prune_model(loaded, tokens, how, out)
+        (loaded, tokens), card = of_the_world(model, vocab_size, documents, seed), {}
+    pruned = prune_model(loaded, tokens, how, out, **card)
     print(table(pruned.report))
     if how.pattern == (2, 4):
         dense, packed = size_on_disk(pruned, out)

@@ -34,7 +34,8 @@ def sample_brackets(key: Key[Array, ""], num_documents: int, length: int, kinds:
 def moves_after(open_now: Int[Array, "B K"]) -> Float[Array, "B M"]:
     """Probabilities of the M = 2 K tokens where so many of each kind are open."""
     kinds, depth = open_now.shape[1], open_now.sum(1, keepdims=True)
-    opens = jnp.where(depth == 0, 1.0, jnp.where(depth >= DEEPEST, 0.0, OPENS))
+    # Python floats alone would be of 64 bits under jax_enable_x64, and other brackets would be drawn
+    opens = jnp.where(depth == 0, jnp.float32(1), jnp.where(depth >= DEEPEST, jnp.float32(0), jnp.float32(OPENS)))
     some: Bool[Array, "B K"] = open_now > 0
     closing = (1 - opens) * some / jnp.maximum(some.sum(1, keepdims=True), 1)
     return jnp.concatenate([jnp.broadcast_to(opens / kinds, open_now.shape), closing], axis=1)

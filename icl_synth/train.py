@@ -95,6 +95,7 @@ def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[
     Raises ValueError or TrainingError for a configuration that cannot be trained here, and where `out` holds something
     else or is damaged.
     """
+    started = time.perf_counter()
     # before the folder is claimed, so that an error leaves no folder
     weights, masks, beginning = read_start(config, begin)
     data, (validation, bayes_loss) = make_data(config), validation_documents(config)
@@ -103,7 +104,6 @@ def open_run(config: TrainConfig, out: Path, mesh: Mesh, begin: Start) -> tuple[
         check_alphabet(begin.start, read.alphabet)
     split_batch(config, mesh)
     config, how = settle(config, out, mesh, beginning | ({"text": read.digest} if read else {}))
-    started = time.perf_counter()
 
     optimizer = make_optimizer(config.optimizer, config.steps)
     graph, _ = checkpoints.abstract(config.model, config.precision)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icl_synth import checkpoints, ngrams, text, train
+from compression import apply
+from icl_synth import checkpoints, language, ngrams, text, train
 from icl_synth.config import DataConfig, TrainConfig
 from icl_synth.run_folder import TrainingError
+from icl_synth.start import Start
 from icl_synth.transformer import TransformerConfig
 from tests.test_train import one_device
 
@@ -127,6 +129,23 @@ def test_another_text_in_the_same_folder_is_no_going_on(works, tmp_path):
     write(works, a=LINES * 8)
     with pytest.raises(TrainingError, match="text"):
         train.train(TINY, tmp_path / "run", one_device())
+
+
+def test_a_pruned_model_of_characters_still_knows_them_and_goes_on_with_its_own_text_alone(works, tmp_path):
+    train.train(TINY, tmp_path / "run", one_device())
+    command = ["--model", "run/model", "--text", "works", "--documents", "4", "--out", "pruned"]
+    apply.main([*command, "--method", "magnitude"])
+    pruned = language.load("pruned")
+    assert pruned.decode(pruned.encode("to be")) == "to be" and pruned.alphabet == text.read(works).alphabet
+    train.train(
+        dataclasses.replace(TINY, seed=1), tmp_path / "on", one_device(), Start(Path("pruned"), keep_masks=True)
+    )
+    other = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, text="others"))
+    write(tmp_path / "others", a=LINES.upper() * 9, b=LINES.upper() * 5)
+    with pytest.raises(TrainingError, match="pruned reads other characters: draw its embedding and head anew"):
+        train.train(other, tmp_path / "other", one_device(), Start(Path("pruned")))
+    assert not (tmp_path / "other").exists()
+    train.train(other, tmp_path / "other", one_device(), Start(Path("pruned"), reset=("embedding", "head")))
 
 
 def test_texts_that_cannot_be_trained_on_leave_no_folder(works, tmp_path):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_synth import aspects, bayes, checkpoints, evaluate, probe
+from icl_synth import aspects, bayes, checkpoints, dyck, evaluate, probe, training_data
 from icl_synth.concept_hmm import ConceptHMM, WorldConfig, official_ginc, sample_concept_hmm
+from icl_synth.config import DataConfig
 from icl_synth.documents import sample_documents, stream_documents
 from icl_synth.lstm import LSTMConfig
 from icl_synth.prompts import sample_official_unseen_prompts, sample_prompts
@@ -26,6 +27,7 @@ mine = ConceptHMM(
 )
 tokens, concepts = sample_documents(hmm, KEY, 5, 12)
 streamed, _ = next(iter(stream_documents(mine, KEY, 4, 12)))
+brackets = dyck.sample_brackets(KEY, 4, 12, 3)
 prompts = sample_prompts(hmm, KEY, 4, 2, LENGTH)
 unseen = sample_official_unseen_prompts(held_out, KEY, 4, 2, LENGTH)
 config = TransformerConfig(50, 16, 1, 8, 1)
@@ -43,6 +45,9 @@ found = {
     "documents": tokens,
     "concepts": concepts,
     "streamed documents": streamed,
+    "documents out of order": training_data.sampler(DataConfig(shuffled=True))(KEY, 4, 12),
+    "brackets": brackets,
+    "likelihoods of brackets": dyck.token_log_likelihoods(brackets, 3),
     "prompts": prompts.tokens,
     "labels": prompts.labels,
     "unseen prompts": unseen.tokens,

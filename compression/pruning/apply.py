@@ -7,7 +7,7 @@ make of the documents; then again, pruned, to make the inputs of the next block.
 import dataclasses
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,12 +108,17 @@ def prune_layer(
 
 
 def prune_model(
-    model: checkpoints.Model, tokens: Int[Array | np.ndarray, "B T"], how: Pruning, out: Path | None = None
+    model: checkpoints.Model,
+    tokens: Int[Array | np.ndarray, "B T"],
+    how: Pruning,
+    out: Path | None = None,
+    **card: Any,
 ) -> Pruned:
     """Prune every block of a model, calibrated on the documents `tokens`.
 
     With `out`, each finished block is kept in that folder, and the same call goes on where a killed one stopped, to the
-    same bits; at the end the folder holds model.safetensors, config.json, masks.safetensors and report.json.
+    same bits; at the end the folder holds model.safetensors, config.json with the further keywords as its card,
+    masks.safetensors and report.json.
     Raises ValueError for settings that do not fit the model, for tokens outside its vocabulary, and where `out` holds
     something else; TypeError for a model whose layers were replaced, by a number format or int8.
     """
@@ -136,7 +141,7 @@ def prune_model(
         pruned = with_block(pruned, block)
         hidden = run(pruned.model, index, hidden)
     if folder:
-        folder.finish(pruned)
+        folder.finish(pruned, card)
     return pruned
 
 

@@ -96,10 +96,13 @@ class Folder:
         )
         return PrunedBlock(weights, masks, report)
 
-    def finish(self, pruned: Pruned) -> None:
-        """Write the model, its masks and the report; remove the files of blocks last, so that a kill loses nothing."""
+    def finish(self, pruned: Pruned, card: dict[str, Any]) -> None:
+        """Write the model with its card, its masks and the report.
+
+        The files of blocks are removed last, so that a kill loses nothing.
+        """
         checkpoints.save_masks(pruned.masks, self.out)
-        checkpoints.export(pruned.model, self.out, pruning=self.settings)
+        checkpoints.export(pruned.model, self.out, pruning=self.settings, **card)
         report = [layer._asdict() for layer in pruned.report]
         files.write_text(self.out / REPORT, json.dumps(report, indent=2) + "\n")
         self._remove_blocks()

@@ -76,6 +76,7 @@ def asked(experiment: Experiment, preset: str) -> str:
     suite, sizes = experiment.presets[preset]
     values = {
         "training": {name: dataclasses.asdict(training_preset(name)) for name in suite.models.values()},
+        **({"before": before} if (before := runs.beginnings(suite)) else {}),
         "models": list(suite.runs),
         "sizes": repr(sizes),
     }

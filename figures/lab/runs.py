@@ -104,6 +104,21 @@ class Job(NamedTuple):
         return self.folder
 
 
+def beginnings(suite: Suite) -> dict[str, Any]:
+    """What the presets of a suite say beside their configurations: what runs go on from, whose worlds are their own."""
+    said: dict[str, Any] = {}
+    left = list(suite.models.values())
+    while left:
+        name = left.pop()
+        if name in OWN_WORLDS:
+            said[name] = "a world for each seed"
+        if name in AFTER:
+            before = AFTER[name]
+            said[name] = [dataclasses.asdict(preset(before.training)), *before]
+            left.append(before.training)
+    return said
+
+
 def jobs(suite: Suite, precision: Precision = "auto") -> list[Job]:
     return [Job(training, seed, precision) for _, training, seed in suite.runs]
 
