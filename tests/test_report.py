@@ -12,17 +12,36 @@ from figures.lab.claims import Claim, Finding
 ROOT = Path(__file__).parents[1]
 
 
+JUDGED: dict[tuple[str, str], list[Claim]] = {}
+
+
+@pytest.fixture
+def judged_once(monkeypatch):
+    """RESULTS.md and the pages judge the same claims."""
+    judge = report.recorded_claims
+
+    def once(experiment, preset):
+        key = experiment.name, preset
+        return JUDGED[key] if key in JUDGED else JUDGED.setdefault(key, judge(experiment, preset))
+
+    monkeypatch.setattr(report, "recorded_claims", once)
+
+
+@pytest.mark.xdist_group("judged")
+@pytest.mark.usefixtures("judged_once")
 def test_results_are_those_of_the_recorded_rows():
     assert (ROOT / "RESULTS.md").read_text() == report.results(), "run python -m figures --results"
 
 
+@pytest.mark.xdist_group("judged")
+@pytest.mark.usefixtures("judged_once")
 @pytest.mark.parametrize("page", generated.pages(), ids=lambda path: path.name)
 def test_generated_parts_are_those_of_the_records(page):
     assert page.read_text() == generated.filled(page.read_text()), "run python -m figures --results"
 
 
 def test_every_experiment_is_in_results():
-    text = report.results()
+    text = (ROOT / "RESULTS.md").read_text()
     names = catalogue.names()
     assert len(names) >= 27 and all(f"python -m figures {name} --preset small" in text for name in names)
 

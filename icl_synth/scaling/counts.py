@@ -1,5 +1,6 @@
 """Parameters and FLOPs of a transformer, counted in the three ways that give papers their different exponents."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Counts(NamedTuple):
         return 6.0 * (self.parameters + self.attention) * tokens
 
 
+@functools.cache
 def count(config: TransformerConfig, context: int) -> Counts:
     """Count the weights of a transformer, and its attention over sequences of `context` tokens."""
     sizes = {name: math.prod(weight.shape) for name, weight in checkpoints.abstract(config)[1].items()}
