@@ -44,8 +44,9 @@ def in_int8(model: checkpoints.Model) -> Transformer:
     copy = checkpoints.merge(*checkpoints.split(model))
     assert isinstance(copy, Transformer)
     for block in copy.blocks:
-        for part in ("qkv", "out", "up", "down"):
-            setattr(block, part, Int8Linear(getattr(block, part)))
+        for name, part in list(vars(block).items()):
+            if isinstance(part, Linear):
+                setattr(block, name, Int8Linear(part))
     return copy
 
 

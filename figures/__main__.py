@@ -69,6 +69,7 @@ def make(
 ) -> None:
     """Make what is not fresh, say what came of it, and end with a status that is not zero where something failed."""
     record.check_committed(preset)
+    experiments = possible(experiments, preset)
     if jobs > 1:
         failed = {
             failure.name: failure.why for failure in schedule.make_all(experiments, preset, jobs, precision, seeds)
@@ -78,6 +79,22 @@ def make(
     print(report.summary([experiment for experiment in experiments if experiment.name not in failed], preset))
     if failed:
         sys.exit("\n".join(["", "failed:", *(f"  {name}: {why}" for name, why in failed.items())]))
+
+
+def possible(experiments: list[Experiment], preset: str) -> list[Experiment]:
+    """Those that can be made on this machine; a line tells the others, which ends the program where none is left."""
+    left_out: dict[str, list[str]] = {}
+    for experiment in experiments:
+        if experiment.lacks and record.state(experiment, preset) not in ("fresh", "to be drawn"):
+            left_out.setdefault(experiment.lacks, []).append(experiment.name)
+    lines = [f"left out for want of {lack}: {', '.join(names)}" for lack, names in left_out.items()]
+    left = [
+        experiment for experiment in experiments if not any(experiment.name in names for names in left_out.values())
+    ]
+    if lines and not left:
+        sys.exit("\n".join(lines))
+    print("".join(f"{line}\n" for line in lines), end="", file=sys.stderr)
+    return left
 
 
 def make_here(

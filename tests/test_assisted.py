@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compression.block_float.block_model import in_format
+from compression.block_float.mixed import in_two_formats
 from decoding import acceptance, schedules
 from decoding.acceptance import keep_likely
 from decoding.assisted import _assist, assisted_generate
@@ -19,7 +20,7 @@ from decoding.variants import in_bfloat16, in_int8, widened
 from icl_synth import bayes, layers, pretrained
 from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
 from icl_synth.lstm import LSTMConfig
-from icl_synth.transformer import TransformerConfig
+from icl_synth.transformer import Linear, TransformerConfig
 from tests import oracles
 from tests.test_generate import FLAWED_PROMPT, MODELS, flawed, random_model
 
@@ -270,6 +271,15 @@ def test_a_single_row_of_narrow_numbers_is_multiplied_as_many_are():
     whole, integers = (jnp.asarray(RNG.integers(-99, 99, shape), jnp.int8) for shape in ((1, 1, 24), (24, 40)))
     exact = np.asarray(whole, np.int64) @ np.asarray(integers, np.int64)
     np.testing.assert_array_equal(layers.narrow_product(whole, integers, jnp.int32), exact)
+
+
+def test_every_layer_of_a_gated_block_is_narrowed():
+    model = random_model(TransformerConfig(12, 24, 1, 16, 2, style="llama", kv_heads=1, hidden=24))
+    for narrow, kind in ((in_int8(model), "Int8Linear"), (in_two_formats(model, "mxfp4", "mxint8"), "MixedLinear")):
+        layers_of = {name: part for name, part in vars(narrow.blocks[0]).items() if isinstance(part, Linear)}
+        assert {name: type(part).__name__ for name, part in layers_of.items()} == dict.fromkeys(
+            ("qkv", "out", "gate", "up", "down"), kind
+        )
 
 
 def test_narrow_weights_stay_close_and_wide_layers_say_the_same():

@@ -1,5 +1,6 @@
 """Every experiment at toy size, from training to picture; and the worked example of docs/experiments.md."""
 
+import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,9 @@ def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypa
     experiment = toy_experiment(name)
     if experiment.subject == "scaling":
         monkeypatch.setattr(runs, "load", lambda suite, _: foretold(suite))
+    if experiment.subject == "language":
+        pytest.importorskip("tokenizers")
+        importlib.import_module("tests.gguf_files").write_language()
     record.make(experiment, "toy", "a command")
     assert {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")} == {".csv", ".json", ".png", ".pdf"}
     rows = record.read_rows(name, "toy")
@@ -79,6 +83,22 @@ def test_one_that_fails_does_not_stop_the_others(monkeypatch):
         patch.setattr(failing.module, "compute", lambda models, sizes: 1 / 0)
         command.make([failing, other], "toy", 1, "auto")
     assert record.state(other, "toy") == "fresh" and record.read_provenance(failing.name, "toy") is None
+
+
+def test_what_this_machine_cannot_make_is_left_out_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(command.devices, "start", lambda *_: None)
+    one, other = (
+        toy_experiment(name)._replace(name=f"lacking/{name}") for name in ("block_float/noise", "language/sparsity")
+    )
+    monkeypatch.setattr(other.module, "lacks", lambda: "a model: run make model")
+    monkeypatch.setattr(command, "bring_up_to_date", lambda experiment, *_: print(f"made {experiment.name}"))
+    monkeypatch.setattr(command.report, "summary", lambda *_: "")
+    command.make([one, other], "toy", 1, "auto")
+    said = capsys.readouterr()
+    assert said.out.strip() == "made lacking/block_float/noise"
+    assert said.err.strip() == "left out for want of a model: run make model: lacking/language/sparsity"
+    with pytest.raises(SystemExit, match=r"left out for want of a model: run make model: lacking/language/sparsity"):
+        command.make([other], "toy", 1, "auto")
 
 
 def test_the_command_line_lists_experiments_and_tells_mistakes_in_a_line(monkeypatch, capsys):

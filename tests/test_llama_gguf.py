@@ -11,63 +11,8 @@ import pytest
 
 from compression import apply
 from icl_synth import checkpoints, language, llama_gguf, pretrained
-from icl_synth.transformer import TransformerConfig
+from tests.gguf_files import CONFIG, TOKENS, write, write_language
 from tests.test_transformer import stirred
-
-gguf = pytest.importorskip("gguf", reason="the package gguf is not installed: make language")
-
-CONFIG = TransformerConfig(
-    vocab_size=64, context=48, depth=2, width=64, heads=4, style="llama", kv_heads=2, hidden=96, rope_base=700.0
-)
-LAYERS = {"out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
-NORMS = {"norm1": "attn_norm", "norm2": "ffn_norm"}
-
-
-def turned(weight, heads):
-    """As llama.cpp's converter does: rows of a rotary plane beside each other."""
-    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def tensors(model):
-    """The tensors of a file for a model, outputs first."""
-    config, weights = model.config, {n: np.asarray(w).T for n, w in checkpoints.split(model)[1].items()}
-    found = {"token_embd.weight": weights["embedding"].T, "output_norm.weight": weights["norm.gain"]}
-    if not config.tied:
-        found["output.weight"] = weights["head.kernel"]
-    for i in range(config.depth):
-        size = config.shared_heads * config.head_width
-        query, key, value = np.split(weights[f"blocks.{i}.qkv.kernel"], (config.width, config.width + size))
-        attention = {"q": turned(query, config.heads), "k": turned(key, config.shared_heads), "v": value}
-        found |= {f"blk.{i}.attn_{name}.weight": part for name, part in attention.items()}
-        found |= {f"blk.{i}.{theirs}.weight": weights[f"blocks.{i}.{ours}.kernel"] for ours, theirs in LAYERS.items()}
-        found |= {f"blk.{i}.{theirs}.weight": weights[f"blocks.{i}.{ours}.gain"] for ours, theirs in NORMS.items()}
-    return found
-
-
-def write(path, model, kind="F32", change=lambda found: found, architecture="llama", strings=(), lists=(), **metadata):
-    config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
-    known = {
-        "vocab_size": config.vocab_size, "context_length": config.context, "embedding_length": config.width,
-        "block_count": config.depth, "feed_forward_length": config.hidden, "attention.head_count": config.heads,
-        "attention.head_count_kv": config.shared_heads, "rope.freq_base": config.rope_base,
-        "attention.layer_norm_rms_epsilon": config.norm_epsilon,
-    } | metadata  # fmt: skip
-    for name, value in known.items():
-        if value is not None:
-            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
-            add(f"{architecture}.{name}", value)
-    for add, values in ((writer.add_string, strings), (writer.add_array, lists)):
-        for name, value in values:
-            add(f"tokenizer.ggml.{name}", value)
-    for name, array in change(tensors(model)).items():
-        dtype = gguf.GGMLQuantizationType[kind if array.ndim > 1 else "F32"]
-        writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), dtype), raw_dtype=dtype)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -149,14 +94,10 @@ def test_a_damaged_or_missing_file_is_refused_by_name(tmp_path):
 def test_a_model_of_a_file_is_pruned_calibrated_on_text(tmp_path, capsys):
     """From the command: the tokenizer of the file cuts works, blocks are pruned, and the folder loads again."""
     pytest.importorskip("tokenizers")
-    tokens = [*(chr(n) for n in range(33, 88)), "t", "o", "b", "e", "Ġ", "to", "be", "Ġb", "Ġbe"]
-    lists = (("tokens", tokens), ("merges", ["t o", "b e", "Ġ be"]))
-    path = write(tmp_path / "model.gguf", stirred(CONFIG), strings=(("model", "gpt2"), ("pre", "smollm")), lists=lists)
-    (tmp_path / "text").mkdir()
-    for name in "ab":
-        (tmp_path / "text" / name).write_text("TO be OR NOT TO be " * 40)
+    path = tmp_path / "model.gguf"
+    write_language(path, tmp_path / "text")
     read = language.load(path)
-    assert [tokens[n] for n in read.encode("to be OR")] == ["to", "Ġbe", "Ġ", "O", "R"]
+    assert [TOKENS[n] for n in read.encode("to be OR")] == ["to", "Ġbe", "Ġ", "O", "R"]
     assert read.decode(read.encode("to be OR")) == "to be OR"
     apply.main(["--model", str(path), "--text", str(tmp_path / "text"), "--documents", "4", "--pattern", "2", "4",
                 "--out", str(tmp_path / "out")])  # fmt: skip

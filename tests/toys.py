@@ -9,6 +9,7 @@ from figures.assisted.common import Large
 from figures.lab import catalogue
 from figures.lab.presets import Preset, Suite
 from figures.lab.runs import Models, Run, jobs
+from figures.language.common import Source
 from figures.scaling import controls
 from figures.scaling.common import GRID
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
@@ -92,6 +93,7 @@ THREE_BUDGETS = GRID["small"]._replace(
 
 FEW = {"numbers": (0, 2)}  # of examples: every other number is a program to compile
 LARGE = Large(target="draft", width=32, depth=2, draft_width=32)
+TOY_LANGUAGE = Source("toy.gguf", "toy-text")  # see tests/gguf_files.py
 FORMATS = ("msfp11", "mx6", "mxint8", "mxfp4", "mxfp4 with mxfp6_e3m2")
 
 # by experiment: its models and the sizes that differ from those of `quick`
@@ -171,6 +173,14 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
         for name in ("averaged", "exponents", "extrapolation", "irreducible", "isoflop", "tokens_per_parameter",
                      "too_large", "undecayed")
     },
+    "language/acceptance": (NONE, {"texts": 2, "new": 4, "calibration": 2, "prompt": 8, "source": TOY_LANGUAGE}),
+    "language/calibration": (NONE, {"windows": 4, "source": TOY_LANGUAGE}),
+    "language/exponents": (NONE, {"windows": 2, "documents": 2, "source": TOY_LANGUAGE}),
+    "language/formats": (NONE, {"windows": 4, "source": TOY_LANGUAGE}),
+    "language/in_context": (NONE, {"prompts": 4, "windows": 4, "examples": 2, "source": TOY_LANGUAGE}),
+    "language/layers": (NONE, {"windows": 4, "calibration": 2, "source": TOY_LANGUAGE}),
+    "language/sparsity": (NONE, {"windows": 4, "calibration": 4, "source": TOY_LANGUAGE}),
+    "language/speed": (NONE, {"turns": 2, "new": 4, "prompt": 8, "batches": (1, 4), "source": TOY_LANGUAGE}),
     "scaling/controls": (controls.PRESETS["small"].suite, {}),
 }  # fmt: skip
 

@@ -69,8 +69,9 @@ def in_two_formats(
         raise ValueError("the head is the embedding itself and stays in float32: leave keep_head True")
     formats = find(weights), find(others)
     for block in copy.blocks:
-        for part in ("qkv", "out", "up", "down"):
-            setattr(block, part, MixedLinear(getattr(block, part), *formats))
+        for name, part in list(vars(block).items()):
+            if isinstance(part, Linear):
+                setattr(block, name, MixedLinear(part, *formats))
     if copy.head is not None and not keep_head:
         copy.head = MixedLinear(copy.head, *formats)
     return copy

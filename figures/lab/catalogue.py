@@ -11,7 +11,15 @@ from figures.lab.presets import Preset
 
 FIGURES = Path(__file__).parents[1]
 NO_SUBJECTS = ("lab", "out", "paper_values", "pictures", "transfer")  # transfer: rules before its experiments
-ORDER = ("learning", "pruning", "block_float", "assisted", "scaling")  # of subjects; others follow by their name
+ORDER = (
+    "learning",
+    "pruning",
+    "block_float",
+    "assisted",
+    "scaling",
+    "transfer",
+    "language",
+)  # of subjects; others follow by their name
 SHARED = "common"  # what the experiments of a subject share
 INTERFACE = ("TITLE", "DIFFERS", "PUBLISHED", "PRESETS", "compute", "plot", "claims")
 
@@ -35,6 +43,11 @@ class Experiment(NamedTuple):
     def alone(self) -> bool:
         """Whether it measures time, which other work beside it would spoil."""
         return getattr(self.module, "ALONE", False)
+
+    @property
+    def lacks(self) -> str | None:
+        """What it stands on that this machine does not have, and how to get it; None where all is there."""
+        return self.module.lacks() if hasattr(self.module, "lacks") else None
 
     @property
     def path(self) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import scipy.stats
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from compression.pruning.apply import Method, Pruning, check_model, prune_block, prune_model, with_block
@@ -43,10 +43,16 @@ def pruned(run: Run, how: Pruning, documents: int = CALIBRATION, seed: int = 0) 
 def partly_pruned(run: Run, how: Pruning, chosen: Callable[[str], bool]) -> checkpoints.Model:
     """As `pruned`, but only those layers whose name is chosen; the others stay dense."""
     hmm, _ = run.config.data.build()
-    check_model(run.model, how)
-    hidden = embed(run.model, calibration_documents(hmm, run.model, CALIBRATION))
-    now, bar = Pruned(run.model, {}, []), tqdm(disable=True)
-    for index in range(run.model.config.depth):
+    return prune_chosen(run.model, calibration_documents(hmm, run.model, CALIBRATION), how, chosen)
+
+
+def prune_chosen(
+    model: checkpoints.Model, tokens: Int[np.ndarray, "B T"], how: Pruning, chosen: Callable[[str], bool]
+) -> checkpoints.Model:
+    """A model whose layers of chosen names are pruned, calibrated on these documents."""
+    check_model(model, how)
+    hidden, now, bar = embed(model, tokens), Pruned(model, {}, []), tqdm(disable=True)
+    for index in range(model.config.depth):
         block = prune_block(now.model, index, hidden, how, bar)
         weights, masks = (
             {name: array for name, array in arrays.items() if chosen(name.removesuffix(".kernel"))}

@@ -86,7 +86,7 @@ def curves(models: Models) -> list[list[Point]]:
 
 def _curve(name: str, run: Run) -> Iterator[Point]:
     budget, width = float(name.split()[0]), run.config.model.width
-    counts = count(run.config.model, run.config.data.length - 1)  # type: ignore[arg-type]
+    counts = count(run.config.model, run.config.data.length - 1)
     for line in run.metrics:
         yield Point(budget, width, run.seed, line["tokens"], line["loss"], line["bayes_loss"], counts)
 

@@ -1,0 +1,303 @@
+"""Which parts of a prompt matter to a real language model (Min et al. 2022), and how much earlier text helps."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from figures.lab.claims import Claim, at_least, no_more, positive, show
+from figures.lab.presets import NONE, presets
+from figures.lab.runs import Models
+from figures.lab.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, WIDTH
+from figures.lab.tables import Table, only, over_seeds, pick, published
+from figures.language import common
+from figures.language.common import DENSE, SMOLLM2, Reader, Source
+from icl_synth import checkpoints
+from icl_synth.estimates import Estimate
+from icl_synth.evaluate import token_losses
+
+TITLE = "The four aspects of a prompt on a real language model (Min et al. 2022)"
+DIFFERS = (
+    f"{DENSE} Min et al. ask models of 774 M parameters and more about 26 data sets; this one has 135 M. Its tasks are "
+    "written for this experiment: antonyms, categories of things, words with a capital letter, and pairs of words in "
+    "reverse order. A prompt has examples 'input -> output', a line each, then an input; the model answers with the "
+    "likeliest of four outputs, as in the paper's direct models. The three wrong ones are the other categories; for an "
+    "antonym the word itself and two other words; for a capital the word as it was, in capitals, and in the plural; "
+    "for a pair the pair as it was, and each of its words twice. Random labels are outputs of the task drawn anew, "
+    "labels and inputs from outside are words of no task, the latter with random labels. All variants ask the same "
+    "inputs; accuracy is averaged over the tasks, paired. As in the paper: examples help, and with random labels they "
+    "still help; random labels cost at most 5 points; inputs from outside cost at least 3 and labels from outside at "
+    "least 5 points more than random labels; without format (inputs only, labels only) examples gain at most 2 "
+    "points over none. Our own questions: do random labels cost more where the output is made from the input "
+    "(capitals, reverse pairs) than where it is one of a few labels (categories); and is the text at tokens 256 to 511 "
+    "of a window of the held-back works easier than at 16 to 63?"
+)
+PUBLISHED = ("min2022.csv",)
+lacks = common.lacks
+ANTONYMS = (
+    "hot cold, big small, fast slow, high low, early late, rich poor, hard soft, light dark, wet dry, old new, strong "
+    "weak, thick thin, open closed, full empty, happy sad, clean dirty, loud quiet, sharp blunt, wide narrow, deep "
+    "shallow, heavy light, tall short, sweet sour, rough smooth, near far, right wrong, true false, safe dangerous, "
+    "cheap expensive, brave afraid, first last, inside outside, above below, push pull, buy sell, win lose, give take, "
+    "start stop, love hate, war peace"
+)
+CATEGORIES = {
+    "animal": "horse, tiger, rabbit, eagle, salmon, spider, camel, whale, monkey, sparrow, wolf, goat",
+    "fruit": "apple, cherry, lemon, banana, grape, peach, melon, plum, mango, orange, pear, fig",
+    "tool": "hammer, saw, drill, axe, shovel, wrench, chisel, pliers, file, rake, scissors, knife",
+    "metal": "iron, copper, silver, gold, lead, tin, zinc, nickel, aluminium, steel, bronze, platinum",
+}
+OUTSIDE = (
+    "cloud, paper, window, winter, letter, garden, story, market, answer, corner, number, island, music, village, "
+    "school, bottle, summer, picture, station, minute, kitchen, weather, engine, carpet, ticket, bridge, candle, "
+    "pocket, shadow, basket"
+).split(", ")
+GOLD, RANDOM, LABELS, INPUTS, ONLY_INPUTS, ONLY_LABELS, NO_EXAMPLES = ASPECTS = (
+    "gold labels", "random labels", "labels from outside", "inputs from outside", "inputs only", "labels only", "none"
+)  # fmt: skip
+ALL = "all tasks"
+COLOURS = {"antonyms": BLUE, "categories": ORANGE, "capitals": GREEN, "reverse pairs": PINK}
+CHOICES = 4
+EARLY, LATE = "16 to 63", "256 to 511"
+POSITIONS = {"1 to 15": (1, 16), EARLY: (16, 64), "64 to 255": (64, 256), LATE: (256, 512)}
+BUCKET = 32  # tokens: rows are padded to a multiple
+
+Example = tuple[str, str]
+
+
+class Sizes(NamedTuple):
+    prompts: int  # of each task
+    windows: int  # of the held-back works, for the loss by position
+    examples: int = 16
+    source: Source = Source()
+
+
+PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(12, 8, 8), small=Sizes(64, 48))
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: task, aspect, quantity; value in points of accuracy, or nats per token.
+
+    Quantities: accuracy, gain (over no examples), cost (of gold labels' accuracy), cost against random labels, made
+    (cost of random labels where outputs are made from inputs, less that of categories; task: all tasks); and loss of
+    verse by position (task: verse), with easier (by how much late tokens are easier than early ones).
+    """
+    table, reader = Table("task", "aspect", "quantity"), common.read(sizes.source)
+    right: dict[tuple[str, str], Float[np.ndarray, " N"]] = {}
+    with tqdm(total=len(COLOURS) * len(ASPECTS), desc="prompts", unit="variant") as bar:
+        for task, items in tasks().items():
+            for aspect in ASPECTS:
+                right[task, aspect] = accuracy(reader, task, items, aspect, sizes)
+                bar.update()
+    for aspect in ASPECTS:
+        right[ALL, aspect] = np.mean([right[task, aspect] for task in COLOURS], axis=0)
+    for (task, aspect), values in right.items():
+        table.add(task, aspect, "accuracy", values=values)
+        table.add(task, aspect, "gain", values=values - right[task, NO_EXAMPLES])
+        table.add(task, aspect, "cost", values=right[task, GOLD] - values)
+        table.add(task, aspect, "cost against random labels", values=right[task, RANDOM] - values)
+    lost = {task: right[task, GOLD] - right[task, RANDOM] for task in COLOURS}
+    made = (lost["capitals"] + lost["reverse pairs"]) / 2 - lost["categories"]
+    table.add(ALL, RANDOM, "made", values=made)
+    losses = token_losses(*checkpoints.split(reader.model), reader.judged(sizes.windows))
+    means = {name: losses[:, first - 1 : end - 1].mean(-1) for name, (first, end) in positions(losses).items()}
+    for name, values in means.items():
+        table.add("verse", name, "loss", values=values)
+    table.add("verse", LATE, "easier", values=means[EARLY] - means[LATE])
+    return table.rows()
+
+
+def positions(losses: Float[np.ndarray, "N T"]) -> dict[str, tuple[int, int]]:
+    """The ranges of positions, cut to shorter windows in proportion."""
+    length = losses.shape[1] + 1
+    return {
+        name: (max(1, first * length // 512), max(2, end * length // 512)) for name, (first, end) in POSITIONS.items()
+    }
+
+
+def tasks() -> dict[str, list[Example]]:
+    """Inputs and outputs of each task."""
+    pairs = [tuple(pair.split()) for pair in ANTONYMS.split(", ")]
+    things = [(thing, name) for name, several in CATEGORIES.items() for thing in several.split(", ")]
+    return {
+        "antonyms": [(one, other) for one, other in pairs],
+        "categories": things,
+        "capitals": [(thing, thing.capitalize()) for thing, _ in things],
+        "reverse pairs": [(f"{one} {other}", f"{other} {one}") for one, other in pairs],
+    }
+
+
+def choices(task: str, items: list[Example], item: Example, rng: np.random.Generator) -> list[str]:
+    """The right output, then three wrong ones."""
+    given, answer = item
+    if task == "categories":
+        return [answer, *(name for name in CATEGORIES if name != answer)]
+    if task == "antonyms":
+        others = [other for _, other in items if other not in item]
+        return [answer, given, *rng.choice(others, 2, replace=False)]
+    if task == "capitals":
+        return [answer, given, given.upper(), f"{answer}s"]
+    one, other = given.split()
+    return [answer, given, f"{one} {one}", f"{other} {other}"]
+
+
+def prompt(aspect: str, items: list[Example], test: Example, number: int, rng: np.random.Generator) -> str:
+    """Examples changed in one aspect, then the test input. Every aspect draws the same examples from `rng`."""
+    shown = [items[place] for place in rng.permutation(len(items)) if items[place] != test][:number]
+    of_task = [items[place][1] for place in rng.integers(0, len(items), len(shown))]
+    words = rng.choice(OUTSIDE, len(shown))
+    lines = {
+        GOLD: [f"{x} -> {y}\n" for x, y in shown],
+        RANDOM: [f"{x} -> {y}\n" for (x, _), y in zip(shown, of_task, strict=True)],
+        LABELS: [f"{x} -> {word}\n" for (x, _), word in zip(shown, words, strict=True)],
+        INPUTS: [f"{word} -> {y}\n" for word, y in zip(words, of_task, strict=True)],
+        ONLY_INPUTS: [f"{x}\n" for x, _ in shown],
+        ONLY_LABELS: [f"{y}\n" for _, y in shown],
+        NO_EXAMPLES: [],
+    }[aspect]
+    return "".join(lines) + f"{test[0]} ->"
+
+
+def accuracy(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Float[np.ndarray, " N"]:
+    """100 or 0 for each prompt: whether the right output is the likeliest of four."""
+    encode, rows, starts = reader.language.encode, [], []
+    for number in range(sizes.prompts):
+        rng = np.random.default_rng((len(task), number))
+        test = items[rng.integers(len(items))]
+        offered = choices(task, items, test, rng)
+        begun = encode(prompt(aspect, items, test, sizes.examples, rng))
+        rows += [np.concatenate([begun, encode(f" {output}\n")]) for output in offered]
+        starts += [len(begun)] * CHOICES
+    length = -(-max(map(len, rows)) // BUCKET) * BUCKET
+    padded = np.stack([np.pad(row, (0, length - len(row))) for row in rows])
+    losses = token_losses(*checkpoints.split(reader.model), padded)
+    places = np.arange(1, length)
+    asked = (places >= np.array(starts)[:, None]) & (places < np.array([len(row) for row in rows])[:, None])
+    scores = np.where(asked, losses, 0).sum(1).reshape(-1, CHOICES)
+    return 100.0 * (scores.argmin(1) == 0)
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    means = pick(over_seeds(rows), quantity="accuracy")
+    figure, (panel, by_position) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), width_ratios=(2, 1))
+    draw_aspects(panel, means)
+    draw_positions(by_position, over_seeds(rows))
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    gold, random, none = (only(means, task=ALL, aspect=aspect).mean for aspect in (GOLD, RANDOM, NO_EXAMPLES))
+    figure.suptitle(f"{SMOLLM2} answers {gold:.0f} % with gold labels, {random:.0f} % with random ones,\n{none:.0f} % "
+                    "without examples", size=11)  # fmt: skip
+    return figure
+
+
+def draw_aspects(panel: Axes, means: pd.DataFrame) -> None:
+    """Right answers by what is changed: a dot for each task, a diamond for their mean."""
+    shown = ASPECTS[::-1]
+    for place, (task, colour) in enumerate(COLOURS.items()):
+        line = pick(means, task=task).set_index("aspect").loc[list(shown)]
+        panel.plot(line.value, np.arange(len(shown)) - 0.12 * (place - 1.5), "o", ms=4, color=colour, label=task)
+    whole = pick(means, task=ALL).set_index("aspect").loc[list(shown)]
+    panel.errorbar(whole.value, range(len(shown)), xerr=whole.half_width, fmt="D", color=BLACK, capsize=2, label=ALL)
+    panel.axvline(100 / CHOICES, color=GREY, ls=":", lw=1)
+    panel.annotate("guessing", (100 / CHOICES, -0.4), (4, 0), textcoords="offset points", size=8, color=GREY)
+    panel.set_yticks(range(len(shown)), labels=shown)
+    panel.set(xlabel="right answers, %", xlim=(0, 101))
+
+
+def draw_positions(panel: Axes, means: pd.DataFrame) -> None:
+    """The loss on verse by position."""
+    line = pick(means, task="verse", quantity="loss")
+    panel.errorbar(range(len(line)), line.value, line.half_width, color=BLUE, marker="o", capsize=2)
+    panel.set_xticks(range(len(line)), [name.replace(" to ", "\nto ") for name in line.aspect], size=8)
+    panel.set(xlabel="tokens of a window of verse", ylabel="loss, nats per token")
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Min et al.'s results, averaged over the tasks; and what the output has to be made of."""
+    rows = over_seeds(rows)
+    return [
+        help_claim(rows), random_claim(rows), outside_claim(rows), format_claim(rows), made_claim(rows),
+        position_claim(rows),
+    ]  # fmt: skip
+
+
+def of_all(rows: pd.DataFrame, aspect: str, quantity: str) -> Estimate:
+    return only(rows, task=ALL, aspect=aspect, quantity=quantity)
+
+
+def least(aspect: str, setting: str) -> float:
+    return float(published("min2022", aspect=aspect, setting=setting).least.iloc[0])
+
+
+def help_claim(rows: pd.DataFrame) -> Claim:
+    gains = {aspect: of_all(rows, aspect, "gain") for aspect in (GOLD, RANDOM)}
+    return Claim(
+        f"{SMOLLM2}: examples help, with random labels too",
+        "gold labels, and random ones almost as well, above no demonstrations (section 4.1)",
+        "; ".join(f"{aspect} {show(gain)}" for aspect, gain in gains.items()) + " points above none",
+        [positive(gain) for gain in gains.values()],
+    )
+
+
+def random_claim(rows: pd.DataFrame) -> Claim:
+    line = published("min2022", aspect=RANDOM, setting="classification and multi-choice").iloc[0]
+    cost = of_all(rows, RANDOM, "cost")
+    by_task = {task: only(rows, task=task, aspect=RANDOM, quantity="cost") for task in COLOURS}
+    return Claim(
+        f"{SMOLLM2}: random labels cost at most {line.most:g} points",
+        f"{line.least:g} to {line.most:g} points (section 4.1)",
+        f"{show(cost)} points; " + ", ".join(f"{task} {show(value)}" for task, value in by_task.items()),
+        [no_more(cost, float(line.most))],
+        headline=True,
+    )
+
+
+def outside_claim(rows: pd.DataFrame) -> Claim:
+    margins = {
+        INPUTS: least(INPUTS, "Channel MetaICL, Direct GPT-J and Channel GPT-J"),
+        LABELS: least(LABELS, "direct models"),
+    }
+    costs = {aspect: of_all(rows, aspect, "cost against random labels") for aspect in margins}
+    return Claim(
+        f"{SMOLLM2}: inputs and labels from outside cost more than random labels, at least as much as in the paper",
+        "; ".join(f"{aspect} at least {margin:g} points" for aspect, margin in margins.items())
+        + " (sections 5.1, 5.2)",
+        "; ".join(f"{aspect} {show(cost)}" for aspect, cost in costs.items()) + " points",
+        [at_least(cost, margins[aspect]) for aspect, cost in costs.items()],
+    )
+
+
+def format_claim(rows: pd.DataFrame) -> Claim:
+    gains = {aspect: of_all(rows, aspect, "gain") for aspect in (ONLY_INPUTS, ONLY_LABELS)}
+    return Claim(
+        f"{SMOLLM2}: without the format, examples gain at most 2 points over none",
+        "about as good as no demonstrations (section 5.3)",
+        "; ".join(f"{aspect} {show(gain)}" for aspect, gain in gains.items()) + " points",
+        [no_more(gain, 2.0) for gain in gains.values()],
+    )
+
+
+def made_claim(rows: pd.DataFrame) -> Claim:
+    more = of_all(rows, RANDOM, "made")
+    return Claim(
+        f"{SMOLLM2}: random labels cost more where outputs are made from inputs than where they are a few labels",
+        "no such task in the paper",
+        f"{show(more)} points more (capitals and reverse pairs against categories)",
+        [positive(more)],
+        own=True,
+    )
+
+
+def position_claim(rows: pd.DataFrame) -> Claim:
+    easier = only(rows, task="verse", aspect=LATE, quantity="easier")
+    return Claim(
+        f"{SMOLLM2}: tokens {LATE} of a window of verse are easier than tokens {EARLY}",
+        "no number",
+        f"{show(easier, 3)} nats per token",
+        [positive(easier)],
+        own=True,
+    )
