@@ -12,7 +12,7 @@ from figures import __main__ as command
 from figures.lab import catalogue, record, report, runs
 from figures.lab.claims import VERDICTS
 from icl_synth import presets
-from tests.toys import KINDS, TOYS, TRAINING, foretold, toy_experiment
+from tests.toys import KINDS, TOYS, TRAINING, TRANSFERRED, foretold, toy_experiment, write_plays
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +25,8 @@ def folder(tmp_path_factory):
     shared.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(presets, "PRESETS", TRAINING)
+        for name, before in TRANSFERRED.items():
+            patch.setitem(presets.AFTER, name, before)
         patch.setattr(record, "OUT", tmp_path_factory.mktemp("out"))
         patch.chdir(shared)
         yield
@@ -43,6 +45,8 @@ def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypa
     if experiment.subject == "language":
         pytest.importorskip("tokenizers")
         importlib.import_module("tests.gguf_files").write_language()
+    if experiment.subject == "transfer":
+        write_plays()
     record.make(experiment, "toy", "a command")
     assert {path.suffix for path in (record.OUT / "toy").glob(f"{name}.*")} == {".csv", ".json", ".png", ".pdf"}
     rows = record.read_rows(name, "toy")

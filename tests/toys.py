@@ -1,6 +1,7 @@
 """Every experiment at toy size: the paper presets' code path (GPT-2, dropout, finite data, plateau), far smaller."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from figures.lab.runs import Models, Run, jobs
 from figures.language.common import Source
 from figures.scaling import controls
 from figures.scaling.common import GRID
+from figures.transfer.common import ARMS
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
-from icl_synth.presets import SCALING, SCALING_CONTROLS
+from icl_synth.presets import SCALING, SCALING_CONTROLS, After
 from icl_synth.scaling import Law, count
 from icl_synth.transformer import TransformerConfig
+
+ALPHABET = 40  # characters that the toy plays have at most
 
 TOY = TrainConfig(
     steps=8,
@@ -40,6 +44,18 @@ def with_vocabulary(size: int, like: TrainConfig = TOY) -> TrainConfig:
     return dataclasses.replace(like, data=data, model=model)
 
 
+def on_plays(vocab_size: int, **data: Any) -> TrainConfig:
+    """The toy on sequences that are long enough for the windows of transfer."""
+    model, documents = (
+        TransformerConfig(vocab_size, 256, 1, 16, 2),
+        DataConfig(vocab_size=vocab_size, length=257, **data),
+    )
+    return dataclasses.replace(
+        TOY, steps=4, batch=4, evaluate_every=2, keep_every=2, data=documents, model=model,
+        optimizer=OptimizerConfig(warmup_steps=1),
+    )  # fmt: skip
+
+
 TRAINING = {
     "toy": TOY,
     "toy-4": dataclasses.replace(TOY, steps=4),
@@ -57,9 +73,20 @@ TRAINING = {
     "toy-concepts-9": on(world="random", concepts=9),
     "toy-v100": with_vocabulary(100),
     "toy-v150": with_vocabulary(150),
+    "toy-transfer-first-many": on_plays(world="random", concepts=4, vocab_size=50),
+    **{f"toy-transfer-{arm}": on_plays(world="text", text="toy-plays", vocab_size=ALPHABET) for arm in ARMS},
     **SCALING,  # never trained: see `foretold`
     **SCALING_CONTROLS,
 }
+
+TRANSFERRED = {  # what an arm begins with
+    f"toy-transfer-{arm}": After(
+        "toy-transfer-first-many", permute=("blocks",) if arm == "permuted" else (),
+        reset=("embedding", "head", *(("up", "down") if arm == "attention" else ())),
+    )
+    for arm in ARMS
+    if arm not in ("random", "more")
+}  # fmt: skip
 
 KINDS = Suite({"transformer": "toy", "LSTM": "toy-lstm"}, (0, 1))
 TRANSFORMER = Suite({"transformer": "toy"}, (0, 1))  # what LSTMs are there is tested with compression itself
@@ -86,6 +113,8 @@ VOCABULARIES = Suite(
 BLOCKS = Suite({"transformer, cut": "toy", "transformer, starts": "toy-starts", "LSTM, cut": "toy-lstm"}, (0, 1))
 LENGTHS = Suite({"16 tokens": "toy-length-16", "32 tokens": "toy"}, (0, 1))
 STEPS = Suite({"toy, 2 steps": "toy-2", "toy, 4 steps": "toy-4", "toy, 8 steps": "toy"}, (0, 1))
+
+PLAYED = Suite({arm: f"toy-transfer-{arm}" for arm in ARMS}, (0, 1))
 
 THREE_BUDGETS = GRID["small"]._replace(
     models={name: run for name, run in GRID["small"].models.items() if float(name.split()[0]) <= 1e13}
@@ -181,6 +210,12 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "language/layers": (NONE, {"windows": 4, "calibration": 2, "source": TOY_LANGUAGE}),
     "language/sparsity": (NONE, {"windows": 4, "calibration": 4, "source": TOY_LANGUAGE}),
     "language/speed": (NONE, {"turns": 2, "new": 4, "prompt": 8, "batches": (1, 4), "source": TOY_LANGUAGE}),
+    "transfer/outcomes": (PLAYED, {"windows": 8}),
+    "transfer/context": (PLAYED, {"texts": 4}),
+    "transfer/remembered": (
+        Suite({"before the text": "toy-transfer-first-many", "after the text": "toy-transfer-many"}, (0, 1)),
+        {"prompts": 8, "every": 1},
+    ),
     "scaling/controls": (controls.PRESETS["small"].suite, {}),
 }  # fmt: skip
 
@@ -211,3 +246,13 @@ def foretold(suite: Suite, law: Law = LAW, noise: float = 0.02, undecayed: float
         about = dict.fromkeys(("precision", "devices", "device", "commit", "code"), "none")
         models[name].append(Run(name, seed, config, None, lines, about))
     return models
+
+
+def write_plays(folder: Path = Path("toy-plays")) -> None:
+    """Five plays of random lines, split as works of text are; every character is in those of training."""
+    rng, letters = np.random.default_rng(0), list("abdefgiklmnoprstuvxz")
+    for number, name in enumerate(("train/a", "train/b", "validation/c", "test/d", "test/e")):
+        lines = ["".join(rng.choice(letters, 15)) + "?."[line % 2] for line in range(60)]
+        path = folder / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("BDFGKLMNPRSTVZ [x]\n" * (number == 0) + "\n".join(lines) + "\n" * 2)

@@ -10,7 +10,7 @@ from figures.lab import presets
 from figures.lab.presets import Preset
 
 FIGURES = Path(__file__).parents[1]
-NO_SUBJECTS = ("lab", "out", "paper_values", "pictures", "transfer")  # transfer: rules before its experiments
+NO_SUBJECTS = ("lab", "out", "paper_values", "pictures")
 ORDER = (
     "learning",
     "pruning",

@@ -94,17 +94,35 @@ class Claim:
         return self.claim, self.paper, self.ours, self.verdict
 
 
-def corrected(claims: list[Claim]) -> list[Claim]:
-    """The claims of an experiment, its own questions corrected for being many (Holm 1979).
+@dataclasses.dataclass(frozen=True)
+class Registered(Claim):
+    """A question of ours whose correction was registered beforehand."""
 
-    All findings of its own questions are one family: what was decided at a level that Holm's step-down raises above
-    5 % is inconclusive. A paper's claims were not ours to choose and are left as they are.
+    own: bool = True
+    family: str | None = None
+    """The family that its findings are corrected in; None where they are not corrected."""
+
+
+def family_of(claim: Claim) -> str | None:
+    """All own questions of an experiment are one family unless it was registered otherwise. A paper's claims were not
+    ours to choose and are in none."""
+    if isinstance(claim, Registered):
+        return claim.family
+    return "own questions" if claim.own else None
+
+
+def corrected(claims: list[Claim]) -> list[Claim]:
+    """The claims of an experiment, each family of own questions corrected for being many (Holm 1979).
+
+    What was decided at a level that Holm's step-down raises above 5 % is inconclusive.
     """
-    levels = [finding.p for claim in claims if claim.own for finding in claim.findings]
-    raised = iter(multipletests(levels, LEVEL, method="holm")[1]) if levels else iter(())
+    raised = {}
+    for family in {family_of(claim) for claim in claims} - {None}:
+        levels = [finding.p for claim in claims if family_of(claim) == family for finding in claim.findings]
+        raised[family] = iter(multipletests(levels, LEVEL, method="holm")[1] if levels else ())
     return [
-        dataclasses.replace(claim, findings=[_at(finding, next(raised)) for finding in claim.findings])
-        if claim.own
+        dataclasses.replace(claim, findings=[_at(finding, next(raised[family])) for finding in claim.findings])
+        if (family := family_of(claim))
         else claim
         for claim in claims
     ]

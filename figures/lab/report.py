@@ -6,7 +6,7 @@ from typing import Any
 
 from figures.lab import catalogue, record
 from figures.lab.catalogue import Experiment
-from figures.lab.claims import VERDICTS, Claim, corrected
+from figures.lab.claims import VERDICTS, Claim, corrected, family_of
 from figures.lab.presets import ENDS, FAMILIES
 from icl_synth import checkpoints
 from icl_synth.presets import SCALING, SCALING_CONTROLS, SHORTER, VOCABULARIES
@@ -110,10 +110,18 @@ def section(experiment: Experiment) -> list[str]:
         lines += [] if claims else [OUTGROWN, ""]
         lines += claims_table([claim for claim in claims if not claim.own])
         if own := [claim for claim in claims if claim.own]:
-            number = sum(len(claim.findings) for claim in own)
-            lines += [f"Our own questions, corrected for being {number}:", "", *claims_table(own)]
+            lines += [f"Our own questions, corrected for being {sizes_of_families(own)}:", "", *claims_table(own)]
         lines += [f"![{experiment.title}](figures/out/{preset}/{experiment.name}.png)", ""]
     return [*lines, f"**What differs.** {experiment.module.DIFFERS}"]
+
+
+def sizes_of_families(own: list[Claim]) -> str:
+    """The number of findings that own questions are corrected for, by family where there are several."""
+    sizes: Counter[str] = Counter()
+    for claim in own:
+        if family := family_of(claim):
+            sizes[family] += len(claim.findings)
+    return str(sizes.total()) if len(sizes) < 2 else " and ".join(f"{n} ({name})" for name, n in sizes.items())
 
 
 def claims_table(claims: list[Claim]) -> list[str]:

@@ -28,6 +28,8 @@ class Run:
     model: checkpoints.Model
     metrics: list[dict[str, float]]
     about: dict[str, Any]
+    folder: Path | None = None
+    """Where it was trained, with the models that stayed on the way; None for one that no run trained."""
 
     def record(self) -> dict[str, Any]:
         """What the provenance of an experiment says of the model; it keeps the commit that trained it."""
@@ -138,7 +140,7 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
             metrics = read_metrics(folder / "metrics.jsonl", job.config.steps)
         except ValueError as error:
             raise TrainingError(f"{error}. Remove {folder} to train it again") from error
-        models[name].append(Run(name, job.config.seed, job.config, model, metrics, about))
+        models[name].append(Run(name, job.config.seed, job.config, model, metrics, about, folder))
     precisions = {run.about["precision"] for runs in models.values() for run in runs}
     if len(precisions) > 1:
         raise TrainingError(f"the runs mix precisions {precisions}: remove the odd ones from runs/")

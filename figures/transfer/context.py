@@ -1,0 +1,216 @@
+"""What arms make of a text's own earlier part: position, invented names, second readings, new labels (secondary)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from figures.lab.claims import Claim, Registered, positive, show
+from figures.lab.presets import presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, WIDTH
+from figures.lab.tables import Table, only, over_seeds, pick
+from figures.transfer import common
+from figures.transfer.common import ARMS, CONTEXT, RANDOM, REGISTERED, losses, of_seeds, piece
+from icl_synth import checkpoints, text
+
+TITLE = "Synthetic documents first, real text after: names, second readings and new labels in context"
+DIFFERS = (
+    f"{REGISTERED}These outcomes are secondary and corrected among themselves. Every arm is asked the same texts at "
+    "its end and held against the arm without synthetic documents, seed by seed. A name is three invented syllables, "
+    "as a speaker of a play; its completion, all but the first letter, is judged at its second mention, where the "
+    "first mention had the same name or another invented one. A passage of a test work, and as many random letters, "
+    "are read twice. For new labels, six lines of the test works that end as questions or not are each followed by one "
+    "of two invented words in brackets; the seventh is to be followed by the right one. No study beside it measures "
+    "these on text."
+)
+PUBLISHED = ()
+lacks = common.lacks
+BINS = ((1, 16), (16, 64), (64, 128), (128, 256))  # of positions
+PASSAGE = 96  # characters that are read twice
+SHOTS = 6
+LONGEST_LINE = 24
+MEASURES = {  # what is judged, and in what unit a larger number means that context is used more
+    "name": "nats per character saved by the name's first mention",
+    "passage": "nats per character saved at the second reading",
+    "letters": "nats per character saved at the second reading of random letters",
+    "labels": "right labels, %",
+}
+
+
+class Sizes(NamedTuple):
+    texts: int  # of each kind
+
+
+PRESETS = presets(common.SUITES, quick=Sizes(32), small=Sizes(256))
+
+
+class Texts(NamedTuple):
+    """Everything that an arm is asked, as tokens."""
+
+    windows: Int[np.ndarray, "N L"]
+    named: Int[np.ndarray, "N L"]  # the name mentioned before
+    renamed: Int[np.ndarray, "N L"]  # another one before
+    passages: Int[np.ndarray, "N L"]
+    letters: Int[np.ndarray, "N L"]
+    labelled: Int[np.ndarray, "M L"]  # pairs: the right label, the wrong one
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: arm, quantity, at (the first position of a bin, else 0); values over texts, differences a value a seed.
+
+    Quantities: loss by position (nats per character), those of MEASURES, and each of these "above random".
+    """
+    table = Table("arm", "quantity", "at")
+    seeds = list(of_seeds(models))
+    texts = make_texts(seeds[0][RANDOM], sizes.texts)
+    for runs in tqdm(seeds, desc="seeds", unit="seed"):
+        seed = runs[RANDOM].seed
+        found = {arm: measured(run.model, texts) for arm, run in runs.items()}
+        for arm, run in runs.items():
+            by_position = losses(run.model, texts.windows)
+            for first, end in BINS:
+                table.add(
+                    arm, "loss by position", first, seed=seed, values=by_position[:, first - 1 : end - 1].mean(-1)
+                )
+            for measure, values in found[arm].items():
+                table.add(arm, measure, 0, seed=seed, values=values)
+                if arm != RANDOM:
+                    above = np.array([(values - found[RANDOM][measure]).mean()])
+                    table.add(arm, f"{measure} above random", 0, seed=seed, values=above)
+    return table.rows()
+
+
+def measured(model: checkpoints.Model, texts: Texts) -> dict[str, Float[np.ndarray, " N"]]:
+    """The measures of one model, by text."""
+    named, renamed = (losses(model, sequences)[:, -(NAME - 1) :].mean(-1) for sequences in (texts.named, texts.renamed))
+    labels = losses(model, texts.labelled)[:, -LABEL:].sum(-1).reshape(-1, 2)
+    return {
+        "name": renamed - named,
+        **{
+            name: first_less_second(losses(model, sequences))
+            for name, sequences in (("passage", texts.passages), ("letters", texts.letters))
+        },
+        "labels": 100.0 * (labels[:, 0] < labels[:, 1]),
+    }
+
+
+def first_less_second(of: Float[np.ndarray, "N T"]) -> Float[np.ndarray, " N"]:
+    """The loss of a passage's first reading less that of its second, without its first character."""
+    return of[:, : PASSAGE - 1].mean(-1) - of[:, PASSAGE:].mean(-1)
+
+
+SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("al", "el", "im", "or", "un", "ax")]
+NAME, LABEL = 9, 3  # characters of an invented name, and of a label
+
+
+def make_texts(run: Run, number: int) -> Texts:
+    """The texts, the same for all runs. Raises ValueError for test works with too few short lines."""
+    rng, works = np.random.default_rng(0), common.works(run, "test")
+    read = text.read(run.config.data.text)
+    names = list(works)
+    pieces: Callable[[int], list[np.ndarray]] = lambda length: [  # noqa: E731 (drawn one after another)
+        piece(rng, works[names[place % len(names)]], length) for place in range(number)
+    ]
+    letters = read.encode("".join(letter for letter in read.alphabet if letter.islower()))
+    passages, random = pieces(PASSAGE), [rng.choice(letters, PASSAGE) for _ in range(number)]
+    kept, replaced = zip(*(named(read, rng, *parts) for parts in zip(pieces(60), pieces(90), strict=True)), strict=True)
+    lines = short_lines(read, works)
+    labelled = [tokens for _ in range(number) for tokens in labels(read, rng, lines)]
+    return Texts(
+        np.stack(pieces(CONTEXT)), np.stack(kept), np.stack(replaced), np.stack([np.tile(p, 2) for p in passages]),
+        np.stack([np.tile(p, 2) for p in random]), same_length(labelled),
+    )  # fmt: skip
+
+
+def invented(rng: np.random.Generator, syllables: int = 3) -> str:
+    return "".join(rng.choice(SYLLABLES) for _ in range(syllables))
+
+
+def named(
+    read: text.Text, rng: np.random.Generator, before: Int[np.ndarray, " A"], between: Int[np.ndarray, " B"]
+) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]:
+    """A play in which an invented speaker speaks twice; and the same with another speaker the first time."""
+    name, other = (invented(rng).capitalize() for _ in range(2))
+    return tuple(
+        read.encode(f"{read.decode(before)}\n\n{first}.\n{read.decode(between)}\n\n{name}") for first in (name, other)
+    )  # type: ignore[return-value]
+
+
+def short_lines(read: text.Text, works: dict[str, Int[np.ndarray, " _"]]) -> tuple[list[str], list[str]]:
+    """Lines that end as questions, and others that end as sentences."""
+    lines = [line.strip() for work in works.values() for line in read.decode(work).split("\n")]
+    fit = [line for line in lines if 12 <= len(line) <= LONGEST_LINE]
+    questions, others = ([line for line in fit if line.endswith(mark)] for mark in "?.")
+    if min(len(questions), len(others)) <= SHOTS:
+        raise ValueError(f"the test works have {len(questions)} short questions and {len(others)} other short lines")
+    return questions, others
+
+
+def labels(
+    read: text.Text, rng: np.random.Generator, lines: tuple[list[str], list[str]]
+) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]:
+    """Six lines with their labels and a seventh: once with the right label, once with the other."""
+    words = [invented(rng, 1) for _ in range(2)]
+    while words[0] == words[1]:
+        words[1] = invented(rng, 1)
+    kinds = [*rng.permutation([0, 1] * (SHOTS // 2)), rng.integers(2)]
+    shown = [f"{rng.choice(lines[kind])} [{words[kind]}]\n" for kind in kinds]
+    begun = "".join(shown[:-1]) + shown[-1][: -LABEL - 2]
+    right = kinds[-1]
+    return read.encode(begun + words[right]), read.encode(begun + words[1 - right])
+
+
+def same_length(sequences: list[Int[np.ndarray, " _"]]) -> Int[np.ndarray, "M L"]:
+    """Cut on the left to the shortest, for what is judged stands at the end."""
+    shortest = min(map(len, sequences))
+    return np.stack([tokens[-shortest:] for tokens in sequences])
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    means = over_seeds(rows)
+    figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 4.0), sharey=True)
+    for panel, measure in zip(panels, ("name", "passage", "labels"), strict=True):
+        draw_measure(panel, rows, means, measure)
+    panels[0].set_yticks([-place for place in range(len(ARMS))], [name for _, name in ARMS.values()], size=8)
+    gain = only(means, arm="many", quantity="name above random")
+    figure.suptitle(f"Many concepts first: an invented name's first mention saves {gain.mean:+.3f} ± "
+                    f"{gain.half_width:.3f} nats\nper character more at its second", size=11)  # fmt: skip
+    return figure
+
+
+def draw_measure(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, measure: str) -> None:
+    """A measure by arm, seeds as dots."""
+    for place, (arm, (colour, _)) in enumerate(ARMS.items()):
+        value = only(means, arm=arm, quantity=measure)
+        dots = pick(rows, arm=arm, quantity=measure).value
+        panel.plot(dots, np.full(len(dots), -place - 0.2), ".", ms=4, color=colour, alpha=0.5)
+        panel.errorbar(value.mean, -place, xerr=value.half_width, color=colour, marker="o", capsize=2)
+    panel.axvline(only(means, arm=RANDOM, quantity=measure).mean, color=BLACK, lw=0.6, ls=":")
+    unit = MEASURES[measure].replace(" saved", "\nsaved").replace(" at the", "\nat the")
+    panel.set_title(measure, size=10)
+    panel.set_xlabel(unit, size=8)
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Whether many concepts first make a model use its context more, by measure."""
+    means = over_seeds(rows)
+    return [measure_claim(means, measure) for measure in MEASURES]
+
+
+def measure_claim(means: pd.DataFrame, measure: str) -> Claim:
+    above = only(means, arm="many", quantity=f"{measure} above random")
+    each = {arm: only(means, arm=arm, quantity=measure) for arm in (RANDOM, "many")}
+    return Registered(
+        f"many concepts first: more {MEASURES[measure].split(' of ')[0]} ({measure}, secondary)",
+        "no number on text",
+        f"{show(above, 3)} more: {show(each['many'], 3)} against {show(each[RANDOM], 3)}",
+        [positive(above)],
+        family="secondary",
+    )

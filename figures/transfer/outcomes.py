@@ -1,0 +1,257 @@
+"""Tokens saved by synthetic documents, and the context gain at equal loss: the registered primary outcomes."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import stdtrit
+from tqdm import tqdm
+
+from figures.lab.claims import Claim, Finding, Registered, at_least, near_zero, positive, show
+from figures.lab.presets import presets
+from figures.lab.runs import Models, Run
+from figures.lab.style import BLACK, GREY, PUBLISHED_POINT, WIDTH, name_ends
+from figures.lab.tables import Table, only, over_seeds, pick, published
+from figures.transfer import common
+from figures.transfer.common import (
+    ARMS,
+    MANY,
+    MORE,
+    ONE,
+    RANDOM,
+    REGISTERED,
+    Windows,
+    context_gain,
+    curve,
+    kept,
+    losses,
+    of_seeds,
+    saved,
+    tokens_to,
+    windows,
+)
+from icl_synth.estimates import Estimate
+
+TITLE = "Synthetic documents first, real text after: tokens saved, and the use of context"
+DIFFERS = (
+    f"{REGISTERED}The studies beside it train models of 8 M to 1.6 B parameters on web text and code; ours has 0.3 M "
+    "and reads characters of Shakespeare. Three outcomes are primary and corrected together: what `many` saves of the "
+    "characters that `random` needs to its final loss on the validation works; that saving less the one of `one`; and "
+    "what a work's own earlier text saves `many` at the loss that `random` ends with, less what it saves `random`. "
+    "Each is also asked for no effect: the 90 % interval within 5 % of the characters, or within 0.01 nats. Of "
+    "secondary outcomes, the saving over `more` counts the first stage's tokens. An arm that never reaches a loss is "
+    "extended as registered, at most to twice its tokens, so that no saving is below -100 %; this bound was added "
+    "before the first run. With fewer than four seeds primary outcomes are inconclusive. A third saved is Hu et al.'s "
+    "number."
+)
+PUBLISHED = ("transfer.csv",)
+lacks = common.lacks
+LEAST_SEEDS = 4
+ALIKE_TOKENS, ALIKE_NATS = 0.05, 0.01
+SAVED, GAIN = "saved", "gain at equal loss"
+PRIMARY, SECONDARY = "primary", "secondary"
+
+
+class Sizes(NamedTuple):
+    windows: int  # of the test works
+
+
+PRESETS = presets(common.SUITES, quick=Sizes(64), small=Sizes(512))
+
+
+def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
+    """Rows: arm, quantity, tokens; a value for each seed.
+
+    Quantities: validation loss (by tokens, nats per character), saved (share of random's characters), saved more
+    (by many than by the arm; by many than by more with the first stage counted), test loss (nats per character), test
+    loss above random, context gain (at the end, nats per character) and gain at equal loss (above random's).
+    """
+    table = Table("arm", "quantity", "tokens")
+    seeds = list(of_seeds(models))
+    chosen = windows(seeds[0][RANDOM], sizes.windows)
+    for runs in tqdm(seeds, desc="seeds", unit="seed"):
+        add_savings(table, runs)
+        add_losses(table, runs, chosen)
+    return table.rows()
+
+
+def add_savings(table: Table, runs: dict[str, Run]) -> None:
+    """Learning curves of one seed, and the shares that arms save."""
+    seed, curves = runs[RANDOM].seed, {arm: curve(run) for arm, run in runs.items()}
+    for arm, line in curves.items():
+        for tokens, loss in zip(line.tokens, line.loss, strict=True):
+            table.add(arm, "validation loss", tokens, seed=seed, values=np.array([loss]))
+    shares = {arm: saved(curves[arm], curves[RANDOM]) for arm in ARMS if arm not in (RANDOM, MORE)}
+    for arm, share in shares.items():
+        table.add(arm, SAVED, 0.0, seed=seed, values=np.array([share]))
+        if arm != MANY:
+            table.add(arm, "saved more", 0.0, seed=seed, values=np.array([shares[MANY] - share]))
+    first = float(curves[MORE].tokens[-1] - curves[RANDOM].tokens[-1])  # what the others read before
+    over_more = saved(curves[MANY], curves[MORE], before=first)
+    table.add(MORE, "saved more", 0.0, seed=seed, values=np.array([over_more]))
+
+
+def add_losses(table: Table, runs: dict[str, Run], chosen: Windows) -> None:
+    """Loss on the test works and context gain of one seed, at the end; and many's gain where its loss is random's."""
+    seed = runs[RANDOM].seed
+    of_random = losses(runs[RANDOM].model, chosen.own).mean(-1)
+    gains = {arm: context_gain(run.model, chosen) for arm, run in runs.items()}
+    for arm, run in runs.items():
+        loss = losses(run.model, chosen.own).mean(-1)
+        table.add(arm, "test loss", 0.0, seed=seed, values=loss)
+        table.add(arm, "context gain", 0.0, seed=seed, values=gains[arm])
+        if arm != RANDOM:
+            table.add(arm, "test loss above random", 0.0, seed=seed, values=np.array([(loss - of_random).mean()]))
+    equal = gain_at_equal_loss(runs[MANY], float(curve(runs[RANDOM]).loss[-1]), chosen, gains[MANY])
+    table.add(MANY, GAIN, 0.0, seed=seed, values=np.array([(equal - gains[RANDOM]).mean()]))
+
+
+def gain_at_equal_loss(
+    run: Run, reached: float, chosen: Windows, at_end: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """The context gain where a run's validation loss falls to `reached`, linear between the first two models that
+    stayed and enclose it; at the end of a run that never falls so low."""
+    line, stayed = curve(run), kept(run)
+    tokens_a_step = run.config.batch * (run.config.data.length - 1)
+    at = tokens_to(reached, line) / tokens_a_step
+    later = next((place for place, (step, _) in enumerate(stayed) if step >= at), None)
+    if later is None:
+        return at_end
+    if later == 0:
+        return context_gain(stayed[0][1](), chosen)
+    (before, first), (after, second) = stayed[later - 1 : later + 1]
+    share = (at - before) / (after - before)
+    return (1 - share) * context_gain(first(), chosen) + share * context_gain(second(), chosen)
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    means = over_seeds(rows)
+    figure, (curves, savings) = plt.subplots(1, 2, figsize=(WIDTH, 4.4), width_ratios=(1.2, 1))
+    draw_curves(curves, means)
+    draw_savings(savings, rows, means)
+    share, gain = (only(means, arm=MANY, quantity=quantity) for quantity in (SAVED, GAIN))
+    figure.suptitle(f"Many concepts first: {100 * share.mean:.0f} ± {100 * share.half_width:.0f} % of the characters "
+                    f"saved;\nat equal loss the context gains {gain.mean:+.3f} ± {gain.half_width:.3f} nats per "
+                    "character more", size=11)  # fmt: skip
+    return figure
+
+
+def draw_curves(panel: Axes, means: pd.DataFrame) -> None:
+    """Validation loss of each arm above random's at the same tokens."""
+    lines = pick(means, quantity="validation loss")
+    reference = pick(lines, arm=RANDOM).set_index("tokens").value
+    panel.axhline(0, color=BLACK, lw=0.8)
+    ends = []
+    for arm, (colour, name) in ARMS.items():
+        line = pick(lines, arm=arm).set_index("tokens")
+        line = line[line.index.isin(reference.index)]
+        if arm not in (RANDOM, MORE):
+            above = line.value - reference[line.index]
+            panel.plot(above.index / 1e6, above, color=colour, lw=1.2)
+            ends.append((name, above.index[-1] / 1e6, above.iloc[-1], colour))
+    panel.set(
+        xlabel="million characters read", ylabel="loss above that without synthetic documents,\nnats per character"
+    )
+    panel.set_xlim(0, 1.02 * reference.index[-1] / 1e6)
+    low = min(end[2] for end in ends)
+    panel.set_ylim(min(2 * low, -0.02), max(0.06, 3 * abs(low)))
+    name_ends(panel, ends)
+
+
+def draw_savings(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """What each arm saves, seeds as dots, beside the literature's numbers."""
+    shares, seeds = pick(means, quantity=SAVED), pick(rows, quantity=SAVED)
+    theirs = published("transfer", what=SAVED)
+    names = [*shares.arm, *theirs.index]
+    panel.axvline(0, color=BLACK, lw=0.8)
+    for place, row in enumerate(shares.to_dict("records")):
+        colour, _ = ARMS[row["arm"]]
+        dots = 100 * pick(seeds, arm=row["arm"]).value
+        panel.plot(dots, np.full(len(dots), -place - 0.2), ".", ms=4, color=colour, alpha=0.5)
+        panel.errorbar(100 * row["value"], -place, xerr=100 * row["half_width"], color=colour, marker="o", capsize=2)
+    for place, row in enumerate(theirs.to_dict("records"), len(shares)):
+        panel.plot(100 * row["value"], -place, **PUBLISHED_POINT)
+    labels = [ARMS[arm][1] for arm in shares.arm]
+    labels += [
+        f"{row['study'].split(' et')[0]} et al.: {row['setting'].split(', ')[-1]}" for row in theirs.to_dict("records")
+    ]
+    panel.set_yticks([-place for place in range(len(names))], labels, size=7)
+    for label in panel.get_yticklabels()[len(shares) :]:
+        label.set_color(GREY)
+    panel.set_xlabel("tokens saved to the same loss, %")
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """The primary outcomes, for an effect and for none; the savings against the other arms; Hu et al.'s third."""
+    number, means = rows.seed.nunique() if "seed" in rows else 0, over_seeds(rows)
+    outcomes = {
+        "many concepts first save characters": (only(means, arm=MANY, quantity=SAVED), ALIKE_TOKENS, 100.0, "%"),
+        "many concepts save more than one": (
+            only(means, arm=ONE, quantity="saved more"), ALIKE_TOKENS, 100.0, "points"
+        ),
+        "many concepts raise the context gain at equal loss": (
+            only(means, arm=MANY, quantity=GAIN), ALIKE_NATS, 1.0, "nats per character"
+        ),
+    }  # fmt: skip
+    table: list[Claim] = [third_claim(means)]
+    for claim, (value, margin, scale, unit) in outcomes.items():
+        ours = shown(value, scale, unit)
+        table.append(Registered(f"{claim} (primary)", "no number at this size", ours,
+                                [enough(number, positive(value))], family=PRIMARY))  # fmt: skip
+        table.append(Registered(f"{claim}: no effect, within {scale * margin:g} {unit}", "no number at this size", ours,
+                                [enough(number, no_effect(value, margin))]))  # fmt: skip
+    return [*table, *(saving_claim(means, arm) for arm in ARMS if arm not in (RANDOM, MANY, ONE)), loss_claim(means)]
+
+
+def shown(value: Estimate, scale: float, unit: str) -> str:
+    scaled = Estimate(scale * value.mean, scale * value.half_width, value.df)
+    return f"{show(scaled, 1 if scale > 1 else 4)} {unit}"
+
+
+def enough(seeds: int, finding: Finding) -> Finding:
+    """A finding of at least four seeds; of fewer none follows."""
+    return finding if seeds >= LEAST_SEEDS else Finding("inconclusive", 1.0)
+
+
+def no_effect(value: Estimate, margin: float) -> Finding:
+    """That a number's 90 % interval lies within the margin on either side of zero: two one-sided tests at 5 %."""
+    narrower = stdtrit(value.df, 0.95) / stdtrit(value.df, 0.975) if np.isfinite(value.df) else 1.6449 / 1.96
+    return near_zero(value._replace(half_width=narrower * value.half_width), margin)
+
+
+def third_claim(means: pd.DataFrame) -> Claim:
+    theirs = published("transfer", what=SAVED, study="Hu et al. 2025").iloc[0]
+    share = only(means, arm="dyck", quantity=SAVED)
+    return Claim(
+        f"brackets first save {100 * theirs.value:.0f} % of the tokens",
+        f"{100 * theirs.value:.0f} % ({theirs.setting}; Hu et al. 2025)",
+        shown(share, 100.0, "%"),
+        [at_least(share, float(theirs.value))],
+    )
+
+
+def saving_claim(means: pd.DataFrame, arm: str) -> Claim:
+    more = only(means, arm=arm, quantity="saved more")
+    counted = ", the first stage's tokens counted" if arm == MORE else ""
+    return Registered(
+        f"many concepts save more than: {ARMS[arm][1]}{counted} (secondary)",
+        "no number at this size",
+        shown(more, 100.0, "points"),
+        [positive(more)],
+        family=SECONDARY,
+    )
+
+
+def loss_claim(means: pd.DataFrame) -> Claim:
+    above = {arm: only(means, arm=arm, quantity="test loss above random") for arm in ARMS if arm != RANDOM}
+    return Registered(
+        "the final loss on the test works is lower than without synthetic documents (secondary)",
+        "perplexity 14.66 → 13.82, 0.059 nats (Lee et al. 2026)",
+        "; ".join(f"{arm} {show(value, 4)}" for arm, value in above.items()) + " nats per character above random",
+        [positive(Estimate(-value.mean, value.half_width, value.df)) for value in above.values()],
+        family=SECONDARY,
+    )

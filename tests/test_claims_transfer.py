@@ -1,0 +1,153 @@
+"""Synthetic documents before text: savings by hand, texts that are what they say, registered verdicts at borders."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures.lab.claims import corrected
+from figures.lab.report import sizes_of_families
+from figures.transfer import common, context, outcomes, remembered
+from figures.transfer.common import Curve, saved, tokens_to
+from icl_synth import text
+from icl_synth.estimates import Estimate
+from tests.toys import write_plays
+
+LINE = Curve(np.array([0.0, 100, 200, 300]), np.array([4.0, 3.0, 2.5, 2.4]))
+
+
+def test_tokens_to_a_loss_by_hand():
+    assert tokens_to(3.0, LINE) == 100 and tokens_to(2.75, LINE) == pytest.approx(150)
+    assert tokens_to(4.5, LINE) == 0
+    bump = Curve(LINE.tokens, np.array([4.0, 2.9, 3.5, 2.0]))
+    assert tokens_to(2.95, bump) == pytest.approx(100 * 1.05 / 1.1)  # the first time, though it rises again
+    falling = Curve(np.arange(0.0, 600, 100), np.array([9.0, 5, 4, 3, 2, 1]))  # 0.01 a token over the last five
+    assert tokens_to(0.5, falling) == pytest.approx(550) and tokens_to(-9.0, falling) == 1000
+    flat = Curve(LINE.tokens, np.array([4.0, 3.0, 3.0, 4.0]))
+    assert tokens_to(2.0, flat) == 600
+
+
+def test_savings_by_hand():
+    reference = Curve(LINE.tokens, np.array([4.0, 3.5, 3.0, 2.75]))
+    assert saved(LINE, reference) == pytest.approx(0.5) and saved(reference, reference) == 0
+    assert saved(LINE, reference, before=60) == pytest.approx(0.3)
+    never = Curve(LINE.tokens, np.full(4, 4.0))
+    assert saved(never, reference) == -1
+
+
+def with_outcomes(**changed):
+    """Rows of six seeds in which everything is found, but for what is changed: mean and spread over seeds."""
+    found = {("many", "saved"): (0.3, 0.02), ("dyck", "saved"): (0.5, 0.02), ("many", outcomes.GAIN): (0.1, 0.002)}
+    found |= {(arm, "saved more"): (0.2, 0.02) for arm in common.ARMS if arm not in ("random", "many")}
+    found |= {(arm, "test loss above random"): (-0.1, 0.01) for arm in common.ARMS if arm != "random"}
+    found |= changed.pop("cells", {})
+    seeds = changed.pop("seeds", 6)
+    spread = np.linspace(-1, 1, seeds) if seeds > 1 else np.zeros(1)
+    rows = [(*cell, 0.0, seed, mean + wide * spread[seed], 0.0, 0.0)
+            for cell, (mean, wide) in found.items() for seed in range(seeds)]  # fmt: skip
+    columns = ["arm", "quantity", "tokens", "seed", "value", "half_width", "half_width_of_mean"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def verdicts(rows):
+    return {claim.claim: claim.verdict for claim in corrected(outcomes.claims(rows))}
+
+
+def test_primary_outcomes_turn_with_the_rows_and_need_four_seeds():
+    found = verdicts(with_outcomes())
+    primary = [claim for claim in found if claim.endswith("(primary)")]
+    assert len(primary) == 3 and {found[claim] for claim in primary} == {"holds"}
+    assert {found[claim] for claim in found if "no effect" in claim} == {"fails"}
+    assert {found[claim] for claim in found if "secondary" in claim} == {"holds"}
+    none = {("many", "saved"): (0.0, 0.01), ("one", "saved more"): (0.0, 0.01), ("many", outcomes.GAIN): (0.0, 0.002)}
+    found = verdicts(with_outcomes(cells=none))
+    assert {found[claim] for claim in primary} == {"inconclusive"}
+    assert {found[claim] for claim in found if "no effect" in claim} == {"holds"}
+    less = {cell: (-mean - 0.3, 0.02) for cell, (mean, _) in none.items()}
+    assert {verdicts(with_outcomes(cells=less))[claim] for claim in primary} == {"fails"}
+    few = verdicts(with_outcomes(seeds=3))
+    assert {few[claim] for claim in few if "primary" in claim or "no effect" in claim} == {"inconclusive"}
+
+
+def test_families_are_corrected_apart_as_registered():
+    table = outcomes.claims(with_outcomes())
+    assert sizes_of_families([claim for claim in table if claim.own]) == "3 (primary) and 14 (secondary)"
+    # each primary outcome just below 5 %: alone it would hold, one of three it does not
+    t, n = 2.6, 6
+    wide = t and np.sqrt(n) / t / np.std(np.linspace(-1, 1, n), ddof=1)
+    weak = {("many", "saved"): (0.1, 0.1 * wide), ("one", "saved more"): (0.1, 0.1 * wide),
+            ("many", outcomes.GAIN): (0.1, 0.1 * wide)}  # fmt: skip
+    rows = with_outcomes(cells=weak)
+    alone = {claim.claim: claim.verdict for claim in outcomes.claims(rows)}
+    primary = [claim for claim in alone if claim.endswith("(primary)")]
+    assert {alone[claim] for claim in primary} == {"holds"}
+    assert {verdicts(rows)[claim] for claim in primary} == {"inconclusive"}
+
+
+def test_no_effect_is_two_one_sided_tests_at_five_percent():
+    # t(5) is 2.571 at 97.5 % and 2.015 at 95 %: an interval of 95 % that just reaches past the margin still holds
+    wide = Estimate(0.0, 0.05 * 2.571 / 2.015, 5)
+    assert outcomes.no_effect(wide._replace(half_width=0.999 * wide.half_width), 0.05).verdict == "holds"
+    assert outcomes.no_effect(wide._replace(half_width=1.001 * wide.half_width), 0.05).verdict == "inconclusive"
+    assert outcomes.no_effect(Estimate(0.2, 0.05, 5), 0.05).verdict == "fails"
+
+
+@pytest.fixture
+def read(tmp_path):
+    write_plays(tmp_path)
+    return text.read(tmp_path)
+
+
+def test_texts_are_what_they_say(read):
+    rng = np.random.default_rng(0)
+    before, between = (common.piece(rng, read.test["d"], length) for length in (60, 90))
+    kept, replaced = context.named(read, rng, before, between)
+    kept, replaced = read.decode(kept), read.decode(replaced)
+    name = kept[-context.NAME :]
+    assert name.istitle() and kept.count(name) == 2 and replaced.count(name) == 1
+    assert len(kept) == len(replaced) and kept[:62] == replaced[:62] and kept[71:] == replaced[71:]
+    lines = context.short_lines(read, read.test)
+    assert all(line.endswith("?") for line in lines[0]) and all(line.endswith(".") for line in lines[1])
+    for _ in range(20):
+        right, wrong = (read.decode(tokens) for tokens in context.labels(read, rng, lines))
+        *shown, asked = [line.rsplit(" [", 1) for line in right.split("\n")]
+        of_kind = {line[-1]: label.rstrip("]") for line, label in shown}
+        assert len(shown) == 6 and of_kind[asked[0][-1]] == asked[1] and len(set(of_kind.values())) == 2
+        assert wrong[: -context.LABEL] == right[: -context.LABEL] and wrong[-context.LABEL :] in of_kind.values()
+
+
+def test_windows_keep_their_end_and_change_their_beginning(read, monkeypatch):
+    monkeypatch.setattr(common, "works", lambda *_: read.test)
+    own, other = common.windows(None, 10)
+    assert (own[:, common.OWN_PREFIX :] == other[:, common.OWN_PREFIX :]).all()
+    assert (own[:, : common.OWN_PREFIX] != other[:, : common.OWN_PREFIX]).any(1).all()
+    texts = [read.decode(work) for work in read.test.values()]
+    assert all(sum(read.decode(window) in work for work in texts) for window in own)
+    beginnings = [read.decode(window[: common.OWN_PREFIX]) for window in other]
+    for window, beginning in zip(own, beginnings, strict=True):
+        inside = next(work for work in texts if read.decode(window) in work)
+        assert beginning not in inside
+    with pytest.raises(ValueError, match="10 characters is shorter than a window of 256"):
+        common.piece(np.random.default_rng(0), read.test["d"][:10], common.CONTEXT)
+
+
+def test_a_text_that_teaches_forgetting_turns_the_verdicts():
+    def rows(lost, left):
+        cells = [(0, "added", 30.0), (100, "added", left), (100, "lost", lost)]
+        of_seeds = [(tokens, quantity, seed, value + seed / 10, 0.5, 0.3)
+                    for tokens, quantity, value in cells for seed in range(6)]  # fmt: skip
+        columns = ["tokens", "quantity", "seed", "value", "half_width", "half_width_of_mean"]
+        return [claim.verdict for claim in corrected(remembered.claims(pd.DataFrame(of_seeds, columns=columns)))]
+
+    assert rows(20.0, 10.0) == ["holds", "holds"] and rows(-20.0, -1.0) == ["fails", "fails"]
+    assert rows(-0.25, -0.25) == ["inconclusive", "inconclusive"]
+
+
+def test_what_was_registered_is_what_is_done():
+    registered = (Path(common.__file__).parent / "PREREGISTRATION.md").read_text()
+    assert f"the last {common.TAIL} characters after {common.OWN_PREFIX} characters of another test work" in registered
+    assert all(f"| {arm} |" in registered for arm in common.ARMS) and "Six seeds, 0 to 5" in registered
+    assert common.SUITES["small"].seeds == (0, 1, 2, 3, 4, 5) and "fewer than four" in registered
+    assert f"± {100 * outcomes.ALIKE_TOKENS:.0f} % of the tokens" in registered
+    assert f"± {outcomes.ALIKE_NATS} nats for outcome 3" in registered
