@@ -1,7 +1,8 @@
 """The Python of README and of the guides is run as it stands, page by page, as a reader would paste it.
 
-Three blocks have tests of their own: the worked example of docs/experiments.md in test_experiments.py, that of
-docs/own_text.md in test_text.py, and PyTorch's of docs/elsewhere.md in test_lstm.py, where PyTorch is installed.
+Four blocks have tests of their own: the worked example of docs/experiments.md in test_experiments.py, those of
+docs/own_text.md and docs/own_model.md in test_text.py and test_llama_gguf.py, and PyTorch's of docs/elsewhere.md in
+test_lstm.py, where PyTorch is installed.
 """
 
 import re
@@ -15,7 +16,7 @@ import pytest
 from icl_synth import pretrained
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"experiments.md", "own_text.md", "elsewhere.md"}
+ELSEWHERE = {"experiments.md", "own_text.md", "own_model.md", "elsewhere.md"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -110,10 +110,21 @@ def test_a_model_of_a_file_is_pruned_calibrated_on_text(tmp_path, capsys):
         language.load(pretrained.HERE / "draft")
 
 
+def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    write_language(tmp_path / "model.gguf", tmp_path / "text")
+    monkeypatch.setattr(language, "smollm2", lambda: tmp_path / "model.gguf")
+    names = {}
+    exec((ROOT / "docs" / "own_model.md").read_text().split("```python\n")[1].split("```")[0], names)
+    assert names["text"].startswith("The rain in Spain") and names["nats"] > 0
+    assert names["run"].tokens.shape[1] == names["prompt"].shape[1] + 20
+
+
 try:
     SMOLLM2 = language.smollm2()
 except FileNotFoundError:
     SMOLLM2 = None
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "goldens" / "smollm2.npz"  # logits and tokens of transformers 5, from the same file
 
 
