@@ -59,7 +59,7 @@ class Sizes(NamedTuple):
     source: Source = Source()
 
 
-PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(4, 32, 4), small=Sizes(16, 64, 32))
+PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(4, 32, 4), small=Sizes(16, 64, 24))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

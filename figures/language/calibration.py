@@ -44,7 +44,7 @@ class Sizes(NamedTuple):
 
 
 PRESETS = presets(
-    {name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, STEPS), small=Sizes(32, (*STEPS, 96))
+    {name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, STEPS), small=Sizes(24, (*STEPS, 64))
 )
 
 

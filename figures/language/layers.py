@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
     source: Source = Source()
 
 
-PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, 8), small=Sizes(32, 32))
+PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, 8), small=Sizes(24, 24))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:

@@ -54,7 +54,7 @@ SOME: dict[Method, tuple[float, ...]] = {
 PRESETS = presets(
     {name: NONE[name] for name in ("quick", "small")},
     quick=Sizes(8, 8, SOME),
-    small=Sizes(32, 32, dict.fromkeys(NAMES, EVERY)),
+    small=Sizes(24, 24, dict.fromkeys(NAMES, EVERY) | {"alps": (0.5, 0.6, 0.7, 0.8)}),
 )
 
 
