@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench_blocks, bench_decoding, bench_documents, bench_prompts, bench_pruning, bench_training
+from benchmarks import (
+    bench_blocks,
+    bench_decoding,
+    bench_documents,
+    bench_language,
+    bench_prompts,
+    bench_pruning,
+    bench_training,
+)
 from icl_synth.files import write_text
 from icl_synth.provenance import commit, device
 
@@ -21,6 +29,7 @@ PARTS: dict[str, Any] = {
     "pruning": bench_pruning,
     "block_float": bench_blocks,
     "generation": bench_decoding,
+    "language": bench_language,
 }
 
 
@@ -40,7 +49,7 @@ def report(measured: dict[str, Any]) -> str:
         "brackets) below.",
         "",
     ]
-    return "\n".join(lines + [line for name, part in PARTS.items() for line in part.report(measured[name])])
+    return "\n".join(lines + [line for name, part in PARTS.items() for line in part.report(measured.get(name))])
 
 
 if __name__ == "__main__":
