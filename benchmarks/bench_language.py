@@ -39,7 +39,7 @@ def report(measured: dict[str, Any] | None) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
     lines = ["## A real language model", ""]
     if measured is None:
-        return [*lines, f"{SMOLLM2} was not there: `make language text`.", ""]
+        return [*lines, f"{SMOLLM2} was not measured: it needs `make language text`.", ""]
     ours, peers = measured["ours"], measured["transformers"]
     plain = milliseconds(ours[KINDS[0]]["plain"])[0] / 1e3
     lines += [
@@ -49,8 +49,7 @@ def report(measured: dict[str, Any] | None) -> list[str]:
         f"MB of weights, {ours['bytes'] / plain / ours['copy']:.2f} of what a large copy moves here "
         f"({ours['copy'] / 1e9:.1f} GB/s).",
         "",
-        "| text | ours, plain | transformers, plain | ratio | ours, look-up | transformers, look-up | ratio | same text "
-        "|",
+        "| text | plain, ours | transformers | ratio | look-up, ours | transformers | ratio | same text |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for kind in KINDS:
