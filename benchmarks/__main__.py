@@ -14,6 +14,7 @@ from benchmarks import (
     bench_decoding,
     bench_documents,
     bench_language,
+    bench_limits,
     bench_prompts,
     bench_pruning,
     bench_training,
@@ -36,7 +37,7 @@ PARTS: dict[str, Any] = {
 def measure() -> dict[str, Any]:
     """Where and when, and what every part measured."""
     where = {"date": datetime.date.today().isoformat(), "device": device(), "commit": commit()}
-    return where | {name: part.measure() for name, part in PARTS.items()}
+    return where | {"limits": bench_limits.measure()} | {name: part.measure() for name, part in PARTS.items()}
 
 
 def report(measured: dict[str, Any]) -> str:
@@ -49,7 +50,8 @@ def report(measured: dict[str, Any]) -> str:
         "brackets) below.",
         "",
     ]
-    return "\n".join(lines + [line for name, part in PARTS.items() for line in part.report(measured.get(name))])
+    parts = [line for name, part in PARTS.items() for line in part.report(measured.get(name))]
+    return "\n".join([*lines, *bench_limits.report(measured.get("limits"), measured), *parts])
 
 
 if __name__ == "__main__":
