@@ -125,7 +125,7 @@ def report(limits: dict[str, Limits] | None, measured: dict[str, Any]) -> list[s
         lines.append(f"| {what} | {unit} | {' | '.join(f'{limits[n][name] / scale:,.1f}' for n in cores)} |")
     lines += [
         "",
-        f"Each job beside what it is limited by, medians, cores: {cores[-1]}. Operations and bytes are counted by hand.",
+        f"Each job beside what it is limited by, medians, cores: {cores[-1]}. Operations and bytes: by hand.",
         "",
         "| job | counted | a second, billions | limit | share |",
         "|---|---|---:|---|---:|",
