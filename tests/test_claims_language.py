@@ -6,7 +6,7 @@ import pytest
 
 from figures.lab.claims import corrected
 from figures.language import acceptance, calibration, common, exponents, formats, in_context, layers, sparsity, speed
-from figures.language.in_context import ASPECTS, GOLD, INPUTS, LABELS, NO_EXAMPLES, ONLY_INPUTS, ONLY_LABELS, RANDOM
+from figures.language.in_context import GOLD, INPUTS, LABELS, NO_EXAMPLES, ONLY_INPUTS, ONLY_LABELS, RANDOM
 from tests.gguf_files import write_language
 
 
@@ -52,7 +52,7 @@ def test_layers_turn():
 def test_calibration_turns():
     columns = ["kind", "number", "quantity"]
     for value, verdict in ((1.0, "holds"), (-1.0, "fails"), (0.05, "inconclusive")):
-        cells = {("text", number, "cost"): 1.0 for number in calibration.STEPS}
+        cells: dict = {("text", number, "cost"): 1.0 for number in calibration.STEPS}
         cells |= {("text", number, "gain"): value for number in calibration.STEPS[1:]} | {
             ("text", 32, "slowing"): value
         }
@@ -65,6 +65,7 @@ def test_formats_turn():
 
     def rows(cost, value, wide=1e-4):
         cells = {(name, formats.BOTH, "cost"): cost for name in formats.ALL_FORMATS}
+        cells[("mxint8", formats.BOTH, "cost per word")] = cost
         cells |= {(name, formats.BOTH, "beyond"): value for name in formats.LOOKED_INTO}
         cells |= {(name, formats.INNER, "saved"): value for name in formats.LOOKED_INTO}
         return tidy(columns, cells).assign(half_width=wide, half_width_of_mean=wide)
@@ -113,6 +114,15 @@ def test_acceptance_without_change_has_no_correlation():
     assert acceptance.correlations(np.array([[3.0, 2, 1], [1, 1, 1]]), entropy).tolist() == pytest.approx([-1, 0])
 
 
+def test_what_look_up_gives_by_guessing_is_no_acceptance():
+    """Where nothing occurred before, 1 / 49,152 over a p that falls with entropy looks like acceptance that rises."""
+    rng = np.random.default_rng(0)
+    entropy = rng.uniform(0, 3, (200, 64))
+    kind = rng.choice(3, entropy.shape, p=(0.6, 0.25, 0.15))  # nothing found, a miss, a hit, whatever the entropy
+    accepted = np.choose(kind, (np.exp(entropy) / 49_152, np.zeros_like(entropy), np.ones_like(entropy)))
+    assert abs(acceptance.correlations(accepted, entropy).mean()) < 0.03
+
+
 def test_speed_turns():
     def rows(look_up, turns=6):
         cells = [(kind, 1) for kind in speed.KINDS] + [(speed.LIST, 4)]
@@ -134,36 +144,50 @@ def test_in_context_turns():
         cells |= {(task, RANDOM, "cost"): cost for task in in_context.COLOURS}
         return tidy(["task", "aspect", "quantity"], cells | {("verse", in_context.LATE, "easier"): made})
 
-    assert verdicts(in_context, rows(20, 2, 12, 1, 3)) == ["holds"] * 6
-    assert verdicts(in_context, rows(-20, 9, 1, 9, -3)) == ["fails"] * 6
+    assert verdicts(in_context, rows(20, 2, 12, 1, 3)) == ["holds"] * 7
+    assert verdicts(in_context, rows(-20, 9, -1, 9, -3)) == ["fails"] * 7
     assert verdicts(in_context, rows(0.05, 5.05, 12, 2.05, 0.05))[1] == "inconclusive"
 
 
-def test_tasks_have_one_answer_among_four():
-    rng = np.random.default_rng(0)
+def prompts_of(task, items):
+    return [in_context.make_prompt(task, items, 16, np.random.default_rng(seed)) for seed in range(60)]
+
+
+def test_tasks_have_one_answer_among_four_and_no_variant_gives_it_away():
+    words = set()
     for task, items in in_context.tasks().items():
         assert len({given for given, _ in items}) == len(items) >= 40
-        for item in items:
-            offered = in_context.choices(task, items, item, rng)
-            assert offered[0] == item[1] and len(set(offered)) == in_context.CHOICES
-    words = {word for items in in_context.tasks().values() for item in items for word in " ".join(item).lower().split()}
+        for made in prompts_of(task, items):
+            asked = made.variants[GOLD].rsplit("\n", 1)[1].removesuffix(" ->")
+            assert made.offered[0] == dict(items)[asked] and len(set(made.offered)) == in_context.CHOICES
+            if task != "categories":  # whose outputs are few
+                labels = {line.split(" -> ")[-1] for text in made.variants.values() for line in text.split("\n")[:-1]}
+                assert not labels & set(made.offered)
+        words |= {word for item in items for word in " ".join(item).lower().split()}
     assert not words & set(in_context.OUTSIDE)
 
 
 def test_prompts_differ_in_what_they_say_alone():
     items = in_context.tasks()["antonyms"]
-    made = {
-        aspect: in_context.prompt(aspect, items, items[0], 6, np.random.default_rng(1)).split("\n")
-        for aspect in ASPECTS
-    }
-    assert {lines[-1] for lines in made.values()} == {f"{items[0][0]} ->"}
-    gold = [tuple(line.split(" -> ")) for line in made[GOLD][:-1]]
-    assert len(gold) == 6 and set(gold) <= set(items) and items[0] not in gold
-    sides = {aspect: [line.split(" -> ") for line in lines[:-1]] for aspect, lines in made.items()}
+    made = in_context.make_prompt("antonyms", items, 6, np.random.default_rng(1))
+    lines = {aspect: text.split("\n") for aspect, text in made.variants.items()}
+    assert len({of[-1] for of in lines.values()}) == 1 and lines[GOLD][-1].endswith(" ->")
+    gold = [tuple(line.split(" -> ")) for line in lines[GOLD][:-1]]
+    assert len(gold) == 6 and set(gold) <= set(items) and lines[GOLD][-1].split()[0] not in {x for x, _ in gold}
+    sides = {aspect: [line.split(" -> ") for line in of[:-1]] for aspect, of in lines.items()}
     assert [x for x, _ in sides[RANDOM]] == [x for x, _ in gold] == [x for (x,) in sides[ONLY_INPUTS]]
-    assert [y for (y,) in sides[ONLY_LABELS]] == [y for _, y in gold] and not sides[NO_EXAMPLES]
-    assert [y for _, y in sides[RANDOM]] == [y for _, y in sides[INPUTS]] != [y for _, y in gold]
+    assert [y for (y,) in sides[ONLY_LABELS]] == [y for _, y in sides[RANDOM]] == [y for _, y in sides[INPUTS]]
+    assert [y for _, y in sides[RANDOM]] != [y for _, y in gold] and not sides[NO_EXAMPLES]
     assert {y for _, y in sides[LABELS]} | {x for x, _ in sides[INPUTS]} <= set(in_context.OUTSIDE)
+
+
+def test_a_random_label_is_the_right_one_in_a_quarter_of_the_examples():
+    for task, items in in_context.tasks().items():
+        right = []
+        for made in prompts_of(task, items):
+            of_gold, of_random = (made.variants[aspect].split("\n")[:-1] for aspect in (GOLD, RANDOM))
+            right += [gold == random for gold, random in zip(of_gold, of_random, strict=True)]
+        assert 0.2 < np.mean(right) < 0.3, task
 
 
 def test_the_right_output_is_scored_by_its_own_tokens(tmp_path, monkeypatch):
@@ -174,7 +198,7 @@ def test_the_right_output_is_scored_by_its_own_tokens(tmp_path, monkeypatch):
     monkeypatch.setattr(
         in_context, "token_losses", lambda graph, weights, rows: np.where(np.isin(rows[:, 1:], easy), 0.0, 1.0)
     )
-    monkeypatch.setattr(in_context, "choices", lambda task, items, item, rng: [item[1], "be", "ee", "bb"])
+    monkeypatch.setattr(in_context, "choices", lambda task, item, others, rng: [item[1], "be", "ee", "bb"])
     sizes = in_context.Sizes(5, 1, 2)
     assert in_context.accuracy(reader, "task", [("o", "to"), ("b", "to")], GOLD, sizes).tolist() == [100.0] * 5
     assert in_context.accuracy(reader, "task", [("o", "bo"), ("b", "bo")], GOLD, sizes).mean() < 100

@@ -22,8 +22,8 @@ def test_tokens_to_a_loss_by_hand():
     assert tokens_to(4.5, LINE) == 0
     bump = Curve(LINE.tokens, np.array([4.0, 2.9, 3.5, 2.0]))
     assert tokens_to(2.95, bump) == pytest.approx(100 * 1.05 / 1.1)  # the first time, though it rises again
-    falling = Curve(np.arange(0.0, 600, 100), np.array([9.0, 5, 4, 3, 2, 1]))  # 0.01 a token over the last five
-    assert tokens_to(0.5, falling) == pytest.approx(550) and tokens_to(-9.0, falling) == 1000
+    falling = Curve(np.arange(0.0, 600, 100), np.array([9.0, 6, 4, 3, 2.5, 2]))  # 0.01 a token over the last five
+    assert tokens_to(1.5, falling) == pytest.approx(550) and tokens_to(-9.0, falling) == 1000
     flat = Curve(LINE.tokens, np.array([4.0, 3.0, 3.0, 4.0]))
     assert tokens_to(2.0, flat) == 600
 

@@ -92,6 +92,8 @@ def test_layers_are_drawn_anew_or_permuted_and_all_others_kept(pruned, tmp_path)
     assert "embedding" not in read_start(wider, Start(pruned, reset=("embedding", "head")))[0]
     with pytest.raises(ValueError, match="no weight belongs to a layer 'heads': choose of blocks, down, embedding"):
         read_start(TUNED, Start(pruned, reset=("heads",)))
+    with pytest.raises(ValueError, match="no weight belongs to a layer 'block'"):  # a part of a part is none
+        read_start(TUNED, Start(pruned, reset=("block",)))
     with pytest.raises(ValueError, match=r"--keep-masks would keep the wrong weights of blocks\.0\.qkv"):
         read_start(TUNED, Start(pruned, keep_masks=True, permute=("qkv",)))
     with pytest.raises(ValueError, match="--reset needs --start"):

@@ -147,7 +147,7 @@ def test_a_record_grows_seed_by_seed(seeded):
 def test_a_seed_of_other_code_is_not_joined(seeded, monkeypatch):
     record.make(seeded, "quick", "a command", seeds=(1,))
     monkeypatch.setattr(record, "sources", lambda _: {"a.py": "1"})
-    assert record.state(seeded, "quick") == "stale"
+    assert record.state(seeded, "quick") == "stale" and record.seeds_left(seeded, "quick") == (0, 1, 2)
     record.make(seeded, "quick", "a command", seeds=(0,))
     assert record.read_provenance(seeded.name, "quick")["seeds"] == [0]
     assert set(record.read_rows(seeded.name, "quick").seed.dropna()) == {0}

@@ -203,7 +203,7 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
                      "too_large", "undecayed")
     },
     "language/acceptance": (NONE, {"texts": 2, "new": 4, "calibration": 2, "prompt": 8, "source": TOY_LANGUAGE}),
-    "language/calibration": (NONE, {"windows": 4, "source": TOY_LANGUAGE}),
+    "language/calibration": (NONE, {"windows": 4, "draws": 2, "source": TOY_LANGUAGE}),
     "language/exponents": (NONE, {"windows": 2, "documents": 2, "source": TOY_LANGUAGE}),
     "language/formats": (NONE, {"windows": 4, "source": TOY_LANGUAGE}),
     "language/in_context": (NONE, {"prompts": 4, "windows": 4, "examples": 2, "source": TOY_LANGUAGE}),

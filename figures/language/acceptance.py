@@ -26,19 +26,19 @@ from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, SKY, WIDTH, YELLOW
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
-from figures.language.common import DENSE, KINDS, LIST, SMOLLM2, Source
+from figures.language.common import KINDS, LIST, MODEL, SMOLLM2, Source
 from icl_synth.estimates import Estimate
 
 TITLE = "What a real language model accepts of drafts that need no second model"
 DIFFERS = (
-    f"{DENSE} It continues texts of three kinds at temperature 0 and 1: verse of the held-back works, prose of this "
-    "repository's guides, and a numbered list that repeats itself with other names. Acceptance is exact along the text "
-    "that the model wrote: the share of tokens that would have come from the draft if it was tried. The drafts are "
-    "prompt look-up (the latest earlier occurrence of up to 3 last tokens, or of 1), the model's first third of "
+    f"{MODEL}It continues texts of three kinds at temperature 0 and 1: verse of the held-back works, prose of an "
+    "essay written for this, and a numbered list that repeats itself with other names. Acceptance is exact along the "
+    "text that the model wrote: the share of tokens that would have come from the draft if it was tried. The drafts "
+    "are prompt look-up (the latest earlier occurrence of up to 3 last tokens, or of 1), the model's first third of "
     "blocks, and copies of it: pruned to 2:4 by SparseGPT, in int8, in MXFP4. A post guesses that assistance is fast "
-    " where tokens are easy: for each draft the correlation of acceptance with the entropy of the "
-    "model's own prediction, Spearman's within a text, is to be below zero at temperature 1. Our own question: is "
-    "look-up accepted more in the list than in verse and than in prose, greedily? Intervals are over texts."
+    "where tokens are easy: for each draft the correlation of acceptance with the entropy of the model's own "
+    "prediction, Spearman's within a text, is to be below zero at temperature 1. Our own question: is look-up "
+    "accepted more in the list than in verse and than in prose, greedily? Intervals are over texts."
 )
 PUBLISHED = ()
 lacks = common.lacks
@@ -77,12 +77,12 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             texts = np.asarray(generate(target, prompts, sizes.new, temperature=temperature, key=key))
             p = log_probs(target, texts, sizes.prompt)
             entropy = -(np.exp(p) * p).sum(-1)
-            table.add(kind, "none", temperature, "entropy", values=entropy.mean(-1))
+            common.add(table, kind, "none", temperature, "entropy", values=entropy.mean(-1))
             for name, draft in drafts.items():
                 accepted = proposed(p, log_probs(draft, texts, sizes.prompt), texts[:, sizes.prompt :], temperature)
-                table.add(kind, name, temperature, "acceptance", values=accepted.mean(-1))
+                common.add(table, kind, name, temperature, "acceptance", values=accepted.mean(-1))
                 if temperature:
-                    table.add(kind, name, temperature, "correlation", values=correlations(accepted, entropy))
+                    common.add(table, kind, name, temperature, "correlation", values=correlations(accepted, entropy))
     return table.rows()
 
 
@@ -117,10 +117,14 @@ def _log_probs(reader: Reader, texts: Array, start: int) -> Array:
 
 
 def correlations(accepted: Float[np.ndarray, "B N"], entropy: Float[np.ndarray, "B N"]) -> Float[np.ndarray, " B"]:
-    """Spearman's of each text; 0 where all of its tokens are accepted alike."""
+    """Spearman's of each text; 0 where all of its tokens are accepted alike.
+
+    Acceptance counts in thousandths: where look-up found nothing it proposes every token alike, and what is left of
+    a draft's 1 / 49,152 is no acceptance.
+    """
     each = [
         scipy.stats.spearmanr(a, e).statistic if np.ptp(a) and np.ptp(e) else 0.0
-        for a, e in zip(accepted, entropy, strict=True)
+        for a, e in zip(accepted.round(3), entropy, strict=True)
     ]
     return np.nan_to_num(np.array(each))
 

@@ -18,66 +18,82 @@ from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, PINK, PUBLISHED_LINE, WIDTH, draw_line
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
-from figures.language.common import DENSE, SMOLLM2, Reader, Source
+from figures.language.common import MODEL, SMOLLM2, WINDOWS, Source
 from figures.pruning.common import listed, show
 from icl_synth.estimates import Estimate
 
 TITLE = "Calibration of a real language model: how much text, and of what kind (Frantar & Alistarh 2023, Fig. 8)"
 DIFFERS = (
-    f"{DENSE} The paper calibrates OPT-2.7B at 50 % on 1 to 256 segments of C4 of 2,048 tokens and judges on "
-    "WikiText2; ours have 512 tokens. In its figure more segments help until it levels off. So every step from 2 to 8 "
-    "and to 32 windows is to lower the loss, and the second is to lower it by less than the first. Whether it must "
-    "be text is our question: 32 windows of tokens drawn evenly from the vocabulary, and of the works' own tokens in "
-    "random order, are each to cost more than 32 windows of text."
+    f"{MODEL}{WINDOWS}Windows to calibrate on are drawn at random from the training works, three times for each "
+    "number; the interval has the part of the draws (written as seeds) and that of the judged windows. The paper "
+    "calibrates OPT-2.7B at 50 % on up to 256 segments of C4 of 2,048 tokens and judges on WikiText2. In its figure "
+    "more segments help until it levels off. So each step from 2 to 8 and to 32 windows is to lower the loss, and the "
+    "second is to lower it by less than the first. Whether it must be text is our question: 32 windows of tokens "
+    "drawn evenly from the vocabulary, and of the works' own tokens in random order, are each to cost more than 32 "
+    "windows of text."
 )
 PUBLISHED = ("frantar2023*.csv",)
 lacks = common.lacks
 HALF = Pruning(sparsity=0.5)
-STEPS = (2, 8, 32)  # windows at which claims look
+STEPS = (2, 8, 32)  # windows to calibrate on
+EVERY = 10**6  # more windows than there are
 TEXT, SHUFFLED, UNIFORM = KINDS = ("text", "shuffled tokens", "uniform tokens")
 
 
 class Sizes(NamedTuple):
     windows: int  # that losses are measured on
-    numbers: tuple[int, ...]  # of windows to calibrate on, STEPS among them
+    draws: int  # of windows to calibrate on
     source: Source = Source()
 
 
-PRESETS = presets(
-    {name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, STEPS), small=Sizes(24, (*STEPS, 64))
-)
+PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(8, 2), small=Sizes(24, 3))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: kind (of calibration), number (of windows), quantity; nats per token.
+    """Rows: kind (of calibration), number (of windows), quantity; nats per token, with the number of the draw as seed.
 
     Quantities: cost (loss above the dense model's), gain (of the step from the next fewer windows of text), slowing
     (of gains: the step before less this one) and above text, paired.
     """
     table, reader = Table("kind", "number", "quantity"), common.read(sizes.source)
-    windows = reader.judged(sizes.windows)
+    windows, every = reader.judged(sizes.windows), reader.calibration(EVERY)
     dense = common.losses(reader.model, windows)
-    costs: dict[tuple[str, int], Float[np.ndarray, " N"]] = {}
-    for kind, number in tqdm([(TEXT, n) for n in sizes.numbers] + [(kind, STEPS[-1]) for kind in KINDS[1:]]):
-        model = prune_model(reader.model, calibration(reader, kind, number), HALF).model
-        costs[kind, number] = common.losses(model, windows) - dense
-        table.add(kind, number, "cost", values=costs[kind, number])
-    of_text = [costs[TEXT, number] for number in STEPS]
-    gains = [few - many for few, many in itertools.pairwise(of_text)]
-    for number, gain in zip(STEPS[1:], gains, strict=True):
-        table.add(TEXT, number, "gain", values=gain)
-    table.add(TEXT, STEPS[-1], "slowing", values=gains[0] - gains[1])
-    for kind in KINDS[1:]:
-        table.add(kind, STEPS[-1], "above text", values=costs[kind, STEPS[-1]] - costs[TEXT, STEPS[-1]])
+    asked = [(TEXT, number) for number in STEPS] + [(kind, STEPS[-1]) for kind in KINDS[1:]]
+    with tqdm(total=sizes.draws * len(asked), desc="prunings", unit="model") as bar:
+        for draw in range(sizes.draws):
+            costs: dict[tuple[str, int], Float[np.ndarray, " N"]] = {}
+            for kind, number in asked:
+                model = prune_model(
+                    reader.model, calibration(every, kind, number, draw, reader.model.config.vocab_size), HALF
+                ).model
+                costs[kind, number] = common.losses(model, windows) - dense
+                bar.update()
+            add_draw(table, draw, costs)
     return table.rows()
 
 
-def calibration(reader: Reader, kind: str, number: int) -> Int[np.ndarray, "N L"]:
-    """Windows of text; of its tokens in random order; or of tokens that are all equally likely."""
-    tokens, rng = reader.calibration(number), np.random.default_rng(0)
+def add_draw(table: Table, draw: int, costs: dict[tuple[str, int], Float[np.ndarray, " N"]]) -> None:
+    """The costs of one draw, and their differences."""
+    for (kind, number), cost in costs.items():
+        table.add(kind, number, "cost", seed=draw, values=cost)
+    of_text = [costs[TEXT, number] for number in STEPS]
+    gains = [few - many for few, many in itertools.pairwise(of_text)]
+    for number, gain in zip(STEPS[1:], gains, strict=True):
+        table.add(TEXT, number, "gain", seed=draw, values=gain)
+    table.add(TEXT, STEPS[-1], "slowing", seed=draw, values=gains[0] - gains[1])
+    for kind in KINDS[1:]:
+        table.add(kind, STEPS[-1], "above text", seed=draw, values=costs[kind, STEPS[-1]] - costs[TEXT, STEPS[-1]])
+
+
+def calibration(
+    every: Int[np.ndarray, "M L"], kind: str, number: int, draw: int, vocab_size: int
+) -> Int[np.ndarray, "N L"]:
+    """Windows drawn from all; their tokens in random order; or tokens that are all equally likely."""
+    rng = np.random.default_rng(draw)
+    tokens = every[rng.permutation(len(every))[:number]]
     if kind == SHUFFLED:
         return rng.permuted(tokens.reshape(-1)).reshape(tokens.shape)
-    return rng.integers(0, reader.model.config.vocab_size, tokens.shape, np.int32) if kind == UNIFORM else tokens
+    return rng.integers(0, vocab_size, tokens.shape, np.int32) if kind == UNIFORM else tokens
 
 
 def plot(rows: pd.DataFrame) -> Figure:

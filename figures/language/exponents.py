@@ -17,21 +17,21 @@ from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, ORANGE, RANGE, WIDTH, draw_band
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
-from figures.language.common import SMOLLM2, Source
+from figures.language.common import MODEL, SMOLLM2, Source
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import official_ginc
 from icl_synth.documents import sample_documents
 
 TITLE = "Exponents inside the blocks of a real language model"
 DIFFERS = (
-    "A post on the format says that the numbers inside a linear layer are mostly of one order, and gives no figure. It "
-    "meant models such as this one. As for the synthetic models, that is asked of two shares: at least half of all "
-    "numbers, and of those that are not zero, lie within a decimal order of the largest of their block of "
-    f"{BLOCK}. Intervals are over the model's linear layers. The weights of {SMOLLM2} come from a file with 4 bits and "
-    "a scale and an offset for each 32, so that its small weights are coarse. Real models are known for channels that "
-    "are far larger than others. A channel's size is the root of its mean square over all tokens; an outlier is larger "
-    "than ten times the median of its layer's input. Our own question: does the real model have a larger share of such "
-    "channels than the shipped synthetic transformer, layer by layer on average?"
+    f"{MODEL}A post on the format says that the numbers inside a linear layer are mostly of one order, and gives no "
+    "figure. It meant models such as this one. As for the synthetic models, that is asked of two shares: at least "
+    "half of all numbers, and of those that are not zero, lie within a decimal order of the largest of their block of "
+    f"{BLOCK}. Intervals are over the model's linear layers but the head. Weights of 4 bits with a scale and an "
+    "offset for each 32 are coarse where they are small. Real models are known for channels that are far larger than "
+    "others. A channel's size is the root of its mean square over all tokens; an outlier is larger than ten times the "
+    "median of its layer's input. Our own question: does the real model have a larger share of such channels than the "
+    "shipped synthetic transformer, layer by layer on average?"
 )
 PUBLISHED = ()
 lacks = common.lacks
@@ -65,24 +65,27 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     ):  # fmt: skip
         read = {"weights": weights(model), "inputs": inputs(model, tokens)}
         for what, arrays in read.items():
-            shares = [counted(blocks_of(array)) for array in arrays]
+            shares = [list(counted(blocks_of(array))) for array in arrays]
             for each in zip(*shares, strict=True):
                 (quantity, x, _), values = each[0], np.array([share for _, _, share in each])
-                table.add(name, what, quantity, x, values=values)
-        table.add(name, "inputs", "outliers", 0.0, values=np.array([outliers(array) for array in read["inputs"]]))
+                common.add(table, name, what, quantity, x, values=values)
+        common.add(
+            table, name, "inputs", "outliers", 0.0, values=np.array([outliers(array) for array in read["inputs"]])
+        )
     return table.rows()
 
 
 def weights(model: checkpoints.Model) -> list[np.ndarray]:
-    """Each linear layer's weight, inputs last."""
-    return [np.asarray(w).T for name, w in checkpoints.split(model)[1].items() if name.endswith(".kernel")]
+    """Each linear layer's weight, inputs last; the head's is left out, which is the embedding in one of the models."""
+    kernels = [name for name in checkpoints.split(model)[1] if name.endswith(".kernel") and name != "head.kernel"]
+    return [np.asarray(checkpoints.split(model)[1][name]).T for name in kernels]
 
 
 def inputs(model: checkpoints.Model, tokens: Int[np.ndarray, "N L"]) -> list[np.ndarray]:
-    """What each linear layer reads, features last."""
+    """What each linear layer but the head reads, features last; what the gate reads too, `up` reads the same."""
     record: dict[str, jax.Array] = {}
     model(tokens, record=record)
-    return [np.asarray(x).reshape(-1, x.shape[-1]) for x in record.values()]
+    return [np.asarray(x).reshape(-1, x.shape[-1]) for name, x in record.items() if not name.endswith(("head", "gate"))]
 
 
 def outliers(x: Float[np.ndarray, "N I"]) -> float:

@@ -19,20 +19,20 @@ from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import Table, only, over_seeds
 from figures.language import common
-from figures.language.common import DENSE, SMOLLM2, Reader, Source
+from figures.language.common import MODEL, SMOLLM2, WINDOWS, Reader, Source
 from figures.pruning.common import listed, prune_chosen
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
 TITLE = "Which layers of a real language model bear 2:4 (Frantar & Alistarh 2023, Fig. 7, Tables 5 and 6)"
 DIFFERS = (
-    f"{DENSE} The paper leaves dense a third of the layers of OPT-175B and BLOOM-176B, by kind or by place, and prunes "
-    "a first part of the blocks. SmolLM2 has 30 blocks; its feed-forward layer has a gate beside the two layers of the "
-    "paper's models, so that there are four kinds: attention holds a quarter of a block's weights, each of the others "
-    "as much. The paper's text finds that later blocks are more sensitive, so that it is best to leave the last third "
-    "dense; that is asked of every pair of thirds. The more blocks are pruned from the front, the more it is to cost, "
-    "step by step (Tables 5 and 6). Which kind is best left dense differs between the paper's models and is not "
-    "judged. Differences are paired by window."
+    f"{MODEL}{WINDOWS}The paper leaves dense a third of the layers of OPT-175B and BLOOM-176B, by kind or by place, "
+    "and prunes a first part of the blocks. SmolLM2 has 30 blocks; its feed-forward layer has a gate beside the two "
+    "layers of the paper's models, so that there are four kinds: attention holds a quarter of a block's weights, each "
+    "of the others as much. The paper's text finds that later blocks are more sensitive, so that it is best to leave "
+    "the last third dense; that is asked of every pair of thirds. From half of the blocks on, pruning more of them is "
+    "to cost more, step by step (Tables 5 and 6; below half the paper's cost is about nothing). Which kind is best "
+    "left dense differs between the paper's models and is not judged. Differences are paired by window."
 )
 PUBLISHED = ("frantar2023*.csv",)
 lacks = common.lacks
@@ -64,9 +64,9 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     costs: dict[tuple[str, str], Float[np.ndarray, " N"]] = {}
     for choice, model in tqdm(prunings(reader, sizes.calibration), total=3 + len(KINDS) + len(SHARES), unit="model"):
         costs[choice] = common.losses(model, windows) - dense
-        table.add(*choice, "cost", values=costs[choice])
+        common.add(table, *choice, "cost", values=costs[choice])
     for worse, better in pairs():
-        table.add(*worse, above(better), values=costs[worse] - costs[better])
+        common.add(table, *worse, above(better), values=costs[worse] - costs[better])
     return table.rows()
 
 
@@ -188,7 +188,7 @@ def share_claim(rows: pd.DataFrame) -> Claim:
     steps = {f"{worse[0]} above {better[0]}": more(rows, worse, better) for worse, better in pairs()[len(THIRDS) :]}
     theirs = tables.published("frantar2023_other", quantity="share of layers at 2:4, OPT-175B, WikiText2").perplexity
     return Claim(
-        f"{SMOLLM2}: the more blocks are at 2:4, from the first on, the more it costs",
+        f"{SMOLLM2}: from half of the blocks on, more blocks at 2:4 cost more",
         f"perplexity from none to all: {', '.join(f'{value:g}' for value in theirs)} (OPT-175B, Table 5)",
         listed(steps),
         [positive(step) for step in steps.values()],

@@ -25,17 +25,18 @@ from figures.lab.runs import Models
 from figures.lab.style import BLACK, GREEN, PINK, SKY, WIDTH
 from figures.lab.tables import published
 from figures.language import common
-from figures.language.common import DENSE, KINDS, LIST, SMOLLM2, Source
+from figures.language.common import KINDS, LIST, MODEL, SMOLLM2, Source
 from icl_synth.estimates import Estimate
 
 TITLE = "How fast a real language model writes, with drafts that need no second model (Leviathan et al. 2023)"
 DIFFERS = (
-    f"{DENSE} It runs on this machine's CPU in float32 and continues other texts in each turn, greedily; the first new "
+    f"{MODEL}It runs on this machine's CPU in float32 and continues other texts in each turn, greedily; the first new "
     "token, which the prefill gives, is left out. Drafts are prompt look-up, the model's first third of blocks, and "
-    "its int8 copy. For bigrams, with an acceptance of about 0.2, Leviathan et al. expect a speed-up of 1.25: look-up "
-    "is to be at least as fast on the list that repeats. Our own questions: is look-up faster than plain generation on "
-    "every kind of text, and does it still help a batch of 4 (list)? Speed-ups are seconds of all turns over seconds "
-    "of all turns, with an interval over turns, which has the texts' part and the machine's."
+    "its int8 copy. Leviathan et al. expect a speed-up of 1.25 of bigrams, another draft without a model, where these "
+    "are accepted at a rate of about 0.2; they measure none, so that all questions here are ours: is look-up as fast "
+    "on the list that repeats, is it faster than plain generation on every kind of text, and does it still help a "
+    "batch of 4 (list)? Speed-ups are seconds of all turns over seconds of all turns, with an interval over turns, "
+    "which has the texts' part and the machine's."
 )
 PUBLISHED = ("assisted.csv",)
 ALONE = True
@@ -166,6 +167,7 @@ def list_claim(rows: pd.DataFrame) -> Claim:
         f"{theirs.value:g} times (bigrams, acceptance about {theirs.alpha:g}, gamma {theirs.gamma:g}; expected)",
         f"{show(found, 2)} times (look-up, list, batch {batch})",
         [at_least(found, float(theirs.value))],
+        own=True,
         headline=True,
     )
 
