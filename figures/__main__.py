@@ -29,6 +29,7 @@ def command(
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     redraw: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     results: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    train: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Make experiments: train what is missing, compute rows, draw them, judge the claims.
 
@@ -40,6 +41,7 @@ def command(
         precision: Operands of matrix products in training; auto follows from the processor.
         list: Show every experiment: its claims, presets, minutes, state, and what changed since it was made.
         redraw: Draw recorded rows again without computing.
+        train: Only train what is missing, all models of a seed before those of the next; compute nothing.
         results: Only write RESULTS.md, and the generated parts of README and docs, from the recorded rows.
     """
     if jobs < 1:
@@ -51,6 +53,8 @@ def command(
         generated.write_all()
     elif redraw:
         redraw_all(chosen, preset)
+    elif train:
+        train_all(possible(chosen, preset), preset, jobs, precision, seeds)
     else:
         make(chosen, preset, jobs, precision, seeds)
 
@@ -62,6 +66,18 @@ def redraw_all(experiments: list[Experiment], preset: str) -> None:
     for experiment in experiments:
         with alone(lock_of(experiment, preset)):
             record.redraw(experiment, preset)
+
+
+def train_all(
+    experiments: list[Experiment], preset: str, jobs: int, precision: Precision, seeds: tuple[int, ...]
+) -> None:
+    """Train the models of one seed after the other, so that whole seeds are there wherever it ends."""
+    every = sorted({seed for experiment in experiments for seed in experiment.presets[preset].suite.seeds})
+    for seed in [seed for seed in every if not seeds or seed in seeds]:
+        trainings = [task for task in schedule.tasks(experiments, preset, precision, (seed,)) if task.job]
+        if failed := schedule.run(trainings, jobs):
+            sys.exit("\n".join(["failed:", *(f"  {failure.name}: {failure.why}" for failure in failed)]))
+        print(f"seed {seed}: all models are there", file=sys.stderr)
 
 
 def make(

@@ -301,6 +301,20 @@ READING = {
     for scale, steps, more in (("quick", 600, 1000), ("small", 4000, 6000))
     for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention")
 }
+# half and twice the second stage's rates, on a seed of its own, for the choice of the rate
+RATES = {
+    f"{scale}-transfer-{arm}-rate-{name}": dataclasses.replace(
+        (like := READING[f"{scale}-transfer-{arm}"]),
+        optimizer=dataclasses.replace(
+            like.optimizer,
+            learning_rate=factor * like.optimizer.learning_rate,
+            muon_learning_rate=factor * like.optimizer.muon_learning_rate,
+        ),
+    )
+    for scale in ("quick", "small")
+    for arm in ("random", "many")
+    for name, factor in (("half", 0.5), ("double", 2.0))
+}
 AFTER = {
     name: After(
         name.replace("-transfer-", "-transfer-first-").replace("permuted", "many").replace("attention", "many"),
@@ -309,7 +323,7 @@ AFTER = {
     )
     for name in READING
     if not name.endswith(("random", "more"))
-}
+} | {name: After(f"{name.split('-')[0]}-transfer-first-many") for name in RATES if "-many-" in name}
 
 PRESETS = {
     **TINY,
@@ -326,6 +340,7 @@ PRESETS = {
     **SCALING_CONTROLS,
     **FIRST,
     **READING,
+    **RATES,
 }
 
 

@@ -12,7 +12,7 @@ from tests.test_transformer import stirred
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed: make language")
 
 CONFIG = TransformerConfig(
-    vocab_size=100, context=96, depth=2, width=64, heads=4, style="llama", kv_heads=2, hidden=96, rope_base=700.0
+    vocab_size=100, context=160, depth=2, width=64, heads=4, style="llama", kv_heads=2, hidden=96, rope_base=700.0
 )
 LAYERS = {"out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 NORMS = {"norm1": "attn_norm", "norm2": "ffn_norm"}
@@ -78,4 +78,4 @@ def write_language(model=Path("toy.gguf"), works=Path("toy-text")):
     write(model, stirred(CONFIG), **TOKENIZER)
     works.mkdir(exist_ok=True)
     for name in "ab":
-        (works / name).write_text("TO be OR NOT TO be " * 320)
+        (works / name).write_text("TO be OR NOT TO be " * 400)

@@ -62,7 +62,7 @@ def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypa
     known = json.loads(record.file_of(name, "toy", ".json").read_text())
     assert known["rules"] == record.rules(experiment)
     assert known["sizes"].keys() == sizes._asdict().keys() and len(known["models"]) == len(suite.runs)
-    assert record.state(experiment, "toy") == "fresh"
+    assert record.state(experiment, "toy") == "fresh" and experiment.title in report.summary([experiment], "toy")
     monkeypatch.setattr(runs, "train", None)  # a second time nothing is trained or computed
     monkeypatch.setattr(experiment.module, "compute", None)
     command.bring_up_to_date(experiment, "toy", "auto")

@@ -10,7 +10,7 @@ from figures.lab import record, runs
 from figures.lab.catalogue import experiment
 from figures.lab.presets import Preset, Suite
 from icl_synth import checkpoints, presets
-from icl_synth.presets import AFTER, FIRST, OWN_WORLDS, PRESETS, READING, After
+from icl_synth.presets import AFTER, FIRST, OWN_WORLDS, PRESETS, RATES, READING, After
 from tests.toys import TOY, on
 
 FIRST_TOY, SECOND_TOY = on(world="random", concepts=2, vocab_size=51), dataclasses.replace(TOY, steps=4)
@@ -63,7 +63,7 @@ def test_what_runs_begin_with_counts_for_rows(toys, monkeypatch):
 
 
 def test_every_arm_of_the_transfer_experiment_fits_what_it_goes_on_from():
-    assert {AFTER[name].training for name in AFTER} == FIRST.keys() and AFTER.keys() < READING.keys()
+    assert {AFTER[name].training for name in AFTER} == FIRST.keys() and AFTER.keys() < READING.keys() | RATES.keys()
     assert OWN_WORLDS < FIRST.keys()
     for name, after in AFTER.items():
         first, second = PRESETS[after.training].model, PRESETS[name].model

@@ -210,11 +210,21 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
     "language/layers": (NONE, {"windows": 4, "calibration": 2, "source": TOY_LANGUAGE}),
     "language/sparsity": (NONE, {"windows": 4, "calibration": 4, "source": TOY_LANGUAGE}),
     "language/speed": (NONE, {"turns": 2, "new": 4, "prompt": 8, "batches": (1, 4), "source": TOY_LANGUAGE}),
-    "transfer/outcomes": (PLAYED, {"windows": 8}),
-    "transfer/context": (PLAYED, {"texts": 4}),
+    "transfer/outcomes": (PLAYED, {"windows": 8, "seeds": 2}),
+    "transfer/context": (PLAYED, {"texts": 4, "seeds": 2}),
     "transfer/remembered": (
-        Suite({"before the text": "toy-transfer-first-many", "after the text": "toy-transfer-many"}, (0, 1)),
-        {"prompts": 8, "every": 1},
+        Suite(
+            {
+                "before the text": "toy-transfer-first-many", "after the text": "toy-transfer-many",
+                "the text alone": "toy-transfer-random",
+            },
+            (0, 1),
+        ),
+        {"prompts": 8, "every": 1, "seeds": 2},
+    ),
+    "transfer/rate": (
+        Suite({f"{arm}, {factor}": f"toy-transfer-{arm}" for arm in ("random", "many")
+               for factor in ("half", "once", "double")}, (99,)), {},
     ),
     "scaling/controls": (controls.PRESETS["small"].suite, {}),
 }  # fmt: skip
@@ -252,7 +262,7 @@ def write_plays(folder: Path = Path("toy-plays")) -> None:
     """Five plays of random lines, split as works of text are; every character is in those of training."""
     rng, letters = np.random.default_rng(0), list("abdefgiklmnoprstuvxz")
     for number, name in enumerate(("train/a", "train/b", "validation/c", "test/d", "test/e")):
-        lines = ["".join(rng.choice(letters, 15)) + "?."[line % 2] for line in range(60)]
+        lines = ["".join(rng.choice(letters, rng.integers(13, 19))) + "?."[line % 2] for line in range(60)]
         path = folder / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("BDFGKLMNPRSTVZ [x]\n" * (number == 0) + "\n".join(lines) + "\n" * 2)

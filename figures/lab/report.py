@@ -234,7 +234,8 @@ def summary(experiments: list[Experiment], preset: str) -> str:
     models = {(model["model"], model["seed"]): model for one in known.values() if one for model in one["models"]}
     lines = ["", "model                   seed  excess over Bayes  minutes"]
     for model in models.values():
-        lines.append(f"{model['model']:22}  {model['seed']:4}  {model['excess_nats']:17.4f}  {model['minutes']:7.1f}")
+        excess = "unknown" if model["excess_nats"] is None else f"{model['excess_nats']:.4f}"  # of a text, for one
+        lines.append(f"{model['model']:22}  {model['seed']:4}  {excess:>17}  {model['minutes']:7.1f}")
     for experiment in experiments:
         lines += ["", experiment.title]
         for claim in recorded_claims(experiment, preset):

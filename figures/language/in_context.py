@@ -43,11 +43,11 @@ DIFFERS = (
 PUBLISHED = ("min2022.csv",)
 lacks = common.lacks
 ANTONYMS = (
-    "hot cold, big small, fast slow, high low, early late, rich poor, hard soft, light dark, wet dry, old new, strong "
-    "weak, thick thin, open closed, full empty, happy sad, clean dirty, loud quiet, sharp blunt, wide narrow, deep "
-    "shallow, guilty innocent, tall short, sweet sour, rough smooth, near far, right wrong, true false, safe dangerous, "
-    "cheap expensive, brave afraid, first last, inside outside, above below, push pull, buy sell, win lose, give take, "
-    "start stop, love hate, war peace"
+    "hot cold, big small, fast slow, high low, early late, rich poor, hard soft, light dark, wet dry, old new, "
+    "strong weak, thick thin, open closed, full empty, happy sad, clean dirty, loud quiet, sharp blunt, wide "
+    "narrow, deep shallow, guilty innocent, tall short, sweet sour, rough smooth, near far, right wrong, true "
+    "false, safe dangerous, cheap expensive, brave afraid, first last, inside outside, above below, push pull, buy "
+    "sell, win lose, give take, start stop, love hate, war peace"
 )
 CATEGORIES = {
     "animal": "horse, tiger, rabbit, eagle, salmon, spider, camel, whale, monkey, sparrow, wolf, goat",

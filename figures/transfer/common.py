@@ -1,12 +1,13 @@
 """What the experiments of synthetic documents before real text share: the arms, their runs, and what a run is asked."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from figures.lab.claims import Finding
 from figures.lab.presets import MORE_SEEDS, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
@@ -30,8 +31,10 @@ ARMS = {
     "attention": ("#8a3a68", "many concepts, attention alone"),
 }
 RANDOM, MORE, MANY, ONE = "random", "more", "many", "one"
-OWN_PREFIX, TAIL = 192, 64  # characters that precede, and that are judged
+OWN_PREFIX, TAIL = 192, 64  # characters that precede, and that follow in both
+SPLICE = 16  # first ones of the tail, which are not judged: another work's text may break off in a word
 CONTEXT = OWN_PREFIX + TAIL
+LEAST_SEEDS = 4
 
 
 def suite(scale: str) -> Suite:
@@ -55,8 +58,11 @@ class Curve(NamedTuple):
 
 
 def curve(run: Run) -> Curve:
-    """Raises ValueError for a run with fewer than two evaluations."""
-    tokens, loss = (np.array([line[name] for line in run.metrics], float) for name in ("tokens", "loss"))
+    """Raises ValueError for a run with fewer than two evaluations. What an interrupted run evaluated beside its own
+    steps is left out."""
+    every, last = run.config.evaluate_every, run.config.steps
+    lines = [line for line in run.metrics if line["step"] % every == 0 or line["step"] == last]
+    tokens, loss = (np.array([line[name] for line in lines], float) for name in ("tokens", "loss"))
     if len(tokens) < 2:
         raise ValueError(
             f"the run of {run.name}, seed {run.seed}, has {len(tokens)} evaluations: at least two are needed"
@@ -88,13 +94,21 @@ def saved(arm: Curve, reference: Curve, before: float = 0.0) -> float:
     return 1.0 - (before + tokens_to(float(reference.loss[-1]), arm)) / float(reference.tokens[-1])
 
 
-def of_seeds(models: Models) -> Iterator[dict[str, Run]]:
-    """The runs of each seed by arm."""
+def all_seeds(models: Models, number: int) -> list[dict[str, Run]]:
+    """The runs of each seed by arm. Raises ValueError for fewer seeds than these, or a seed without all arms."""
     by_seed: dict[int, dict[str, Run]] = {}
     for arm, runs in models.items():
         for run in runs:
             by_seed.setdefault(run.seed, {})[arm] = run
-    yield from by_seed.values()
+    whole = [runs for runs in by_seed.values() if runs.keys() == models.keys()]
+    if len(whole) < number:
+        raise ValueError(f"{len(whole)} of {number} seeds have all arms: outcomes are computed when all are trained")
+    return whole
+
+
+def enough(seeds: int, finding: Finding) -> Finding:
+    """A finding of at least four seeds; of fewer none follows."""
+    return finding if seeds >= LEAST_SEEDS else Finding("inconclusive", 1.0)
 
 
 def kept(run: Run) -> list[tuple[int, Callable[[], checkpoints.Model]]]:
@@ -141,6 +155,7 @@ def losses(model: checkpoints.Model, sequences: Int[np.ndarray, "N L"]) -> Float
 
 
 def context_gain(model: checkpoints.Model, chosen: Windows) -> Float[np.ndarray, " N"]:
-    """What the own work's earlier text saves the last 64 characters against another's, nats per character."""
-    own, other = (losses(model, sequences)[:, -TAIL:].mean(-1) for sequences in chosen)
+    """What the own work's earlier text saves the tail, but its first 16 characters, against another's: nats per
+    character."""
+    own, other = (losses(model, sequences)[:, SPLICE - TAIL :].mean(-1) for sequences in chosen)
     return other - own

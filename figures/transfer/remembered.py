@@ -16,7 +16,7 @@ from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREY, WIDTH, draw_band, draw_seeds
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.transfer import common
-from figures.transfer.common import REGISTERED, kept
+from figures.transfer.common import REGISTERED, enough, kept
 from icl_synth import checkpoints
 from icl_synth.evaluate import answers
 from icl_synth.prompts import sample_prompts
@@ -25,13 +25,15 @@ TITLE = "Synthetic documents first, real text after: is the synthetic world's in
 DIFFERS = (
     f"{REGISTERED}The text has another alphabet, so that a model that has read it has an embedding and a head of its "
     "own. Asked about the synthetic world it gets those of the first stage back; all between them is as the text left "
-    "it. Prompts of the model's own world have examples of 5 tokens. What examples add is the accuracy with 8 of them "
-    "less that without. It is to be smaller after the text than before it, and still above zero. Secondary, corrected "
-    "as two."
+    "it. So what is lost may be lost because the inside speaks another language than its old ends, and not because it "
+    "cannot learn in context: the claim speaks of answers through the old ends. The floor is the inside of a model "
+    "that read the same text alone. Prompts of the model's own world have examples of 5 tokens. What examples add is "
+    "the accuracy with 8 of them less that without. It is to be smaller after the text than before it, and still "
+    "larger than the floor's. Secondary, corrected as two."
 )
 PUBLISHED = ()
 lacks = common.lacks
-FIRST, AFTER = "before the text", "after the text"
+FIRST, AFTER, FLOOR = "before the text", "after the text", "the text alone"
 EXAMPLES, EXAMPLE_LENGTH = 8, 5
 PROMPT_SEED = 4401
 OWN = ("embedding", "head")  # weights that belong to an alphabet
@@ -40,23 +42,28 @@ OWN = ("embedding", "head")  # weights that belong to an alphabet
 class Sizes(NamedTuple):
     prompts: int
     every: int  # of the models that stayed, one in so many
+    seeds: int  # without which nothing is computed: no look before
 
 
 SUITES = {
-    scale: Suite({FIRST: f"{scale}-transfer-first-many", AFTER: f"{scale}-transfer-many"}, MORE_SEEDS[scale])
+    scale: Suite(
+        {FIRST: f"{scale}-transfer-first-many", AFTER: f"{scale}-transfer-many", FLOOR: f"{scale}-transfer-random"},
+        MORE_SEEDS[scale],
+    )
     for scale in ("quick", "small")
 }
-PRESETS = presets(SUITES, quick=Sizes(200, 1), small=Sizes(1000, 2))
+PRESETS = presets(SUITES, quick=Sizes(200, 1, 1), small=Sizes(1000, 2, 6))
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: tokens (characters of text read), quantity; value in points, a value for each prompt and seed.
 
-    Quantities: none (accuracy without examples), few (with 8), added (few less none); and at the end lost (added before
-    the text less added after it).
+    Quantities: none (accuracy without examples), few (with 8), added (few less none), at the end floor (added to the
+    inside of a model that read the text alone), above floor, and lost (added before the text less added after it).
     """
     table = Table("tokens", "quantity")
-    for first, after in tqdm(list(zip(models[FIRST], models[AFTER], strict=True)), desc="seeds", unit="seed"):
+    for runs in tqdm(common.all_seeds(models, sizes.seeds), desc="seeds", unit="seed"):
+        first, after = runs[FIRST], runs[AFTER]
         seed, tokens_a_step = after.seed, after.config.batch * (after.config.data.length - 1)
         stages = [(0, first.model)]
         stages += [(step, in_old_alphabet(read(), first)) for step, read in kept(after)[:: -sizes.every][::-1]]
@@ -66,7 +73,11 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
             added.append(few - none)
             for quantity, values in (("none", none), ("few", few), ("added", added[-1])):
                 table.add(step * tokens_a_step, quantity, seed=seed, values=values)
-        table.add(stages[-1][0] * tokens_a_step, "lost", seed=seed, values=added[0] - added[-1])
+        alone = in_old_alphabet(runs[FLOOR].model, first)
+        none, few = (accuracy(alone, first, number, sizes.prompts) for number in (0, EXAMPLES))
+        ends = {"floor": few - none, "above floor": added[-1] - (few - none), "lost": added[0] - added[-1]}
+        for quantity, values in ends.items():
+            table.add(stages[-1][0] * tokens_a_step, quantity, seed=seed, values=values)
     return table.rows()
 
 
@@ -109,23 +120,23 @@ def ends(means: pd.DataFrame):
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Less is left after the text; something is left."""
-    means = over_seeds(rows)
+    """Less is left after the text; more is left than the floor."""
+    number, means = rows.seed.nunique() if "seed" in rows else 0, over_seeds(rows)
     before, after = ends(means)
-    lost = only(means, quantity="lost")
+    lost, above, floor = (only(means, quantity=quantity) for quantity in ("lost", "above floor", "floor"))
     return [
         Registered(
-            "text makes the model forget to learn from the synthetic world's examples (secondary)",
+            "after the text, examples add less through the old embedding and head (secondary)",
             "no number",
             f"{show(lost)} points of {show(before)} lost",
-            [positive(lost)],
+            [enough(number, positive(lost))],
             family="secondary",
         ),
         Registered(
-            "after the text, the synthetic world's examples still help (secondary)",
+            "after the text, they still add more than to a model that read the text alone (secondary)",
             "no number",
-            f"{show(after)} points",
-            [positive(after)],
+            f"{show(after)} points against {show(floor)}",
+            [enough(number, positive(above))],
             family="secondary",
         ),
     ]
