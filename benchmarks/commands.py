@@ -35,7 +35,7 @@ def main(targets: tuple[str, ...]) -> None:
                 "device": device(),
                 "commit": cloned,
             }
-    write_text(RECORD, json.dumps(known, indent=1) + "\n")
+            write_text(RECORD, json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":
