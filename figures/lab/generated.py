@@ -72,11 +72,13 @@ def pretrained_table(_: str) -> list[str]:
 
 def presets_table(_: str) -> list[str]:
     """What each preset trains for the main experiments and how much it asks."""
-    lines = ["| preset | models | seeds | prompts at each point | its rows |", "|---|---|---:|---:|---|"]
+    lines = ["| preset | models | seeds asked | prompts at each point | its rows |", "|---|---|---:|---:|---|"]
     accuracy = catalogue.experiment("learning/accuracy")
     for name, (suite, sizes) in accuracy.presets.items():
         models = ", ".join(f"{model} (`{training}`)" for model, training in suite.models.items())
-        kept = "not committed" if name == "quick" else "committed" if record.directory(name).exists() else "not run"
+        known = record.read_provenance(accuracy.name, name) if name != "quick" else None
+        there = f"committed: {len(known['seeds'])} seeds, {record.state(accuracy, name)}" if known else "not run"
+        kept = "not committed" if name == "quick" else there
         lines.append(f"| `{name}` | {models} | {len(suite.seeds)} | {sizes.prompts:,} | {kept} |")
     return lines
 

@@ -39,8 +39,8 @@ MODELS = (
 )
 OUTGROWN = "Its claims ask for more than these rows hold: the command computes what is asked today."
 NO_HEADLINES = (
-    "Today's claims ask for more than the rows that were recorded before hold. `make figures PRESET=small` computes "
-    "what is asked today."
+    "The recorded rows lack numbers that today's headline claims need: "
+    "`.venv/bin/python -m figures SUBJECT --preset small` computes them."
 )
 ELSEWHERE = SHORTER | VOCABULARIES | SCALING | SCALING_CONTROLS  # told by their experiments
 CLAIM_COLUMNS = ("claim", "paper: number and place", "ours", "verdict")
@@ -202,7 +202,8 @@ def headlines(subject: str | None = None) -> list[str]:
     for experiment in catalogue.choose([subject] if subject else []):
         for claim in recorded_claims(experiment, "small"):
             if claim.headline:
-                lines.append("| " + " | ".join(claim.cells) + " |")
+                asked, *others = claim.cells
+                lines.append("| " + " | ".join([f"our question: {asked}" if claim.own else asked, *others]) + " |")
     return lines if len(lines) > 2 else [NO_HEADLINES]
 
 
