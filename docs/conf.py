@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "docs"))
 import pages
 
 project = "icl-synth"
-extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.apidoc"]
+extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.apidoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 html_theme = "furo"
 html_title = "icl-synth"
