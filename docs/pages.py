@@ -36,7 +36,7 @@ def gallery(subject: str, members: list[Experiment]) -> str:
     return "\n\n".join(
         [
             f"# {catalogue.subject_title(subject)}",
-            grid(cards),
+            grid(cards) if cards else "Nothing is recorded yet: each page below says what its experiment asks.",
             f"```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```\n",
         ]
     )

@@ -42,6 +42,7 @@ def test_every_experiment_has_a_page_and_its_subject_lists_it(site):
         listed = (site / "gallery" / f"{name.split('/')[0]}.md").read_text()
         assert re.search(rf"^{name}$", listed, re.MULTILINE)
         assert (f":link: {name}\n" in listed) == record.file_of(name, "small", ".png").exists()
+        assert "{grid}" not in listed or "{grid-item-card}" in listed  # Sphinx refuses a grid without cards
 
 
 def test_a_page_has_its_claims_in_a_box_a_picture_that_opens_the_code_and_the_rows(site):
