@@ -8,7 +8,11 @@ from typing import Any
 from figures.lab.catalogue import FIGURES
 
 BENCHMARKS = FIGURES.parent / "benchmarks"
-MEANING = {"env": "the environment alone", "reproduce": "trainings and pictures of `quick`", "test": "the tests but browser's and kill's"}
+MEANING = {
+    "env": "the environment alone",
+    "reproduce": "trainings and pictures of `quick`",
+    "test": "the tests but browser's and kill's",
+}
 
 
 def read(name: str) -> dict[str, Any]:
