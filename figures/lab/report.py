@@ -27,7 +27,8 @@ HEAD = (
     "experiment has one seed, its verdicts are about that one model.\n\n"
     "Claims of papers and our own questions are counted apart. The own questions of an experiment are corrected for "
     "being many (Holm): what the correction leaves undecided is inconclusive. The rules are committed before the rows "
-    "are computed; where a rule changed afterwards, the experiment says so.\n\n"
+    "are computed; where a rule changed afterwards, the experiment says so. *Clearly* in the title of a picture means "
+    "that the 95 % interval lies on one side of zero, before any correction.\n\n"
     "Rows are *stale* where code that they depend on has changed since they were computed. The files that changed are "
     "listed with them. A stale row is not known to be wrong; it is no longer known to be what the code computes."
 )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from compression.block_float.block_model import in_format
 from compression.pruning.apply import Pruning, prune_model
 from compression.pruning.calibrate import calibration_documents
+from figures.block_float.common import NAMED
 from figures.lab.claims import Claim, positive
 from figures.lab.measure import held_back
 from figures.lab.presets import KINDS, presets
@@ -242,7 +243,8 @@ def draw_parts(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, name: str, 
     panel.set_yscale("log")
     panel.set_ylim(bottom=1e-3)  # what is below is 0 but for rounding
     panel.yaxis.set_major_formatter("{x:g}")
-    panel.set_xticks(range(len(labels)), labels=labels, rotation=45, size=8)
+    shown = [label.upper() if label in NAMED else label for label in labels]
+    panel.set_xticks(range(len(labels)), labels=shown, rotation=45, size=8)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
