@@ -176,8 +176,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("right less probability, points")
     more = [100 * only(rows, model=names[0], quantity=f"more_error_{part}").mean for part in PARTS]
     figure.suptitle(
-        f"In the first {EARLY - 1} tokens the {in_short(names[0])}'s calibration error is {more[0]:.1f} points\n"
-        f"above that of exact Bayes, later {more[1]:.1f}", size=11
+        f"The {in_short(names[0])}'s calibration error less that of exact Bayes:\n{more[0]:+.1f} points in the first "
+        f"{EARLY - 1} tokens, {more[1]:+.1f} later", size=11
     )  # fmt: skip
     legend_below(figure, panels[0], 5)
     return figure
