@@ -70,6 +70,10 @@ def pieces(language: Language, works: dict[str, str], number: int) -> Int[ndarra
     Raises ValueError for works shorter than a window.
     """
     tokens = {name: language.encode(work) for name, work in works.items()}
-    windows = text.sequences(tokens, language.window)
-    number = min(number, len(windows))
-    return windows[((np.arange(number) + 0.5) * len(windows) / number).astype(int)]
+    return middles(text.sequences(tokens, language.window), number)
+
+
+def middles(pieces: Int[ndarray, "N L"], number: int) -> Int[ndarray, "M L"]:
+    """The middle pieces of so many equal shares, so that no title page is among few; all where there are fewer."""
+    number = min(number, len(pieces))
+    return pieces[((np.arange(number) + 0.5) * len(pieces) / number).astype(int)]

@@ -170,7 +170,7 @@ def test_shares_and_interpolated_losses_have_the_spread_of_the_delta_method():
 
 def test_only_chosen_layers_are_pruned(run):
     how = Pruning(pattern=(2, 4))
-    part = checkpoints.split(common.partly_pruned(run, how, skipping.chosen_but("attention", 2)))[1]
+    part = checkpoints.split(common.partly_pruned(run, how, common.all_but("attention", common.PARTS, 2)))[1]
     dense = checkpoints.split(run.model)[1]
     for name, weight in part.items():
         if name.endswith(("qkv.kernel", "out.kernel")) or "kernel" not in name:
@@ -181,7 +181,7 @@ def test_only_chosen_layers_are_pruned(run):
     documents = calibration_documents(TOY.data.build()[0], run.model, common.CALIBRATION)
     for name, weight in checkpoints.split(prune_model(run.model, documents, how).model)[1].items():
         assert (whole[name] == weight).all()
-    thirds = [[skipping.chosen_but(third, 6)(f"blocks.{n}.up") for n in range(6)] for third in skipping.THIRDS]
+    thirds = [[common.all_but(third, common.PARTS, 6)(f"blocks.{n}.up") for n in range(6)] for third in common.THIRDS]
     assert np.sum(thirds, axis=1).tolist() == [4, 4, 4] and not any(np.all([thirds[0], thirds[1], thirds[2]], axis=0))
 
 

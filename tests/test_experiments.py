@@ -105,6 +105,20 @@ def test_what_this_machine_cannot_make_is_left_out_with_a_line(monkeypatch, caps
         command.make([other], "toy", 1, "auto")
 
 
+def test_whole_seeds_are_trained_one_after_the_other_and_nothing_is_computed(monkeypatch):
+    ran = []
+    monkeypatch.setattr(command.schedule, "run", lambda tasks, at_once: ran.append([t.job[:2] for t in tasks]) or [])
+    experiment = toy_experiment("learning/accuracy")._replace(name="untrained/accuracy")
+    monkeypatch.setattr(runs.Job, "done", False)
+    command.train_all([experiment], "toy", 2, "auto", ())
+    assert [sorted(of_seed) for of_seed in ran] == [[("toy", seed), ("toy-lstm", seed)] for seed in (0, 1)]
+    command.train_all([experiment], "toy", 2, "auto", (1,))
+    assert {seed for _, seed in ran[-1]} == {1} and len(ran) == 3
+    monkeypatch.setattr(command.schedule, "run", lambda *_: [command.schedule.Failure("toy-0", "it broke")])
+    with pytest.raises(SystemExit, match="toy-0: it broke"):
+        command.train_all([experiment], "toy", 2, "auto", ())
+
+
 def test_the_command_line_lists_experiments_and_tells_mistakes_in_a_line(monkeypatch, capsys):
     command.main(["block_float", "--list"])
     said = capsys.readouterr().out

@@ -194,6 +194,11 @@ def of_turns(rows: pd.DataFrame, **where: object) -> Float[np.ndarray, " T"]:
     return pick(rows, **where).sort_values("turn").value.to_numpy(float)
 
 
+def without(texts: Float[np.ndarray, " T"], firsts: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """Seconds of whole texts less those of their first tokens, which noise may make the longer."""
+    return np.where(firsts < texts, texts - firsts, texts)
+
+
 def mean_of(turns: Float[np.ndarray, " T"]) -> Estimate:
     """Mean over turns of a timing, with Student's interval."""
     return estimate(turns[:, None])

@@ -32,6 +32,7 @@ from figures.assisted.common import (
     paper_miss,
     paper_misses,
     shifted,
+    without,
 )
 from figures.lab.claims import Claim, at_least, near_zero, show
 from figures.lab.presets import presets
@@ -146,11 +147,6 @@ def mode_rows(timed: Timed, mode: str, models: Pair, sizes: Sizes) -> Iterator[R
         }  # fmt: skip
         for quantity, values in counts.items():
             yield from ((timed.name, mode, gamma, quantity, turn, float(value)) for turn, value in enumerate(values))
-
-
-def without(texts: Float[np.ndarray, " T"], firsts: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-    """Seconds of whole texts less those of their first tokens, which noise may make the longer."""
-    return np.where(firsts < texts, texts - firsts, texts)
 
 
 class Works:

@@ -126,8 +126,7 @@ def learned(rows: pd.DataFrame) -> list[str]:
 def draw_shares(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, what: str) -> None:
     """The shares of numbers by their distance to the largest in each model, beside those of normal numbers."""
     zero, rows, means = pick(means, quantity="zero"), pick(rows, quantity="below"), pick(means, quantity="below")
-    panel.axvspan(-0.4, DECIMAL_ORDER, color=RANGE, alpha=0.4, lw=0)
-    panel.annotate("a tenth\nand more", (0.04, 0.03), xycoords="axes fraction", size=8, color=GREY)
+    draw_axis(panel)
     normal = pick(means, what=NORMAL)
     panel.plot(normal.x, 100 * normal.value, ":", color=BLACK)
     panel.annotate(NORMAL, (normal.x.iloc[2], 100 * normal.value.iloc[2]), (8, 6), textcoords="offset points", size=8)
@@ -139,6 +138,12 @@ def draw_shares(panel: Axes, rows: pd.DataFrame, means: pd.DataFrame, what: str)
         zeros = only(zero, model=name, what=what).mean
         label = name + (f" ({100 * zeros:.0f} % are 0)" if zeros > 0.005 else "")
         panel.annotate(label, (0.98, 0.9 - 0.07 * place), xycoords="axes fraction", size=9, color=colour, ha="right")
+
+
+def draw_axis(panel: Axes) -> None:
+    """Factors below the largest of a block, the decimal order in grey."""
+    panel.axvspan(-0.4, DECIMAL_ORDER, color=RANGE, alpha=0.4, lw=0)
+    panel.annotate("a tenth\nand more", (0.04, 0.03), xycoords="axes fraction", size=8, color=GREY)
     steps = range(0, DEEPEST + 1, 2)
     factors = [f"1/{2**step}" if step else "1" for step in steps]
     panel.set_xticks(steps, [*factors[:-1], f"{factors[-1]}\nor less"], size=8)

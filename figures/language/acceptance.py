@@ -27,7 +27,7 @@ from figures.lab.style import BLUE, GREEN, ORANGE, PINK, SKY, WIDTH, YELLOW
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import KINDS, LIST, MODEL, SMOLLM2, Source
-from icl_synth.estimates import Estimate
+from figures.pruning.common import scaled
 
 TITLE = "What a real language model accepts of drafts that need no second model"
 DIFFERS = (
@@ -157,12 +157,11 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def easy_claim(rows: pd.DataFrame, draft: str) -> Claim:
     found = {kind: only(rows, kind=kind, draft=draft, quantity="correlation") for kind in KINDS}
-    negated = [Estimate(-value.mean, value.half_width, value.df) for value in found.values()]
     return Claim(
         f"{SMOLLM2}: easy tokens are accepted: acceptance falls with the model's entropy ({draft})",
         "guessed in a post on assisted generation, without a measurement",
         "; ".join(f"{kind} {show(value, 2)}" for kind, value in found.items()) + " (Spearman's)",
-        [positive(value) for value in negated],
+        [positive(scaled(value, -1)) for value in found.values()],
         headline=draft == LAYERS,
     )
 

@@ -116,7 +116,7 @@ def prompts(reader: Reader, kind: str, number: int, length: int) -> Int[np.ndarr
         return np.stack([reader.language.encode(work)[:length] for work in works.values()])
     works = reader.held_back if kind == VERSE else {"essay": essay()}
     tokens = {name: reader.language.encode(work) for name, work in works.items()}
-    found = text.evenly(text.sequences(tokens, length), number)
+    found = language.middles(text.sequences(tokens, length), number)
     if len(found) < number:
         raise ValueError(f"{kind} has {len(found)} pieces of {length} tokens: {number} were asked for")
     return found

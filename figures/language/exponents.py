@@ -1,5 +1,6 @@
 """How far apart the numbers of one block lie in a real language model, beside a model of the synthetic world."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,11 +11,11 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.block_float.exponents import BLOCK, DECIMAL_ORDER, DEEPEST, READ, blocks_of, counted, percent
-from figures.lab.claims import Claim, at_least, difference, positive
+from figures.block_float.exponents import BLOCK, READ, blocks_of, counted, draw_axis, order_claim, percent
+from figures.lab.claims import Claim, difference, positive
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, GREY, ORANGE, RANGE, WIDTH, draw_band
+from figures.lab.style import BLUE, ORANGE, WIDTH, draw_band
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, Source
@@ -77,8 +78,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 def weights(model: checkpoints.Model) -> list[np.ndarray]:
     """Each linear layer's weight, inputs last; the head's is left out, which is the embedding in one of the models."""
-    kernels = [name for name in checkpoints.split(model)[1] if name.endswith(".kernel") and name != "head.kernel"]
-    return [np.asarray(checkpoints.split(model)[1][name]).T for name in kernels]
+    weights = checkpoints.split(model)[1]
+    return [np.asarray(w).T for name, w in weights.items() if name.endswith(".kernel") and name != "head.kernel"]
 
 
 def inputs(model: checkpoints.Model, tokens: Int[np.ndarray, "N L"]) -> list[np.ndarray]:
@@ -111,8 +112,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def draw_shares(panel: Axes, means: pd.DataFrame) -> None:
     """The shares of numbers by their distance to the largest in each model."""
-    panel.axvspan(-0.4, DECIMAL_ORDER, color=RANGE, alpha=0.4, lw=0)
-    panel.annotate("a tenth\nand more", (0.04, 0.03), xycoords="axes fraction", size=8, color=GREY)
+    draw_axis(panel)
     for place, (name, colour) in enumerate(COLOURS.items()):
         line = pick(means, model=name, quantity="below")
         shares = line.assign(value=100 * line.value, half_width=100 * line.half_width)
@@ -120,30 +120,13 @@ def draw_shares(panel: Axes, means: pd.DataFrame) -> None:
         zeros = only(means, model=name, quantity="zero").mean
         label = name + (f" ({100 * zeros:.0f} % are 0)" if zeros > 0.005 else "")
         panel.annotate(label, (0.98, 0.92 - 0.07 * place), xycoords="axes fraction", size=9, color=colour, ha="right")
-    steps = range(0, DEEPEST + 1, 2)
-    factors = [f"1/{2**step}" if step else "1" for step in steps]
-    panel.set_xticks(steps, [*factors[:-1], f"{factors[-1]}\nor less"], size=8)
-    panel.set_xlim(-0.4, DEEPEST + 0.4)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Mostly of one order, for weights and inputs; and the outlying channels."""
     rows = over_seeds(rows)
-    return [*(order_claim(rows, what) for what in READ), outlier_claim(rows)]
-
-
-def order_claim(rows: pd.DataFrame, what: str) -> Claim:
-    share, others, zero = (
-        only(rows, model=SMOLLM2, what=what, quantity=quantity) for quantity in ("within", "within of others", "zero")
-    )
-    return Claim(
-        f"{SMOLLM2}: {what} of a linear layer are mostly of one order",
-        "said in a post on the format, without a figure",
-        f"{percent(share)} within a decimal order of the largest of their block of {BLOCK}; {100 * zero.mean:.0f} % "
-        f"are zero, of the others {percent(others)}",
-        [at_least(share, 0.5), at_least(others, 0.5)],
-        headline=what == "inputs",
-    )
+    of_order = (order_claim(rows, SMOLLM2, what) for what in READ)
+    return [*(dataclasses.replace(one, headline="inputs" in one.claim) for one in of_order), outlier_claim(rows)]
 
 
 def outlier_claim(rows: pd.DataFrame) -> Claim:

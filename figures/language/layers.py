@@ -1,6 +1,6 @@
 """Which blocks and layers of a real language model bear 2:4 (Frantar & Alistarh 2023, Fig. 7 and Tables 5 and 6)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ from figures.lab.style import BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import Table, only, over_seeds
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Reader, Source
-from figures.pruning.common import listed, prune_chosen
+from figures.pruning.common import THIRDS, all_but, listed, prune_chosen
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -39,7 +39,7 @@ lacks = common.lacks
 PATTERN = Pruning(pattern=(2, 4))
 ALL = "all"  # pruned
 KINDS = {"attention": ("qkv", "out"), "gate": ("gate",), "up": ("up",), "down": ("down",)}
-FRONT, MIDDLE, BACK = THIRDS = ("front third", "middle third", "back third")
+FRONT, MIDDLE, BACK = THIRDS
 SHARES = {"first half": 1 / 2, "first two thirds": 2 / 3, "first four fifths": 4 / 5}  # pruned
 PAPER_SHARES = {"first half": 0.5, "first two thirds": 0.6667, "first four fifths": 0.8, ALL: 1.0}
 
@@ -79,7 +79,7 @@ def prunings(reader: Reader, calibration: int) -> Iterator[tuple[tuple[str, str]
         yield (name, "nothing"), first_blocks(reader.model, whole, round(share * depth))
     yield (ALL, BACK), first_blocks(reader.model, whole, round(2 / 3 * depth))
     for left in (FRONT, MIDDLE, *KINDS):
-        yield (ALL, left), prune_chosen(reader.model, tokens, PATTERN, chosen_but(left, depth))
+        yield (ALL, left), prune_chosen(reader.model, tokens, PATTERN, all_but(left, KINDS, depth))
 
 
 def first_blocks(dense: checkpoints.Model, pruned: checkpoints.Model, number: int) -> checkpoints.Model:
@@ -88,16 +88,6 @@ def first_blocks(dense: checkpoints.Model, pruned: checkpoints.Model, number: in
     names = tuple(f"blocks.{index}." for index in range(number))
     taken = {name: weight for name, weight in checkpoints.split(pruned)[1].items() if name.startswith(names)}
     return checkpoints.merge(graph, weights | taken)
-
-
-def chosen_but(left: str, depth: int) -> Callable[[str], bool]:
-    """Whether a layer, by its name, is pruned where those of one kind or one third of the blocks are not."""
-
-    def chosen(layer: str) -> bool:
-        _, block, kind = layer.split(".")
-        return kind not in KINDS[left] if left in KINDS else 3 * int(block) // depth != THIRDS.index(left)
-
-    return chosen
 
 
 def pairs() -> list[tuple[tuple[str, str], tuple[str, str]]]:

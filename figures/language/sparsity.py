@@ -19,7 +19,7 @@ from figures.lab.style import GREY, PUBLISHED_POINT, WIDTH, draw_line, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Source
-from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, show
+from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, scaled, show
 from icl_synth.estimates import Estimate
 
 TITLE = "A real language model by sparsity (Frantar & Alistarh 2023, Table 1 and Fig. 1)"
@@ -204,7 +204,7 @@ def half_claim(rows: pd.DataFrame) -> Claim:
 
 def alike_claim(rows: pd.DataFrame) -> Claim:
     less = more(rows, ("magnitude", "10 %"), ("sparsegpt", "60 %"))
-    cost = Estimate(-less.mean, less.half_width, less.df)
+    cost = scaled(less, -1)
     return Claim(
         f"{SMOLLM2}: SparseGPT at 60 % costs no more than magnitude at 10 %, as with OPT-175B",
         "60 % as magnitude's 10 % (OPT-175B, Fig. 1)",

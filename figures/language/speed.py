@@ -18,7 +18,7 @@ from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.turns import every_time
 from decoding.variants import in_int8
-from figures.assisted.common import faster, mean_of, of_turns
+from figures.assisted.common import faster, mean_of, of_turns, without
 from figures.lab.claims import Claim, at_least, positive, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
@@ -92,11 +92,6 @@ def work_of(how: str, target: Reader, drafts: dict[str, Reader]) -> Callable[...
     if how == PLAIN:
         return functools.partial(generate, target)
     return functools.partial(assisted_generate, target, drafts[how], num_draft=GAMMAS[how])
-
-
-def without(texts: Float[np.ndarray, " T"], firsts: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-    """Seconds of whole texts less those of their first tokens, which noise may make the longer."""
-    return np.where(firsts < texts, texts - firsts, texts)
 
 
 def turns(rows: pd.DataFrame, kind: str, how: str, batch: int) -> Float[np.ndarray, " T"]:

@@ -32,6 +32,7 @@ KINDS_OF_LAYER = {  # how they are drawn: attention and feed-forward, the first 
 }
 OTHER_WIDTHS = {"width 32": (SKY, "v"), "width 256": ("#003a5c", "^")}  # how transformers of other widths are drawn
 PARTS = {"attention": ("qkv", "out"), "FC1": ("up",), "FC2": ("down",)}  # of a transformer's block
+THIRDS = ("front third", "middle third", "back third")  # of the blocks
 
 
 def pruned(run: Run, how: Pruning, documents: int = CALIBRATION, seed: int = 0) -> checkpoints.Model:
@@ -61,6 +62,16 @@ def prune_chosen(
         now = with_block(now, PrunedBlock(weights, masks, []))
         hidden = run_block(now.model, index, hidden)
     return now.model
+
+
+def all_but(left: str, parts: dict[str, tuple[str, ...]], depth: int) -> Callable[[str], bool]:
+    """Whether a layer, by its name, is pruned where those of one of the parts or one third of the blocks are not."""
+
+    def chosen(layer: str) -> bool:
+        _, block, kind = layer.split(".")
+        return kind not in parts[left] if left in parts else 3 * int(block) // depth != THIRDS.index(left)
+
+    return chosen
 
 
 def largest(rows: pd.DataFrame) -> str:

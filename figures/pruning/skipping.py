@@ -1,6 +1,5 @@
 """Which layers to leave dense where the rest is at 2:4 (Frantar & Alistarh 2023, Fig. 7)."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -18,7 +17,7 @@ from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import PARTS, listed, partly_pruned, pruned
+from figures.pruning.common import PARTS, THIRDS, all_but, listed, partly_pruned, pruned
 from icl_synth.estimates import Estimate
 
 TITLE = "Which third of the layers to leave dense, the rest at 2:4 (Frantar & Alistarh 2023, Fig. 7)"
@@ -33,7 +32,6 @@ DIFFERS = (
     "thirds alone is to cost less than pruning all (Tables 5 and 6)."
 )
 PUBLISHED = common.PUBLISHED
-THIRDS = ("front third", "middle third", "back third")
 PATTERN = Pruning(pattern=(2, 4))
 SKIPPED = (*PARTS, *THIRDS)  # what is left dense
 DENSE = {"OPT-175B": 8.34, "BLOOM-176B": 8.11}  # perplexities (Tables 5 and 6)
@@ -72,7 +70,7 @@ def add_choices(table: Table, name: str, run: Run, documents: Documents) -> None
     dense = excess(run.model, documents)
     costs = {FULL: excess(pruned(run, PATTERN), documents) - dense}
     for skipped in SKIPPED:
-        model = partly_pruned(run, PATTERN, chosen_but(skipped, run.model.config.depth))
+        model = partly_pruned(run, PATTERN, all_but(skipped, PARTS, run.model.config.depth))
         costs[skipped] = excess(model, documents) - dense
     for skipped, cost in costs.items():
         table.add(name, skipped, "cost", seed=run.seed, values=cost)
@@ -83,18 +81,6 @@ def add_choices(table: Table, name: str, run: Run, documents: Documents) -> None
 def pairs() -> list[tuple[str, str]]:
     """Thirds, the earlier of which is said to be the worse to leave dense."""
     return [(early, late) for place, early in enumerate(THIRDS) for late in THIRDS[place + 1 :]]
-
-
-def chosen_but(skipped: str, depth: int) -> Callable[[str], bool]:
-    """Whether a layer, by its name, is pruned where those of one kind or one third of the blocks are not."""
-
-    def chosen(layer: str) -> bool:
-        _, block, kind = layer.split(".")
-        if skipped in PARTS:
-            return kind not in PARTS[skipped]
-        return 3 * int(block) // depth != THIRDS.index(skipped)
-
-    return chosen
 
 
 def plot(rows: pd.DataFrame) -> Figure:

@@ -155,7 +155,11 @@ def losses(model: checkpoints.Model, sequences: Int[np.ndarray, "N L"]) -> Float
 
 
 def context_gain(model: checkpoints.Model, chosen: Windows) -> Float[np.ndarray, " N"]:
-    """What the own work's earlier text saves the tail, but its first 16 characters, against another's: nats per
-    character."""
-    own, other = (losses(model, sequences)[:, SPLICE - TAIL :].mean(-1) for sequences in chosen)
+    """What the own work's earlier text saves the tail against another's: nats per character."""
+    return gain(*(losses(model, sequences) for sequences in chosen))
+
+
+def gain(own: Float[np.ndarray, "N T"], other: Float[np.ndarray, "N T"]) -> Float[np.ndarray, " N"]:
+    """The same from the losses of both readings; the tail's first 16 characters are left out."""
+    own, other = (each[:, SPLICE - TAIL :].mean(-1) for each in (own, other))
     return other - own

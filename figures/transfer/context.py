@@ -76,9 +76,9 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     texts = make_texts(seeds[0][RANDOM], sizes.texts)
     for runs in tqdm(seeds, desc="seeds", unit="seed"):
         seed = runs[RANDOM].seed
-        found = {arm: measured(run.model, texts) for arm, run in runs.items()}
-        for arm, run in runs.items():
-            by_position = losses(run.model, texts.windows)
+        read = {arm: losses(run.model, texts.windows) for arm, run in runs.items()}
+        found = {arm: measured(run.model, texts, read[arm]) for arm, run in runs.items()}
+        for arm, by_position in read.items():
             for first, end in BINS:
                 table.add(
                     arm, "loss by position", first, seed=seed, values=by_position[:, first - 1 : end - 1].mean(-1)
@@ -91,13 +91,14 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     return table.rows()
 
 
-def measured(model: checkpoints.Model, texts: Texts) -> dict[str, Float[np.ndarray, " N"]]:
-    """The measures of one model, by text."""
+def measured(
+    model: checkpoints.Model, texts: Texts, by_position: Float[np.ndarray, "N T"]
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """The measures of one model, by text; `by_position` are its losses on the windows."""
     named, renamed = (losses(model, sequences)[:, -(NAME - 1) :].mean(-1) for sequences in (texts.named, texts.renamed))
     each, places = losses(model, texts.labelled), np.arange(1, texts.labelled.shape[1])
     asked = (places >= texts.ends[:, None] - LABEL) & (places < texts.ends[:, None])
     labels = np.where(asked, each, 0).sum(-1).reshape(-1, 2)
-    by_position = losses(model, texts.windows)
     early, late = (by_position[:, first - 1 : end - 1].mean(-1) for first, end in (BINS[1], BINS[3]))
     return {
         "name": renamed - named,

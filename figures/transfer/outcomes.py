@@ -16,6 +16,7 @@ from figures.lab.presets import presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, GREY, PUBLISHED_POINT, WIDTH, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick, published
+from figures.pruning.common import scaled
 from figures.transfer import common
 from figures.transfer.common import (
     ARMS,
@@ -28,6 +29,7 @@ from figures.transfer.common import (
     context_gain,
     curve,
     enough,
+    gain,
     kept,
     losses,
     saved,
@@ -101,14 +103,14 @@ def add_savings(table: Table, runs: dict[str, Run]) -> None:
 def add_losses(table: Table, runs: dict[str, Run], chosen: Windows) -> None:
     """Loss on the test works and context gain of one seed, at the end; and many's gain where its loss is random's."""
     seed = runs[RANDOM].seed
-    of_random = losses(runs[RANDOM].model, chosen.own).mean(-1)
-    gains = {arm: context_gain(run.model, chosen) for arm, run in runs.items()}
-    for arm, run in runs.items():
-        loss = losses(run.model, chosen.own).mean(-1)
-        table.add(arm, "test loss", 0.0, seed=seed, values=loss)
+    read = {arm: [losses(run.model, sequences) for sequences in chosen] for arm, run in runs.items()}
+    gains, of_random = {arm: gain(*both) for arm, both in read.items()}, read[RANDOM][0].mean(-1)
+    for arm, (own, _) in read.items():
+        table.add(arm, "test loss", 0.0, seed=seed, values=own.mean(-1))
         table.add(arm, "context gain", 0.0, seed=seed, values=gains[arm])
         if arm != RANDOM:
-            table.add(arm, "test loss above random", 0.0, seed=seed, values=np.array([(loss - of_random).mean()]))
+            above = np.array([(own.mean(-1) - of_random).mean()])
+            table.add(arm, "test loss above random", 0.0, seed=seed, values=above)
     reached = float(curve(runs[RANDOM]).loss[-1])
     for arm in (MANY, MORE):
         equal, fell = gain_at_equal_loss(runs[arm], reached, chosen, gains[arm])
@@ -139,9 +141,9 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, (curves, savings) = plt.subplots(1, 2, figsize=(WIDTH, 4.4), width_ratios=(1.2, 1))
     draw_curves(curves, means)
     draw_savings(savings, rows, means)
-    share, gain = (only(means, arm=MANY, quantity=quantity) for quantity in (SAVED, GAIN))
+    share, more = (only(means, arm=MANY, quantity=quantity) for quantity in (SAVED, GAIN))
     figure.suptitle(f"Many concepts first: {100 * share.mean:.0f} ± {100 * share.half_width:.0f} % of the characters "
-                    f"saved;\nat equal loss the context gains {gain.mean:+.3f} ± {gain.half_width:.3f} nats per "
+                    f"saved;\nat equal loss the context gains {more.mean:+.3f} ± {more.half_width:.3f} nats per "
                     "character more", size=11)  # fmt: skip
     return figure
 
@@ -216,13 +218,12 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 def shown(value: Estimate, scale: float, unit: str) -> str:
-    scaled = Estimate(scale * value.mean, scale * value.half_width, value.df)
-    return f"{show(scaled, 1 if scale > 1 else 4)} {unit}"
+    return f"{show(scaled(value, scale), 1 if scale > 1 else 4)} {unit}"
 
 
 def no_effect(value: Estimate, margin: float) -> Finding:
     """That a number's 90 % interval lies within the margin on either side of zero: two one-sided tests at 5 %."""
-    narrower = stdtrit(value.df, 0.95) / stdtrit(value.df, 0.975) if np.isfinite(value.df) else 1.6449 / 1.96
+    narrower = stdtrit(value.df, 0.95) / stdtrit(value.df, 0.975)
     return near_zero(value._replace(half_width=narrower * value.half_width), margin)
 
 
@@ -239,12 +240,12 @@ def third_claim(means: pd.DataFrame, number: int) -> Claim:
 
 def schedule_claim(rows: pd.DataFrame, means: pd.DataFrame) -> Claim:
     """What the schedule alone does to the third outcome, and how many runs were asked at their end."""
-    gain, seeds = only(means, arm=MORE, quantity=GAIN), rows.seed.nunique() if "seed" in rows else 0
+    alone, seeds = only(means, arm=MORE, quantity=GAIN), rows.seed.nunique() if "seed" in rows else 0
     counts = (f"{arm} in {only(means, arm=arm, quantity='fell so low').mean * seeds:.0f}" for arm in (MANY, MORE))
     return Registered(
         "the context gain at equal loss of more text, which has no synthetic documents",
         NONE_SUCH,
-        f"{show(gain, 4)} nats per character; of {seeds} seeds fell so low: {', '.join(counts)}",
+        f"{show(alone, 4)} nats per character; of {seeds} seeds fell so low: {', '.join(counts)}",
         [],
     )
 
@@ -267,6 +268,6 @@ def loss_claim(means: pd.DataFrame, arm: str, number: int) -> Claim:
         f"{ARMS[arm][1]}{'' if arm == MORE else ' first'}: a lower final loss on the test works (secondary)",
         "perplexity 14.66 → 13.82, 0.059 nats (automata first, Lee et al. 2026)" if arm == MANY else NONE_SUCH,
         f"{show(above, 4)} nats per character above random",
-        [enough(number, positive(Estimate(-above.mean, above.half_width, above.df)))],
+        [enough(number, positive(scaled(above, -1)))],
         family=SECONDARY,
     )
