@@ -7,6 +7,8 @@ import pytest
 from figures.lab.claims import corrected
 from figures.language import acceptance, calibration, common, exponents, formats, in_context, layers, sparsity, speed
 from figures.language.in_context import GOLD, INPUTS, LABELS, NO_EXAMPLES, ONLY_INPUTS, ONLY_LABELS, RANDOM
+from icl_synth import checkpoints
+from icl_synth.evaluate import map_rows, token_losses
 from tests.gguf_files import write_language
 
 
@@ -190,18 +192,27 @@ def test_a_random_label_is_the_right_one_in_a_quarter_of_the_examples():
         assert 0.2 < np.mean(right) < 0.3, task
 
 
-def test_the_right_output_is_scored_by_its_own_tokens(tmp_path, monkeypatch):
-    """A model that finds "to" easy and all else hard answers where "to" is offered, whatever the prompt."""
+def test_outputs_are_scored_after_a_prompt_that_is_read_once(tmp_path, monkeypatch):
+    """As by reading the prompt with each output from the beginning; the toy's characters are nearly its tokens."""
     write_language(tmp_path / "toy.gguf", tmp_path / "text")
     reader = common.read(common.Source(str(tmp_path / "toy.gguf"), str(tmp_path / "text")))
-    easy = reader.language.encode(" to\n")
-    monkeypatch.setattr(
-        in_context, "token_losses", lambda graph, weights, rows: np.where(np.isin(rows[:, 1:], easy), 0.0, 1.0)
-    )
-    monkeypatch.setattr(in_context, "choices", lambda task, item, others, rng: [item[1], "be", "ee", "bb"])
-    sizes = in_context.Sizes(5, 1, 2)
-    assert in_context.accuracy(reader, "task", [("o", "to"), ("b", "to")], GOLD, sizes).tolist() == [100.0] * 5
-    assert in_context.accuracy(reader, "task", [("o", "bo"), ("b", "bo")], GOLD, sizes).mean() < 100
+    sizes, items = in_context.Sizes(5, 1, 3), [("o", "to"), ("b", "be"), ("e", "eel"), ("t", "b")]
+    monkeypatch.setattr(in_context, "choices", lambda task, item, others, rng: [item[1], "be to be", "ee", "x"])
+    for aspect in (GOLD, NO_EXAMPLES):
+        asked = in_context.asked(reader, "task", items, aspect, sizes)
+        found = map_rows(in_context.nats, *checkpoints.split(reader.model), asked)
+        for number, (row, length) in enumerate(zip(asked.begun, asked.lengths, strict=True)):
+            made = in_context.make_prompt("task", items, 3, np.random.default_rng((len("task"), number)))
+            for offered, end, output, score in zip(
+                asked.offered[number], asked.ends[number], made.offered, found[number], strict=True
+            ):
+                whole = np.concatenate([row[:length], offered[:end]])
+                assert reader.language.decode(whole) == f"{made.variants[aspect]} {output}\n"
+                tail = len(reader.language.encode(f" {output}\n"))
+                losses = token_losses(*checkpoints.split(reader.model), whole[None])[0]
+                assert score == pytest.approx(losses[-tail:].sum(), rel=1e-5)
+        right = in_context.accuracy(reader, "task", items, aspect, sizes)
+        assert right.tolist() == [100.0 * (row.argmin() == 0) for row in found]
 
 
 def test_texts_of_each_kind(tmp_path):

@@ -1,11 +1,14 @@
 """Which parts of a prompt matter to a real language model (Min et al. 2022), and how much earlier text helps."""
 
+import dataclasses
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -19,7 +22,8 @@ from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, Reader, Source
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
-from icl_synth.evaluate import token_losses
+from icl_synth.evaluate import map_rows, token_losses
+from icl_synth.transformer import Transformer
 
 TITLE = "The four aspects of a prompt on a real language model (Min et al. 2022)"
 DIFFERS = (
@@ -68,7 +72,7 @@ COLOURS = {"antonyms": BLUE, "categories": ORANGE, "capitals": GREEN, "reverse p
 CHOICES = 4
 EARLY, LATE = "16 to 63", "256 to 511"
 POSITIONS = {"1 to 15": (1, 16), EARLY: (16, 64), "64 to 255": (64, 256), LATE: (256, 512)}
-BUCKET = 32  # tokens: rows are padded to a multiple
+BUCKET, ROOM = 32, 8  # tokens: prompts and what follows them are padded to a multiple
 
 Example = tuple[str, str]
 
@@ -181,20 +185,49 @@ def make_prompt(task: str, items: list[Example], number: int, rng: np.random.Gen
     )
 
 
-def accuracy(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Float[np.ndarray, " N"]:
-    """100 or 0 for each prompt: whether the right output is the likeliest of four."""
-    encode, rows, starts = reader.language.encode, [], []
+class Asked(NamedTuple):
+    """Prompts but for their last token, and C texts that follow: that token, an output and the line's end."""
+
+    begun: Int[np.ndarray, "N L"]
+    lengths: Int[np.ndarray, " N"]  # in tokens
+    offered: Int[np.ndarray, "N C T"]
+    ends: Int[np.ndarray, "N C"]  # of what is offered, in tokens
+
+
+def asked(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Asked:
+    """The prompts of a task in one variant, padded."""
+    encode, begun, offered = reader.language.encode, [], []
     for number in range(sizes.prompts):
         made = make_prompt(task, items, sizes.examples, np.random.default_rng((len(task), number)))
-        begun = encode(made.variants[aspect])
-        rows += [np.concatenate([begun, encode(f" {output}\n")]) for output in made.offered]
-        starts += [len(begun)] * CHOICES
-    length = -(-max(map(len, rows)) // BUCKET) * BUCKET
-    padded = np.stack([np.pad(row, (0, length - len(row))) for row in rows])
-    losses = token_losses(*checkpoints.split(reader.model), padded)
-    places = np.arange(1, length)
-    asked = (places >= np.array(starts)[:, None]) & (places < np.array([len(row) for row in rows])[:, None])
-    scores = np.where(asked, losses, 0).sum(1).reshape(-1, CHOICES)
+        *before, last = encode(made.variants[aspect])
+        begun.append(before)
+        offered += [[last, *encode(f" {output}\n")] for output in made.offered]
+    follow, ends = padded(offered, ROOM)
+    return Asked(*padded(begun, BUCKET), follow.reshape(len(begun), CHOICES, -1), ends.reshape(-1, CHOICES))
+
+
+def padded(rows: list[list[int]], multiple: int) -> tuple[Int[np.ndarray, "N L"], Int[np.ndarray, " N"]]:
+    """Rows with zeros behind them, to a multiple of tokens; and their lengths."""
+    lengths = np.array([len(row) for row in rows])
+    length = -(-lengths.max() // multiple) * multiple
+    return np.array([row + [0] * (length - len(row)) for row in rows]), lengths
+
+
+def nats(model: Transformer, asked: Asked) -> Float[Array, "N C"]:
+    """-log p of each output after its prompt, which is read once: a function for `map_rows`."""
+    rows, choices, window = asked.offered.shape
+    _, cache = model.extend(asked.begun, model.init_state(rows, asked.begun.shape[1], spare=window))
+    cache = jax.tree.map(lambda x: jnp.repeat(x, choices, axis=0), dataclasses.replace(cache, length=asked.lengths))
+    offered = asked.offered.reshape(-1, window)
+    log_probs = jax.nn.log_softmax(model.extend(offered, cache)[0][:, :-1])
+    losses = -jnp.take_along_axis(log_probs, offered[:, 1:, None], axis=-1)[..., 0]
+    counts = jnp.arange(1, window) < asked.ends.reshape(-1, 1)
+    return jnp.where(counts, losses, 0).sum(1).reshape(rows, choices)
+
+
+def accuracy(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Float[np.ndarray, " N"]:
+    """100 or 0 for each prompt: whether the right output is the likeliest of four."""
+    scores = map_rows(nats, *checkpoints.split(reader.model), asked(reader, task, items, aspect, sizes))
     return 100.0 * (scores.argmin(1) == 0)
 
 
