@@ -3,8 +3,10 @@
 Leaves the prompts in FOLDER for the peer.
 """
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +21,28 @@ from decoding.readers import as_reader
 from decoding.variants import weight_bytes
 from figures.language.common import KINDS, Source, prompts, read
 
-PROMPT, NEW, TEXTS, REPEATS, DRAFTED = 96, 64, 3, 3, 4
+PROMPT, NEW, TEXTS, REPEATS, DRAFTED, LONGEST = 96, 64, 3, 3, 4, 3
 PROMPTS = "prompts.json"
 
 
 def main(folder: Path) -> dict[str, Any]:
-    """By kind of text: seconds of plain generation and of look-up, for each text, and the tokens."""
+    """By kind of text: seconds for each text of the first token, of plain generation and of look-up; and the tokens."""
     reader = read(Source())
-    target, draft = as_reader(reader.model), PromptLookup(reader.model.config.vocab_size)
+    target, draft = as_reader(reader.model), PromptLookup(reader.model.config.vocab_size, LONGEST)
     texts = {kind: prompts(reader, kind, TEXTS, PROMPT) for kind in KINDS}
     (folder / PROMPTS).write_text(json.dumps({kind: rows.tolist() for kind, rows in texts.items()}))
     found: dict[str, Any] = {"copy": speedup.copy_bandwidth(), "bytes": weight_bytes(reader.model)}
+    ways: dict[str, Callable[[np.ndarray], Any]] = {
+        "first": lambda prompt: generate(target, prompt, 1),
+        "plain": lambda prompt: generate(target, prompt, NEW),
+        "look-up": lambda prompt: assisted_generate(target, draft, prompt, NEW, num_draft=DRAFTED).tokens,
+    }
     for kind, rows in texts.items():
-        works = [
-            (
-                lambda prompt=row[None]: generate(target, prompt, NEW),
-                lambda prompt=row[None]: assisted_generate(target, draft, prompt, NEW, num_draft=DRAFTED),
-            )
-            for row in rows
-        ]
         found[kind] = {
-            "plain": [timed(plain, REPEATS) for plain, _ in works],
-            "look-up": [timed(assisted, REPEATS) for _, assisted in works],
-            "tokens": [np.asarray(plain())[0, PROMPT:].tolist() for plain, _ in works],
+            how: [timed(functools.partial(way, row[None]), REPEATS) for row in rows] for how, way in ways.items()
         }
+        for how in ("plain", "look-up"):
+            found[kind][f"tokens, {how}"] = [np.asarray(ways[how](row[None]))[0, PROMPT:].tolist() for row in rows]
     return found
 
 

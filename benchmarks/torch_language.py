@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.our_language import DRAFTED, NEW, PROMPT, PROMPTS, REPEATS
+from benchmarks.our_language import DRAFTED, LONGEST, NEW, PROMPT, PROMPTS, REPEATS
 from icl_synth import language
 
 
@@ -17,13 +18,15 @@ def main(folder: Path, threads: int) -> dict[str, object]:
     file = language.smollm2()
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     found: dict[str, object] = {}
+    ways = {
+        "first": {"max_new_tokens": 1, "min_new_tokens": 1},
+        "plain": {},
+        "look-up": {"prompt_lookup_num_tokens": DRAFTED, "max_matching_ngram_size": LONGEST},
+    }
     for kind, rows in json.loads((folder / PROMPTS).read_text()).items():
-        plain = [timed(model, row) for row in rows]
-        assisted = [timed(model, row, prompt_lookup_num_tokens=DRAFTED) for row in rows]
-        found[kind] = {
-            "plain": [seconds for seconds, _ in plain],
-            "look-up": [seconds for seconds, _ in assisted],
-            "tokens": [tokens for _, tokens in plain],
+        of_kind = {how: [timed(model, row, **options) for row in rows] for how, options in ways.items()}
+        found[kind] = {how: [seconds for seconds, _ in several] for how, several in of_kind.items()} | {
+            f"tokens, {how}": [tokens for _, tokens in of_kind[how]] for how in ("plain", "look-up")
         }
     return found
 
@@ -31,12 +34,13 @@ def main(folder: Path, threads: int) -> dict[str, object]:
 def timed(model: torch.nn.Module, prompt: list[int], **how: int) -> tuple[list[float], list[int]]:
     """Seconds of several generations, and the new tokens."""
     tokens = torch.tensor([prompt])
-    common = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    said = model.generate(tokens, attention_mask=torch.ones_like(tokens), **common, **how)
+    options: dict[str, Any] = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+    options |= {"eos_token_id": None, "attention_mask": torch.ones_like(tokens)} | how
+    said = model.generate(tokens, **options)
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        model.generate(tokens, attention_mask=torch.ones_like(tokens), **common, **how)
+        model.generate(tokens, **options)
         seconds.append(time.perf_counter() - began)
     return seconds, said[0, PROMPT:].tolist()
 
