@@ -1,1 +1,3 @@
-"""Published figures, regenerated: each fig_*.py computes rows, draws them beside the paper's, and judges claims."""
+"""Published figures, regenerated: each experiment computes rows, draws them beside the paper's, and judges claims."""
+
+import icl_synth  # noqa: F401  what it says about progress bars comes before anything imports tqdm

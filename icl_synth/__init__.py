@@ -7,7 +7,14 @@ is cheap and starts no device.
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.stderr is not None and not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+    # in a file or a pipe a progress bar prints a line a minute; tqdm reads these when it is imported
+    os.environ.setdefault("TQDM_MININTERVAL", "60")
+    os.environ.setdefault("TQDM_MAXINTERVAL", "60")
 
 if TYPE_CHECKING:
     from icl_synth.bayes import concept_posterior, next_token_log_probs, prompt_log_probs, token_log_likelihoods

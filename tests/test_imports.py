@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,18 @@ def test_a_package_uses_only_what_lies_below_it(package):
     for path in sorted((ROOT / package).rglob("*.py")):
         above = used(path) & others - MAY_USE[package]
         assert not above, f"{path.relative_to(ROOT)} imports {', '.join(above)}"
+
+
+@pytest.mark.parametrize(
+    "first", ["icl_synth.train", "compression.pruning.apply", "decoding.generate", "figures.lab.record"]
+)
+def test_progress_bars_are_slow_without_a_terminal_whatever_is_imported_first(first):
+    """A line a minute, in a file or a pipe; and a command runs whose standard error is closed."""
+    pauses = f"import {first}; from tqdm import tqdm; bar = tqdm([]); print(bar.mininterval, bar.maxinterval)"
+    ran = subprocess.run([sys.executable, "-c", pauses], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["60.0", "60.0"]
+    closed = subprocess.run(f"{sys.executable} -c 'import icl_synth' 2>&-", shell=True)
+    assert closed.returncode == 0
 
 
 def test_the_check_sees_imports_inside_functions(tmp_path):

@@ -245,5 +245,5 @@ def fine_tune(model: checkpoints.Model, config: TrainConfig) -> checkpoints.Mode
     bar = trange(0, config.steps, 20, desc="fine-tuning", unit="20 steps", leave=False)
     for done in bar:
         state, loss = advance(state, min(20, config.steps - done))
-        bar.set_postfix(loss=f"{float(loss):.3f}")
+        bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
     return checkpoints.merge(graph, state.weights)

@@ -161,7 +161,7 @@ def prune_block(
     """Prune the linear layers of one block; the bar names the layer at work."""
     weights, block = checkpoints.split(model)[1], PrunedBlock({}, {}, [])
     for layer, hessian in calibrate(model, index, hidden).items():
-        bar.set_postfix_str(layer)
+        bar.set_postfix_str(layer, refresh=False)
         start, name = time.perf_counter(), f"{layer}.kernel"
         weight = jnp.asarray(weights[name]).T
         pruned, mask, damping = prune_layer(weight, hessian, how)

@@ -1,0 +1,71 @@
+"""Pictures of the lesson on a real language model: tokens of a text, turned vectors, what prompts and losses do."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, WIDTH
+
+ACROSS = 96  # characters in a line of drawn text
+
+
+def draw_tokens(pieces: list[str], losses: Float[np.ndarray, " N"], most: float = 10.0) -> Figure:
+    """A text in its tokens, each as dark as it was hard to foretell: nats, up to `most`."""
+    lines: list[list[tuple[int, str, float]]] = [[]]
+    column = 0
+    for piece, loss in zip(pieces, losses, strict=True):
+        shown = piece.replace("\n", "↵")
+        if column + len(shown) > ACROSS:
+            lines.append([])
+            column = 0
+        lines[-1].append((column, shown, loss))
+        column += len(shown)
+    figure, panel = plt.subplots(figsize=(WIDTH, 0.26 * len(lines) + 0.9))
+    for row, line in enumerate(lines):
+        for place, shown, loss in line:
+            shade = min(1.0, loss / most)
+            box = plt.Rectangle(
+                (place, -row - 0.45), len(shown), 0.9, fc=plt.get_cmap("Blues")(0.75 * shade), ec="white"
+            )
+            panel.add_patch(box)
+            panel.text(place + len(shown) / 2, -row, shown.strip(" "), family="monospace", size=6.5, ha="center",
+                       va="center", color="white" if shade > 0.7 else BLACK)  # fmt: skip
+    panel.set(xlim=(0, ACROSS), ylim=(-len(lines), 0.6))
+    panel.axis("off")
+    figure.suptitle(f"light: foretold; dark: {most:g} nats or more", size=9)
+    return figure
+
+
+def draw_turned(turned: Float[np.ndarray, "T 2"], offset: int, scores: Float[np.ndarray, " T"]) -> Figure:
+    """A pair of numbers at each position, turned; and its product with what stands `offset` positions before."""
+    figure, (circle, products) = plt.subplots(1, 2, figsize=(WIDTH, 2.9), width_ratios=(1, 1.6))
+    for position, (x, y) in enumerate(turned):
+        circle.annotate(
+            "", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": BLUE, "alpha": 0.4 + 0.6 / (1 + position)}
+        )
+        circle.annotate(str(position), 1.15 * np.array([x, y]), size=7, ha="center", va="center", color=GREY)
+    circle.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", title="one pair by position")
+    circle.axis("off")
+    products.plot(np.arange(offset, len(turned)), scores[offset:], "o", color=ORANGE)
+    products.set(ylim=(-1.1, 1.1), xlim=(-0.5, len(turned) - 0.5), xlabel="position of the query",
+                 ylabel="query times key", title=f"the key stands {offset} before the query")  # fmt: skip
+    return figure
+
+
+def draw_losses(losses: dict[str, Float[np.ndarray, " N"]], guess: float) -> Figure:
+    """Perplexity of a model and of what was made of it, over the first one's; the guess as a line."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 0.45 * len(losses) + 1.0))
+    dense = next(iter(losses.values()))
+    for place, values in enumerate(losses.values()):
+        ratio = np.exp((values - dense).mean())
+        panel.barh(-place, ratio, color=GREY if place == 0 else BLUE, height=0.6)
+        panel.annotate(f"{ratio:.2f}", (ratio, -place), (4, 0), textcoords="offset points", va="center", size=9)
+    panel.axvline(guess, color=PINK, ls="--", lw=1.2)
+    panel.annotate("your guess", (guess, 0.45), (4, 0), textcoords="offset points", color=PINK, size=8)
+    panel.set_yticks([-place for place in range(len(losses))], list(losses))
+    panel.set(xlabel="perplexity, times the dense model's", xscale="log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter("")
+    panel.margins(x=0.15)
+    return figure
