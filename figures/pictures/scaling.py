@@ -28,7 +28,7 @@ def exact(rows: pd.DataFrame) -> float:
 
 
 def draw_foretold(runs: Runs, budgets_used: int, form: Form) -> Figure:
-    """A law fitted to so many of the smallest budgets: its curves through them, and beside the largest budget's runs."""
+    """A law fitted to the smallest budgets: its curves through their runs, and beside the runs of the largest."""
     groups = sorted(budgets(runs), key=lambda group: runs.flops[group].mean())
     seen, largest = np.concatenate(groups[:budgets_used]), groups[-1]
     law = fit(Runs(*(column[seen] for column in runs)), form)
