@@ -1,14 +1,16 @@
 """How everything is drawn: one colour for each kind of model (Okabe and Ito's palette), lines with their intervals."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -74,6 +76,13 @@ def places(shown: tuple[int, ...] | list[int]) -> dict[int, int]:
 def legend_below(figure: Figure, panel: Axes, columns: int, **how: Any) -> None:
     """The labels of a panel in a legend below all of them."""
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns, **how)
+
+
+def plain_log(axis: Axis, *between: float, form: str | Callable[[float, float], str] = "{x:g}") -> None:
+    """Powers of ten on a logarithmic axis, and what lies between (2 for 0.2, 2, 20, ...), as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, *between)))
+    axis.set_major_formatter(form)
+    axis.set_minor_locator(NullLocator())
 
 
 def name_ends(panel: Axes, ends: list[tuple[str, float, float, str]], side: int = 1) -> None:

@@ -92,14 +92,14 @@ def add(table: Table, *cell: object, values: Shaped[np.ndarray, " N"], least: fl
 
 
 def losses(model: checkpoints.Model, windows: Int[np.ndarray, "N L"]) -> Float[np.ndarray, " N"]:
-    """Nats a token of each window."""
+    """Nats per token of each window."""
     return token_losses(*checkpoints.split(model), windows).mean(-1)
 
 
 def bits_per_character(
     reader: Reader, windows: Int[np.ndarray, "N L"], nats: Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
-    """Nats a token of windows as bits a character."""
+    """Nats per token of windows as bits a character."""
     characters = np.array([len(reader.language.decode(window[1:])) for window in windows])
     return nats * (windows.shape[1] - 1) / (np.log(2) * characters)
 

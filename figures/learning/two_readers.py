@@ -14,9 +14,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, GREEN, WIDTH, YELLOW, legend_below
+from figures.lab.style import BLACK, GREEN, WIDTH, YELLOW, legend_below, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import draw_mean, plain_log
+from figures.learning.common import draw_mean
 from figures.learning.concepts import SUITES, concepts
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM

@@ -20,6 +20,7 @@ from figures.scaling.common import (
     add_sampled,
     as_runs,
     budgets_of,
+    name_sizes,
     points,
     sampled,
     up_to,
@@ -43,7 +44,7 @@ PRESETS = presets(GRID, quick=Sizes(100), small=Sizes())
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (measured, foretold: nats a token above Bayes; error, worse: in log; falls: exponent), form,
+    """Rows: quantity (measured, foretold: nats per token above Bayes; error, worse: in log; falls: exponent), form,
     parameters (with attention)."""
     table = Table("quantity", "form", "parameters")
     ends = points(models)
@@ -101,7 +102,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         label = {"parametric": "additive", FORMS[2]: "outer exponent"}.get(name, name)
         panel.errorbar(line.parameters * 1.02 ** (place - 1), line.value, line.half_width, fmt="s--", ms=4, capsize=2,
                        color=colours[name], label=f"foretold, {label}")  # fmt: skip
-    panel.set(xscale="log", xlabel="parameters, attention counted", ylabel="loss above exact Bayes, nats a token")
+    name_sizes(panel)
+    panel.set(ylabel="loss above exact Bayes, nats per token")
     panel.legend()
     errors = {name: 100 * np.expm1(only(summary, quantity="error", form=name).mean) for name in FORMS}
     panel.set_title(

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, between, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import GREY, WIDTH
+from figures.lab.style import GREY, WIDTH, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick, published
 from figures.scaling.common import (
     APPROACHES,
@@ -81,6 +81,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.annotate(f"{row.value:g}, {row.source.split(' (')[0]}", (0.01, row.value), va="bottom", size=8,
                        color=GREY, xycoords=("axes fraction", "data"))  # fmt: skip
     panel.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="tokens for each parameter")
+    plain_log(panel.yaxis, 2, 5)
     panel.legend()
     last = [only(summary, approach=name, budget=rows.budget.max()).mean for name in APPROACHES]
     panel.set_title(

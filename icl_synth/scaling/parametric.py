@@ -30,7 +30,7 @@ Numbers = Any  # a number, or an array of them: a law of a bootstrap has an entr
 
 
 class Law(NamedTuple):
-    """L(N, D) = E + (A / N^alpha + B / D^beta)^outer, in nats a token; of a bootstrap, with an entry for each draw."""
+    """L(N, D) = E + (A / N^alpha + B / D^beta)^outer, in nats per token; of a bootstrap, one entry per draw."""
 
     E: Numbers
     """The irreducible loss."""
@@ -60,7 +60,7 @@ class Form(NamedTuple):
     """What is fitted: whether E is known, and whether the sum of the two terms has an exponent of its own."""
 
     entropy: float | None = None
-    """The irreducible loss where it is known, nats a token; None fits it."""
+    """The irreducible loss where it is known, nats per token; None fits it."""
     outer: bool = False
 
 
