@@ -217,7 +217,10 @@ def nats(model: Transformer, asked: Asked) -> Float[Array, "N C"]:
     """-log p of each output after its prompt, which is read once: a function for `map_rows`."""
     rows, choices, window = asked.offered.shape
     _, cache = model.extend(asked.begun, model.init_state(rows, asked.begun.shape[1], spare=window))
-    cache = jax.tree.map(lambda x: jnp.repeat(x, choices, axis=0), dataclasses.replace(cache, length=asked.lengths))
+    cache = jax.tree.map(
+        lambda x: jnp.repeat(x, choices, axis=0),
+        dataclasses.replace(cache, length=asked.lengths),  # type: ignore[arg-type]  # traced it is no longer NumPy's
+    )
     offered = asked.offered.reshape(-1, window)
     log_probs = jax.nn.log_softmax(model.extend(offered, cache)[0][:, :-1])
     losses = -jnp.take_along_axis(log_probs, offered[:, 1:, None], axis=-1)[..., 0]
@@ -227,7 +230,11 @@ def nats(model: Transformer, asked: Asked) -> Float[Array, "N C"]:
 
 def accuracy(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Float[np.ndarray, " N"]:
     """100 or 0 for each prompt: whether the right output is the likeliest of four."""
-    scores = map_rows(nats, *checkpoints.split(reader.model), asked(reader, task, items, aspect, sizes))
+    scores = map_rows(
+        nats,  # type: ignore[arg-type]  # language models are no LSTMs
+        *checkpoints.split(reader.model),
+        asked(reader, task, items, aspect, sizes),
+    )
     return 100.0 * (scores.argmin(1) == 0)
 
 
