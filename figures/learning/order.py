@@ -35,8 +35,8 @@ DIFFERS = (
     "Bayes told the format. The verdicts therefore take the spread that orders chosen on one "
     "half of the inputs show on the other half, and its mean over sets and seeds with an interval over both. That "
     "accuracy depends on the order asks that this mean be above zero; that it does as in the paper, that it lie "
-    "within the paper's 10 to 40 points. The paper's are the best less the worst as they were observed, with what "
-    "chance adds; the second claim is the harder for it."
+    "within the paper's 10 to 40 points. The paper's spreads are the best minus the worst as observed, including what "
+    "chance adds, which makes the second claim harder to meet."
 )
 PUBLISHED = ("xie2022*.csv",)
 SETTING = "spread of 24 orders of 4 examples"

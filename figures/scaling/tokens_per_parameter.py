@@ -28,7 +28,7 @@ TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022)"
 DIFFERS = (
     PLAIN
     + "Tokens for each parameter are C / (6 N_opt^2), at the largest budget. That there are about twenty asks for "
-    "the whole 95 % interval of their number within 13 to 30, half as many and half as many again in ratio, for "
+    "the whole 95 % interval of their number within 13 to 30, twenty divided and multiplied by one and a half, for "
     "each approach. The number for other budgets follows from the exponents."
 )
 PUBLISHED = ("scaling.csv",)

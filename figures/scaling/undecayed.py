@@ -30,9 +30,9 @@ DIFFERS = (
     "rates had decayed, is disputed: Porian et al. find that decay is not the main cause. We read the loss of "
     "each size at each budget off its longest run with the same seed, log-linear between evaluations, wherever "
     "that run is longer than the budget's own; the matched runs are those of the same budgets, sizes and seeds. "
-    "That such reading raises a asks for a of approach 2 on the losses that were read less a on the matched "
-    "ones, over the same bootstrap samples, above zero. That it costs loss asks for the logarithm of the loss "
-    "above exact Bayes that was read less that of the matched run, over all budgets, sizes and seeds, above "
+    "That such reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched "
+    "ones, over the same bootstrap samples, be above zero. That it costs loss asks that the logarithm of the loss "
+    "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds, be above "
     "zero."
 )
 PUBLISHED = ()
