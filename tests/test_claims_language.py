@@ -226,6 +226,14 @@ def test_texts_of_each_kind(tmp_path):
     assert common.repeating_list(0, 4) != common.repeating_list(1, 4)
 
 
+@pytest.mark.skipif(common.lacks() is not None, reason=f"left out for want of {common.lacks()}")
+@pytest.mark.parametrize("kind", common.KINDS)
+def test_texts_of_each_kind_are_as_many_as_the_presets_ask(kind):
+    for preset in acceptance.PRESETS.values():
+        reader, sizes = common.read(preset.sizes.source), preset.sizes
+        assert common.prompts(reader, kind, sizes.texts, sizes.prompt).shape == (sizes.texts, sizes.prompt)
+
+
 def test_bits_a_character_by_hand(tmp_path):
     write_language(tmp_path / "toy.gguf", tmp_path / "text")
     reader = common.read(common.Source(str(tmp_path / "toy.gguf"), str(tmp_path / "text")))

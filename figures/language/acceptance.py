@@ -59,7 +59,11 @@ class Sizes(NamedTuple):
     source: Source = Source()
 
 
-PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes(4, 32, 4), small=Sizes(16, 64, 24))
+PRESETS = presets(
+    {name: NONE[name] for name in ("quick", "small")},
+    quick=Sizes(4, 32, 4),
+    small=Sizes(15, 64, 24),  # as many texts as the prose holds
+)
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
@@ -69,9 +73,9 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     the target's entropy, within a text, at temperature 1), and entropy of the target (draft: none), nats.
     """
     table, reader = Table("kind", "draft", "temperature", "quantity"), common.read(sizes.source)
+    texts_of = {kind: common.prompts(reader, kind, sizes.texts, sizes.prompt) for kind in KINDS}
     target, drafts = as_reader(reader.model), drafts_of(reader, sizes.calibration)
-    for kind in tqdm(KINDS, desc="kinds of text", unit="kind"):
-        prompts = common.prompts(reader, kind, sizes.texts, sizes.prompt)
+    for kind, prompts in tqdm(texts_of.items(), desc="kinds of text", unit="kind"):
         for temperature in TEMPERATURES:
             key = jax.random.key(SAMPLING_SEED)
             texts = np.asarray(generate(target, prompts, sizes.new, temperature=temperature, key=key))
