@@ -11,7 +11,7 @@ ACROSS = 96  # characters in a line of drawn text
 
 
 def draw_tokens(pieces: list[str], losses: Float[np.ndarray, " N"], most: float = 10.0) -> Figure:
-    """A text in its tokens, each as dark as it was hard to foretell: nats, up to `most`."""
+    """A text in its tokens, each as dark as it was hard to predict: nats, up to `most`."""
     lines: list[list[tuple[int, str, float]]] = [[]]
     column = 0
     for piece, loss in zip(pieces, losses, strict=True):
@@ -33,7 +33,7 @@ def draw_tokens(pieces: list[str], losses: Float[np.ndarray, " N"], most: float 
                        va="center", color="white" if shade > 0.7 else BLACK)  # fmt: skip
     panel.set(xlim=(0, ACROSS), ylim=(-len(lines), 0.6))
     panel.axis("off")
-    figure.suptitle(f"light: foretold; dark: {most:g} nats or more", size=9)
+    figure.suptitle(f"light: expected; dark: {most:g} nats or more", size=9)
     return figure
 
 
@@ -59,12 +59,13 @@ def draw_losses(losses: dict[str, Float[np.ndarray, " N"]], guess: float) -> Fig
     dense = next(iter(losses.values()))
     for place, values in enumerate(losses.values()):
         ratio = np.exp((values - dense).mean())
-        panel.barh(-place, ratio, color=GREY if place == 0 else BLUE, height=0.6)
-        panel.annotate(f"{ratio:.2f}", (ratio, -place), (4, 0), textcoords="offset points", va="center", size=9)
+        panel.plot([1, ratio], [-place, -place], "-", color=BLUE, lw=2)
+        panel.plot(ratio, -place, "o", color=GREY if place == 0 else BLUE)
+        panel.annotate(f"{ratio:.2f}", (ratio, -place), (7, 0), textcoords="offset points", va="center", size=9)
     panel.axvline(guess, color=PINK, ls="--", lw=1.2)
     panel.annotate("your guess", (guess, 0.45), (4, 0), textcoords="offset points", color=PINK, size=8)
     panel.set_yticks([-place for place in range(len(losses))], list(losses))
-    panel.set(xlabel="perplexity, times the dense model's", xscale="log")
+    panel.set(xlabel="perplexity, times the dense model's", xscale="log", ylim=(0.4 - len(losses), 0.8))
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter("")
     panel.margins(x=0.15)
