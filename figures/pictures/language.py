@@ -2,10 +2,13 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, WIDTH
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, WIDTH, plain_log
+from figures.lab.tables import over_seeds, pick
+from figures.pruning.common import NAMES
 
 ACROSS = 96  # characters in a line of drawn text
 
@@ -69,4 +72,20 @@ def draw_losses(losses: dict[str, Float[np.ndarray, " N"]], guess: float) -> Fig
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter("")
     panel.margins(x=0.15)
+    return figure
+
+
+def draw_beside(real: pd.DataFrame, synthetic: pd.DataFrame) -> Figure:
+    """What dropping half of the weights costs a real and a synthetic model, by method; rows of both `sparsity`s."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 2.6))
+    costs = pick(over_seeds(real), quantity="cost", amount="50 %").set_index("method").value
+    excess = pick(over_seeds(synthetic), model="transformer", quantity="excess").set_index(["method", "sparsity"]).value
+    for place, method in enumerate(NAMES):
+        ours = excess[method, 0.5] - excess["dense", 0.0]
+        for value, name, colour in ((ours, "synthetic", BLUE), (costs[method], "real", ORANGE)):
+            panel.plot(value, -place, "o", color=colour, label=name if place == 0 else None)
+    panel.set_yticks([-place for place in range(len(NAMES))], list(NAMES.values()))
+    panel.set(xlabel="loss above the dense model's at 50 %, nats per token", xscale="log", ylim=(0.5 - len(NAMES), 0.5))
+    plain_log(panel.xaxis, 2, 5)
+    panel.legend()
     return figure
