@@ -124,7 +124,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     least, most = quoted_range(SETTING)
     words = ", ".join(f"{over_sets(held_out_spreads(rows, name)).mean:.0f} points ({in_short(name)})" for name in names)
     figure.suptitle(
-        f"Orders chosen on other inputs differ by {words};\nin the paper, by {least:g} to {most:g} as observed", size=11
+        f"Orders chosen on other inputs differ by {words};\nin Xie et al., by {least:g} to {most:g} as observed",
+        size=11,
     )
     legend_below(figure, right, 3)
     return figure
@@ -155,7 +156,7 @@ def draw_spreads(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
             panel.plot(place + beside, by_set, "o", ms=3, mew=0.7, color=MODELS[name], mfc=fill, alpha=0.6)
             mean = over_sets(spread)
             panel.errorbar(place + 0.13, mean.mean, mean.half_width, fmt="_", ms=8, lw=1.2, color="black", capsize=2)
-    for label, fill in (("best less worst order", "white"), ("on other inputs", GREY)):
+    for label, fill in (("best minus worst order", "white"), ("the same two orders, on other inputs", GREY)):
         panel.plot([], [], "o", ms=4, color=GREY, mfc=fill, label=label)
     panel.axhline(0, color="black", lw=0.8)
     panel.set(
