@@ -33,6 +33,11 @@ PUBLISHED_MODELS = {
     "transformer, 16 layers": PINK,
     "LSTM": YELLOW,
 }
+# where a point's name may stand: to which side, and how many lines higher; the first that covers least is taken
+BESIDE = (
+    (1, 0), (-1, 0), (1, -0.8), (-1, 0.8), (1, 0.8), (-1, -0.8), (0, 1.3), (0, -1.3),
+    *((side, up) for up in (1.8, -1.8, 2.8, -2.8, 3.8, -3.8) for side in (1, -1, 0)),
+)  # fmt: skip
 PUBLISHED_LINE: dict[str, Any] = {"color": GREY, "ls": "--", "lw": 1.0, "marker": "s", "mfc": "white"}
 PUBLISHED_POINT: dict[str, Any] = {"color": GREY, "ls": "none", "marker": "s", "mfc": "white"}
 
@@ -116,13 +121,17 @@ def name_points(panel: Axes, points: list[tuple[str, float, float, str]]) -> Non
     for name, x, y, colour in points:
         (left, low), wide, high = panel.transData.transform((x, y)), 0.62 * size * len(name) * unit, 1.1 * size * unit
         boxes = {}
-        for side, up in ((1, 0), (-1, 0), (1, -0.8), (-1, 0.8), (1, 0.8), (-1, -0.8), (0, 1.3), (0, -1.3)):
+        for side, up in BESIDE:
             start, base = left + 7 * unit * side - (wide * (1 - side) / 2), low + high * up - high / 2
             boxes[side, up] = (start, base, start + wide, base + high)
         best = min(boxes, key=lambda where: sum(_overlap(boxes[where], box) for box in taken))
         taken.append(boxes[best])
+        far = (
+            {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 2} if abs(best[1]) > 1.5 else None
+        )
         panel.annotate(name, (x, y), (7 * best[0], 1.1 * size * best[1]), textcoords="offset points", size=size,
-                       color=colour, va="center", ha={1: "left", 0: "center", -1: "right"}[best[0]])  # fmt: skip
+                       color=colour, va="center", ha={1: "left", 0: "center", -1: "right"}[best[0]],
+                       arrowprops=far)  # fmt: skip
 
 
 def _drawn(panel: Axes, unit: float) -> Iterator[tuple[float, float, float]]:
