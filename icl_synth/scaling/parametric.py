@@ -47,7 +47,7 @@ class Law(NamedTuple):
         return self.beta / (self.alpha + self.beta)
 
     def loss(self, parameters: Numbers, tokens: Numbers) -> Numbers:
-        """The loss that a run is predicted."""
+        """The loss that the law predicts of a run."""
         return self.E + (self.A / parameters**self.alpha + self.B / tokens**self.beta) ** self.outer
 
     def optimal_parameters(self, flops: Numbers) -> Numbers:
@@ -114,7 +114,7 @@ def bootstrap(
     """The laws of samples of the runs (`draw`).
 
     Every sample is scored at all starts of the grid and at all minima of the whole sample. That is one matrix product,
-    for what a run's loss is predicted to be does not depend on the sample. L-BFGS goes on from the best; with `warm`,
+    for the predicted loss of a run does not depend on the sample. L-BFGS goes on from the best; with `warm`,
     from the whole sample's best minimum alone. Raises ValueError as `fit`.
     """
     logs = logs_of(runs)
