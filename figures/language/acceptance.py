@@ -35,13 +35,13 @@ DIFFERS = (
     "essay written for this, and a numbered list that repeats itself with other names. Acceptance is exact along the "
     "text that the model wrote: the share of tokens that would have come from the draft if it was tried. The drafts "
     "are prompt look-up (the latest earlier occurrence of up to 3 last tokens, or of 1; where the last token did not "
-    "occur before, it proposes nothing), the model's first third of blocks, and copies of it: pruned to 2:4 by "
-    "SparseGPT, in int8, in MXFP4, the latter two with rounded activations. Greedy texts of a model so small soon "
-    "repeat themselves, whatever they continue, and look-up lives on that. A post guesses that assistance is fast "
-    "where tokens are easy: for each draft the correlation of acceptance with the entropy of the model's own "
+    "occur before, it guesses, which counts as rejected), the model's first third of blocks, and copies of it: pruned "
+    "to 2:4 by SparseGPT, in int8, in MXFP4, the latter two with rounded activations. Greedy texts of a model so "
+    "small soon repeat themselves, whatever they continue, and look-up lives on that. A post guesses that assistance "
+    "is fast where tokens are easy: for each draft the correlation of acceptance with the entropy of the model's own "
     "prediction, Spearman's within a text, is to be below zero at temperature 1. Our own question: is look-up "
     "accepted more in the list than in verse and than in prose, greedily? Intervals are over texts. Rule of 30 "
-    "November 2026: in the first rows, of the same day, look-up that found nothing counted as a guess among all "
+    "November 2026: in the first rows, of the same day, a look-up that found nothing counted as its guess among all "
     "tokens, whose few acceptances are the least likely tokens."
 )
 PUBLISHED = ()
@@ -113,7 +113,7 @@ def drafts_of(reader: common.Reader, calibration: int) -> dict[str, Reader]:
 def looked_up(
     p: Float[np.ndarray, "B N V"], q: Float[np.ndarray, "B N V"], tokens: Int[np.ndarray, "B N"], temperature: float
 ) -> Float[np.ndarray, "B N"]:
-    """`proposed` by look-up, which is certain of a token; where it found none, q is flat, and nothing was proposed."""
+    """`proposed` by look-up, which is certain of a token; where it found none, q is flat, and a guess counts as rejected."""
     return np.where(q.max(-1) < 0, 0.0, proposed(p, q, tokens, temperature))
 
 
