@@ -113,7 +113,7 @@ def drafts_of(reader: common.Reader, calibration: int) -> dict[str, Reader]:
 def looked_up(
     p: Float[np.ndarray, "B N V"], q: Float[np.ndarray, "B N V"], tokens: Int[np.ndarray, "B N"], temperature: float
 ) -> Float[np.ndarray, "B N"]:
-    """`proposed` by look-up, which is certain of a token; where it found none, q is flat, and a guess counts as rejected."""
+    """`proposed` by look-up, which is certain of a token; where it found none, q is flat, and its guess is rejected."""
     return np.where(q.max(-1) < 0, 0.0, proposed(p, q, tokens, temperature))
 
 
