@@ -25,7 +25,7 @@ from decoding.variants import weight_bytes
 from figures.language.common import KINDS, Reader, Source, losses, prompts, read
 from icl_synth import checkpoints
 
-PROMPT, NEW, TEXTS, REPEATS, DRAFTED, LONGEST = 96, 64, 3, 3, 4, 3
+PROMPT, NEW, TEXTS, REPEATS, DRAFTED, LONGEST = 96, 64, 2, 2, 4, 3
 CALIBRATION, JUDGED = 32, 8  # windows
 PROMPTS, WINDOWS = "prompts.json", "windows.json"
 

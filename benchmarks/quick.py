@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import said
-from benchmarks.__main__ import HERE
+from benchmarks.__main__ import RECORD
 from benchmarks.bench_documents import ours as documents
 from benchmarks.bench_training import speeds
 from benchmarks.our_decoding import NEW
@@ -39,10 +39,11 @@ def jobs(recorded: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
 
 
 def main() -> None:
-    recorded = json.loads((HERE / "results.json").read_text())
-    print(f"recorded on {recorded['date']}, {recorded['device']}; now on {device()}")
+    record = json.loads(RECORD.read_text())
+    when = sorted({f"{one['date']}, {one['device']}" for one in record.values()})
+    print(f"recorded on {'; '.join(when)}; now on {device()}")
     print(f"{'a second':32} {'now':>14} {'recorded':>14} {'ratio':>6}")
-    for name, now, then in jobs(recorded):
+    for name, now, then in jobs({name: one["measured"] for name, one in record.items()}):
         print(f"{name:32} {now:14,.1f} {then:14,.1f} {now / then:6.2f}", flush=True)
 
 
