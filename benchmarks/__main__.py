@@ -1,6 +1,6 @@
-"""python -m benchmarks: every comparison in one run, recorded in benchmarks/results.json and told in RESULTS.md.
+"""python -m benchmarks [PART ...]: comparisons in one run, recorded in benchmarks/results.json and told in RESULTS.md.
 
-`python -m benchmarks --report` only writes RESULTS.md again from what was recorded.
+Without parts, every one. `python -m benchmarks --report` only writes RESULTS.md again from what was recorded.
 """
 
 import datetime
@@ -23,7 +23,9 @@ from icl_synth.files import write_text
 from icl_synth.provenance import commit, device
 
 HERE = Path(__file__).parent
+RECORD = HERE / "results.json"
 PARTS: dict[str, Any] = {
+    "limits": bench_limits,
     "training": bench_training,
     "documents": bench_documents,
     "prompts": bench_prompts,
@@ -32,31 +34,42 @@ PARTS: dict[str, Any] = {
     "generation": bench_decoding,
     "language": bench_language,
 }
+Record = dict[str, dict[str, Any]]  # by part: date, device, commit, and what it measured
 
 
-def measure() -> dict[str, Any]:
-    """Where and when, and what every part measured."""
+def measure(parts: list[str]) -> None:
+    """Measure parts, each recorded as it ends."""
     where = {"date": datetime.date.today().isoformat(), "device": device(), "commit": commit()}
-    return where | {"limits": bench_limits.measure()} | {name: part.measure() for name, part in PARTS.items()}
+    for name in parts:
+        known: Record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+        known[name] = where | {"measured": PARTS[name].measure()}
+        write_text(RECORD, json.dumps(known, indent=1) + "\n")
 
 
-def report(measured: dict[str, Any]) -> str:
-    """benchmarks/RESULTS.md."""
+def report(known: Record) -> str:
+    """benchmarks/RESULTS.md. A part's share of the machine's limits is told where one run measured both."""
     lines = [
         "# Benchmarks",
         "",
-        f"`python -m benchmarks` on {measured['date']}, {measured['device']}, commit {measured['commit']}. All in one "
-        "run; ratios are to the fastest peer of that job: of medians for training and documents, of minima (medians in "
-        "brackets) below.",
+        "Ratios are to the fastest peer of a job, in the same run: of medians for training and documents, of minima "
+        "(medians in brackets) below.",
         "",
     ]
-    parts = [line for name, part in PARTS.items() for line in part.report(measured.get(name))]
-    return "\n".join([*lines, *bench_limits.report(measured.get("limits"), measured), *parts])
+    for name, part in PARTS.items():
+        one = known.get(name)
+        if one is None:
+            continue
+        heading, *rest = part.report(one["measured"], known) if part is bench_limits else part.report(one["measured"])
+        lines += [heading, "", f"{one['date']}, {one['device']}, commit {one['commit']}.", *rest]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
+    words = [word for word in sys.argv[1:] if word != "--report"]
+    if unknown := set(words) - set(PARTS):
+        sys.exit(f"error: no part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     if "--report" not in sys.argv:
-        write_text(HERE / "results.json", json.dumps(measure(), indent=1) + "\n")
-    text = report(json.loads((HERE / "results.json").read_text()))
+        measure(words or list(PARTS))
+    text = report(json.loads(RECORD.read_text()))
     write_text(HERE / "RESULTS.md", text)
     print(text)

@@ -86,8 +86,9 @@ def report(measured: dict[str, Any]) -> list[str]:
         "## Block floating point",
         "",
         f"Milliseconds, minimum (median) of {REPEATS}: quantising {SIZE} x {SIZE} numbers, and a product of two such "
-        "matrices with both quantised in it. PyTorch is a plain emulation in the manner of microxcaling, the faster of "
-        "one and two threads; the last column is microxcaling itself, one thread, on another machine.",
+        "matrices with both quantised in it. PyTorch is a plain emulation in the manner of microxcaling, the fastest "
+        "of eager and compiled, one and two threads; the last column is microxcaling itself, one thread, on another "
+        "machine.",
         "",
         "| format | quantise, ours | PyTorch | ratio | product, ours | of float32's | PyTorch | public code |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bench_decoding import run
-from benchmarks.our_language import DRAFTED, LONGEST, NEW, PROMPT, TEXTS
+from benchmarks.our_language import CALIBRATION, DRAFTED, JUDGED, LONGEST, NEW, PROMPT, TEXTS
 from figures.language.common import KINDS, SMOLLM2, lacks
 
 
@@ -20,12 +20,13 @@ def measure() -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         ours = run("benchmarks.our_language", folder)
         peers = [run("benchmarks.torch_language", folder, str(threads)) for threads in (1, 2)]
+        pruned = [run("benchmarks.torch_language_pruning", folder, "2")]
     same = {
         f"{kind}, {how}": ours[kind].pop(name) == peers[0][kind].pop(name) == peers[1][kind].pop(name)
         for kind in KINDS
         for how, name in ((how, f"tokens, {how}") for how in ("plain", "look-up"))
     }
-    return {"ours": ours, "transformers": peers, "same text": same}
+    return {"ours": ours, "transformers": peers, "same text": same, "PyTorch port": pruned}
 
 
 def milliseconds(found: dict[str, list[list[float]]], how: str) -> tuple[float, float]:
@@ -38,7 +39,7 @@ def report(measured: dict[str, Any] | None) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
     lines = ["## A real language model", ""]
     if measured is None:
-        return [*lines, f"{SMOLLM2} was not measured: it needs `make language text`.", ""]
+        return [*lines, f"Not measured: {SMOLLM2} or the works were not there (`make language text`).", ""]
     ours, peers = measured["ours"], measured["transformers"]
     plain = milliseconds(ours[KINDS[0]], "plain")[0] / 1e3
     lines += [
@@ -59,6 +60,15 @@ def report(measured: dict[str, Any] | None) -> list[str]:
             cells += ["{:.0f} ({:.0f})".format(*mine), "{:.0f} ({:.0f})".format(*theirs), f"{theirs[0] / mine[0]:.2f}"]
         same = all(measured["same text"][f"{kind}, {how}"] for how in ("plain", "look-up"))
         lines.append(f"| {kind} | {' | '.join(cells)} | {'yes' if same else 'no'} |")
+    port, own = min(measured["PyTorch port"], key=lambda one: one["seconds"]), ours["pruning"]
+    first, second = own["seconds"]
+    lines += [
+        "",
+        f"Pruning the whole model to 50 % by SparseGPT on {CALIBRATION} windows of 512 tokens: ours {second:.0f} s "
+        f"({first:.0f} s with compilation), the public code's way in PyTorch {port['seconds']:.0f} s on two "
+        f"threads, {port['seconds'] / second:.1f} times as long. Losses afterwards on {JUDGED} "
+        f"windows: {own['loss']:.3f} and {port['loss']:.3f} nats per token.",
+    ]
     return [*lines, ""]
 
 

@@ -66,38 +66,65 @@ def measure() -> dict[str, Limits]:
     return {str(number): json.loads(said("benchmarks.bench_limits", number)) for number in dict.fromkeys((1, cores))}
 
 
-def shares(measured: dict[str, Any]) -> Iterator[tuple[str, str, float, str]]:
-    """Job, what was counted by hand, how much of it a second, and the limit that it is held against: all cores'."""
+Share = tuple[str, str, float, str]
+"""A job, what was counted by hand, how much of it a second, and the limit that it is held against: all cores'."""
+
+
+def of_training(measured: dict[str, Any]) -> Iterator[Share]:
     from benchmarks.our_step import MODELS
 
     per_token = {kind: training_operations(model) for kind, (model, _) in MODELS.items()}
-    for kind, programs in measured["training"].items():
-        for program, rates in programs.items():
-            if program in ("ours, float32", "ours, bfloat16"):
-                counted = f"{per_token[kind] / 1e6:.1f} million operations a token"
-                yield f"training step, {kind}, {program[6:]}", counted, per_token[kind] * median(rates), program[6:]
-    yield (
-        "sampling documents",
-        "32 random bits a token",
-        32 * median(measured["documents"]["ours, 2 devices"]),
-        "random",
-    )
-    for line in measured["pruning"]["layers"]:
+    for kind, programs in measured.items():
+        for program in ("ours, float32", "ours, bfloat16"):
+            counted = f"{per_token[kind] / 1e6:.1f} million operations a token"
+            rate = per_token[kind] * median(programs[program])
+            yield f"training step, {kind}, {program[6:]}", counted, rate, program[6:]
+
+
+def of_documents(measured: dict[str, Any]) -> Iterator[Share]:
+    yield "sampling documents", "32 random bits a token", 32 * median(measured["ours, 2 devices"]), "random"
+
+
+def of_pruning(measured: dict[str, Any]) -> Iterator[Share]:
+    for line in measured["layers"]:
         outputs, inputs = map(int, line["layer"].split(",")[0].split(" x "))
         work = inputs**3 / 3 + outputs * inputs**2
         yield (f"SparseGPT, {line['layer']}", f"{work / 1e9:.2f} billion operations", work / median(line["ours"]),
                "float32")  # fmt: skip
+
+
+def of_blocks(measured: dict[str, Any]) -> Iterator[Share]:
     from benchmarks.bench_blocks import FORMATS, SIZE
 
-    own = measured["block_float"]["ours"]
+    own = measured["ours"]
     for name in FORMATS:
         yield f"quantising, {name}", "8 bytes a number", 8 * SIZE**2 / median(own[f"quantise {name}"]), "copy"
     for name in ("float32", *FORMATS):
         yield f"product, {name}", "that of float32", 2 * SIZE**3 / median(own[f"product {name}"]), "float32"
-    for name, one in measured["generation"]["large"].items():
+
+
+def of_generation(measured: dict[str, Any]) -> Iterator[Share]:
+    for name, one in measured["large"].items():
         if name != "copy":
             plain = median(line["plain"] for line in one["greedy"])
             yield f"plain generation, 8 x 512, {name}", "the weights once a token", one["bytes"] / plain, "copy"
+
+
+SHARES: dict[str, Callable[[dict[str, Any]], Iterator[Share]]] = {
+    "training": of_training,
+    "documents": of_documents,
+    "pruning": of_pruning,
+    "block_float": of_blocks,
+    "generation": of_generation,
+}
+
+
+def in_one_run(known: dict[str, dict[str, Any]]) -> Iterator[Share]:
+    """The shares of all parts that were measured where and when the limits were."""
+    when = [known["limits"][name] for name in ("date", "device", "commit")]
+    for name, of_part in SHARES.items():
+        if name in known and [known[name][key] for key in ("date", "device", "commit")] == when:
+            yield from of_part(known[name]["measured"])
 
 
 def training_operations(model: Any) -> float:
@@ -113,14 +140,17 @@ def training_operations(model: Any) -> float:
     return 6.0 * sum(w.size for name, w in weights.items() if len(w.shape) > 1 and "embedding" not in name)
 
 
-def report(limits: dict[str, Limits] | None, measured: dict[str, Any]) -> list[str]:
+def report(limits: dict[str, Limits], known: dict[str, dict[str, Any]]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    lines = ["## The machine's limits", ""]
-    if limits is None:
-        return [*lines, "Not measured in this run.", ""]
     cores = list(limits)
-    lines += ["The fastest of several calls.", "", f"| what | unit | {' | '.join(f'cores: {n}' for n in cores)} |"]
-    lines.append("|---|---|" + "---:|" * len(cores))
+    lines = [
+        "## The machine's limits",
+        "",
+        "The fastest of several calls.",
+        "",
+        f"| what | unit | {' | '.join(f'cores: {n}' for n in cores)} |",
+        "|---|---|" + "---:|" * len(cores),
+    ]
     for name, (what, scale, unit) in UNITS.items():
         lines.append(f"| {what} | {unit} | {' | '.join(f'{limits[n][name] / scale:,.1f}' for n in cores)} |")
     lines += [
@@ -130,7 +160,7 @@ def report(limits: dict[str, Limits] | None, measured: dict[str, Any]) -> list[s
         "| job | counted | a second, billions | limit | share |",
         "|---|---|---:|---|---:|",
     ]
-    for job, counted, rate, limit in shares(measured):
+    for job, counted, rate, limit in in_one_run(known):
         share = rate / limits[cores[-1]][limit]
         lines.append(f"| {job} | {counted} | {rate / 1e9:,.1f} | {UNITS[limit][0]} | {share:.2f} |")
     return [*lines, ""]

@@ -1,4 +1,6 @@
-"""Our generation, timed in a process of its own: `python -m benchmarks.our_decoding tiny FOLDER` or `large` or `batch`.
+"""Our generation, timed in a process of its own.
+
+`python -m benchmarks.our_decoding tiny FOLDER`, or `large`, or `batch SIZE ...`.
 
 The large pair has the pretrained models' functions at the shapes of the peer's: channels are repeated, so that every
 product costs what it costs at that width and every logit is the small model's.
@@ -7,6 +9,7 @@ product costs what it costs at that width and every logit is the small model's.
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from icl_synth.transformer import TransformerConfig
 
 PROMPT, NEW, LONG, REPEATS = 32, 192, 96, 7
 GAMMAS = (3, 5)  # more of them: figures/assisted/speed.py
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def prompts(number: int) -> np.ndarray:
@@ -122,11 +126,11 @@ def exactness(model: checkpoints.Model, draft: Reader) -> dict[str, float | None
     }
 
 
-def batch() -> dict[str, Any]:
+def batch(sizes: Sequence[int]) -> dict[str, Any]:
     """Seconds by batch size with the pretrained transformer and its draft, all finishing at the same length."""
     target, draft = (as_reader(pretrained.load(name)) for name in ("transformer", "draft"))
     found = {}
-    for size in (1, 2, 4, 8, 16, 32, 64):
+    for size in sizes:
         prompt = prompts(size)
         assisted = assisted_generate(target, draft, prompt, NEW, num_draft=3)
         found[str(size)] = {
@@ -145,5 +149,7 @@ if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "train":
         train_tiny(Path(rest[0]))
+    elif what == "batch":
+        print(json.dumps(batch([int(size) for size in rest] or BATCHES)))
     else:
-        print(json.dumps(tiny(Path(rest[0])) if what == "tiny" else large() if what == "large" else batch()))
+        print(json.dumps(tiny(Path(rest[0])) if what == "tiny" else large()))

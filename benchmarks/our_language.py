@@ -6,12 +6,15 @@ Leaves the prompts in FOLDER for the peer.
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from compression.pruning.apply import Pruning, prune_model
 from decoding import speedup
 from decoding.assisted import assisted_generate
 from decoding.compare import timed
@@ -19,10 +22,12 @@ from decoding.drafts import PromptLookup
 from decoding.generate import generate
 from decoding.readers import as_reader
 from decoding.variants import weight_bytes
-from figures.language.common import KINDS, Source, prompts, read
+from figures.language.common import KINDS, Reader, Source, losses, prompts, read
+from icl_synth import checkpoints
 
-PROMPT, NEW, TEXTS, REPEATS, DRAFTED, LONGEST = 96, 64, 3, 3, 4, 3
-PROMPTS = "prompts.json"
+PROMPT, NEW, TEXTS, REPEATS, DRAFTED, LONGEST = 96, 64, 2, 2, 4, 3
+CALIBRATION, JUDGED = 32, 8  # windows
+PROMPTS, WINDOWS = "prompts.json", "windows.json"
 
 
 def main(folder: Path) -> dict[str, Any]:
@@ -43,7 +48,20 @@ def main(folder: Path) -> dict[str, Any]:
         }
         for how in ("plain", "look-up"):
             found[kind][f"tokens, {how}"] = [np.asarray(ways[how](row[None]))[0, PROMPT:].tolist() for row in rows]
-    return found
+    return found | {"pruning": prune(reader, folder)}
+
+
+def prune(reader: Reader, folder: Path) -> dict[str, Any]:
+    """Seconds of pruning the whole model to 50 %, first with compilation; and its loss, nats per token."""
+    windows = {"calibration": reader.calibration(CALIBRATION), "judged": reader.judged(JUDGED)}
+    (folder / WINDOWS).write_text(json.dumps({name: rows.tolist() for name, rows in windows.items()}))
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        pruned = prune_model(reader.model, windows["calibration"], Pruning(sparsity=0.5)).model
+        jax.block_until_ready(checkpoints.split(pruned)[1])
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": seconds, "loss": float(losses(pruned, windows["judged"]).mean())}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from icl_synth import language
 
 def main(folder: Path, threads: int) -> dict[str, object]:
     torch.set_num_threads(threads)
-    file = language.smollm2()
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    model = load()
     found: dict[str, object] = {}
     ways = {
         "first": {"max_new_tokens": 1, "min_new_tokens": 1},
@@ -29,6 +28,11 @@ def main(folder: Path, threads: int) -> dict[str, object]:
             f"tokens, {how}": [tokens for _, tokens in of_kind[how]] for how in ("plain", "look-up")
         }
     return found
+
+
+def load() -> torch.nn.Module:
+    file = language.smollm2()
+    return AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
 
 
 def timed(model: torch.nn.Module, prompt: list[int], **how: int) -> tuple[list[float], list[int]]:

@@ -1,13 +1,19 @@
-"""The peer: the same model, batch and optimizer step in PyTorch, with SDPA, fused AdamW and autocast."""
+"""The peer: the same model, batch and optimizer step in PyTorch, with SDPA, fused AdamW and autocast.
 
+`python -m benchmarks.torch_step transformer float32 REPEATS SECONDS` prints its fastest way here, and tokens a second.
+"""
+
+import json
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 WIDTH, DEPTH, HEADS, LENGTH, BATCH, VOCAB = 128, 4, 4, 256, 16, 50
+MICRO_BATCHES, TRY = (16, 4, 1), 1.0  # rows; seconds that each way is tried for
 
 
 class Block(nn.Module):
@@ -59,33 +65,52 @@ class LSTM(nn.Module):
         return self.head(self.lstm(self.embedding(tokens))[0])
 
 
-def time_step(model: nn.Module, bf16: bool, repeats: int, seconds: float) -> list[float]:
-    """Tokens a second of each of `repeats` timings of at least `seconds` of optimizer steps, after a warm-up."""
+def stepping(model: nn.Module, bf16: bool, micro: int) -> Callable[[], None]:
+    """One optimizer step on a new batch, read in micro-batches."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
 
-    def step():
-        tokens = torch.randint(0, VOCAB, (BATCH, LENGTH + 1))
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(tokens[:, :-1])
-        loss = functional.cross_entropy(logits.float().reshape(-1, VOCAB), tokens[:, 1:].reshape(-1))
-        loss.backward()
+        for tokens in torch.randint(0, VOCAB, (BATCH, LENGTH + 1)).split(micro):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                logits = model(tokens[:, :-1])
+            loss = functional.cross_entropy(logits.float().reshape(-1, VOCAB), tokens[:, 1:].reshape(-1))
+            (loss * len(tokens) / BATCH).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    step()
-    speeds = []
-    for _ in range(repeats):
-        start, steps = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
-            step()
-            steps += 1
-        speeds.append(steps * BATCH * LENGTH / (time.perf_counter() - start))
-    return speeds
+    return step
+
+
+def speed(step: Callable[[], None], seconds: float) -> float:
+    """Tokens a second of at least so many seconds of steps."""
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+    return steps * BATCH * LENGTH / (time.perf_counter() - start)
+
+
+def fastest(kind: str, bf16: bool) -> tuple[str, Callable[[], None]]:
+    """The fastest way of several: eager or compiled, a whole batch or micro-batches. What does not run here is told."""
+    tried: dict[str, tuple[float, Callable[[], None]]] = {}
+    for compiled in (False, True):
+        for micro in MICRO_BATCHES:
+            name = f"{'compiled' if compiled else 'eager'}, {micro} rows at once"
+            model = {"transformer": Transformer, "lstm": LSTM}[kind]()
+            step = stepping(torch.compile(model) if compiled else model, bf16, micro)
+            try:
+                step()
+            except Exception as error:  # of many kinds: no compiler, no such product
+                print(f"PyTorch {kind}, {name}, does not run here: {error}", file=sys.stderr)
+                continue
+            tried[name] = speed(step, TRY), step
+    name = max(tried, key=lambda one: tried[one][0])
+    return name, tried[name][1]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
     kind, precision, repeats, seconds = sys.argv[1:]
-    peer = {"transformer": Transformer, "lstm": LSTM}[kind]()
-    print(*time_step(peer, precision == "bfloat16", int(repeats), float(seconds)))
+    name, step = fastest(kind, precision == "bfloat16")
+    print(json.dumps([name, [speed(step, float(seconds)) for _ in range(int(repeats))]]))

@@ -2,5 +2,3 @@
 
 From Python 3.14 on, the standard library has a package of this name; the project needs an earlier Python.
 """
-
-import icl_synth  # noqa: F401  what it says about progress bars comes before anything imports tqdm

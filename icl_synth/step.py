@@ -100,7 +100,7 @@ def make_steps(
     mesh: Mesh,
     masks: checkpoints.Masks | None = None,
 ) -> Callable[[TrainState, int], tuple[TrainState, Float[Array, ""]]]:
-    """The compiled function (state, number of steps) -> (state, mean loss in nats a token). The state is donated.
+    """The compiled function (state, number of steps) -> (state, mean loss in nats per token). The state is donated.
 
     data: a jittable function from a step's number to its batch; the arrays of a pytree are arguments of the program.
     Weights that `masks` names stay zero where their mask is False.

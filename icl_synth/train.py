@@ -61,7 +61,7 @@ class Run(NamedTuple):
     """Several steps: see `make_steps`."""
     validation: Int[np.ndarray, "B L"]
     bayes_loss: float | None
-    """Exact loss on the validation documents, nats a token; None where it is unknown."""
+    """Exact loss on the validation documents, nats per token; None where it is unknown."""
     alphabet: str | None
     """The characters that tokens count, of a text."""
     masks: checkpoints.Masks
@@ -75,7 +75,7 @@ def train(config: TrainConfig, out: Path | str, mesh: Mesh | None = None, begin:
     """Train to the end, or go on where `out` stopped; returns the trained model, also written to out/model.
 
     Writes out/config.json, out/metrics.jsonl (a line each evaluation: step, tokens, loss, bayes_loss, excess_nats,
-    tokens_per_second, seconds; losses in nats a token on held-back documents, of which a text has no exact one; the
+    tokens_per_second, seconds; losses in nats per token on held-back documents, of which a text has no exact one; the
     first line after a start includes compilation), out/checkpoints, out/models/STEP where models stay on the way, and
     out/model (with the masks that were kept).
     Raises TrainingError with advice when `out` holds another configuration or a run of other code, when its files are

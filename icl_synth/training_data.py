@@ -86,7 +86,7 @@ def read_text(config: TrainConfig) -> text.Text:
 
 
 def validation_documents(config: TrainConfig) -> tuple[Int[np.ndarray, "B L"], float | None]:
-    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats a token.
+    """Documents that no training seed sees, the same for all runs of a world, and their exact loss in nats per token.
 
     Of a text they are pieces of held-back works, spread evenly over them. Its exact loss is unknown, as is that of
     documents out of order: None.

@@ -12,7 +12,7 @@ from figures import __main__ as command
 from figures.lab import catalogue, record, report, runs
 from figures.lab.claims import VERDICTS
 from icl_synth import presets
-from tests.toys import KINDS, TOYS, TRAINING, TRANSFERRED, foretold, toy_experiment, write_plays
+from tests.toys import KINDS, TOYS, TRAINING, TRANSFERRED, predicted, toy_experiment, write_plays
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,7 @@ def test_every_experiment_has_a_toy():
 def test_an_experiment_from_training_to_picture_and_nothing_twice(name, monkeypatch):
     experiment = toy_experiment(name)
     if experiment.subject == "scaling":
-        monkeypatch.setattr(runs, "load", lambda suite, _: foretold(suite))
+        monkeypatch.setattr(runs, "load", lambda suite, _: predicted(suite))
     if experiment.subject == "language":
         pytest.importorskip("tokenizers")
         importlib.import_module("tests.gguf_files").write_language()

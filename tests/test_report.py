@@ -1,5 +1,6 @@
 """What is generated from recorded rows: RESULTS.md and parts of README and docs. Prose holds no measured number."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -135,6 +136,15 @@ def test_claims_of_papers_and_own_questions_are_counted_and_listed_apart(monkeyp
     asked = lines.index("Our own questions, corrected for being 3:")
     assert any("holds, False" in line for line in lines[:asked])
     assert all(f"{one.claim} | theirs | ours | {one.verdict} |" in "\n".join(lines[asked:]) for one in table[1:])
+
+
+def test_the_headline_claims_of_a_subject_stand_first(monkeypatch):
+    table = [claim("holds", False), dataclasses.replace(claim("fails", True), headline=True), claim("partly", False)]
+    monkeypatch.setattr(report, "recorded_claims", lambda one, _: table if one.name == "learning/posterior" else [])
+    assert report.headlines("learning")[-1] == "| our question: fails, True | theirs | ours | fails |"
+    assert len(report.headlines("learning")) == 6 and report.headlines("pruning") == []
+    text = report.results()
+    assert text.index("our question: fails, True") < text.index("### In-context accuracy")
 
 
 def test_rows_that_claims_outgrew_are_said_to_be_so(monkeypatch):

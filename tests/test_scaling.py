@@ -33,7 +33,7 @@ from icl_synth.scaling.__main__ import FITTED
 from icl_synth.scaling.frontier import vertex
 from icl_synth.scaling.parametric import averaged
 from icl_synth.transformer import TransformerConfig
-from tests.toys import foretold
+from tests.toys import predicted
 
 LAW = Law(*map(np.float64, (1.3, 60.0, 900.0, 0.5, 0.6, 1.0)))
 OUTER = Law(*map(np.float64, (1.3, 8.0, 30.0, 0.3, 0.35, 2.0)))
@@ -61,7 +61,7 @@ def test_the_parameters_of_runs_without_noise_come_back(law, form):
     np.testing.assert_allclose(found.a, law.beta / (law.alpha + law.beta), rtol=1e-3)
 
 
-def test_the_best_size_has_the_lowest_foretold_loss():
+def test_the_best_size_has_the_lowest_predicted_loss():
     sizes = np.geomspace(1e4, 1e8, 200_001)
     for law in (LAW, OUTER):
         losses = law.loss(sizes, 1e14 / 6 / sizes)
@@ -150,7 +150,7 @@ def test_names_of_the_package_are_no_modules():
 
 def test_ends_are_held_against_a_size_that_their_losses_did_not_choose():
     """Against the lowest loss of all, no end could ever be better."""
-    models = foretold(GRID["small"], noise=0.0)
+    models = predicted(GRID["small"], noise=0.0)
     here = [point for point in points(models) if point.budget == 1e13]
     sizes = {point.width: point.counts.parameters for point in here}
     best, largest = sizes[80], max(sizes.values())

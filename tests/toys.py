@@ -75,7 +75,7 @@ TRAINING = {
     "toy-v150": with_vocabulary(150),
     "toy-transfer-first-many": on_plays(world="random", concepts=4, vocab_size=50),
     **{f"toy-transfer-{arm}": on_plays(world="text", text="toy-plays", vocab_size=ALPHABET) for arm in ARMS},
-    **SCALING,  # never trained: see `foretold`
+    **SCALING,  # never trained: see `predicted`
     **SCALING_CONTROLS,
 }
 
@@ -240,8 +240,8 @@ def toy_experiment(name: str) -> catalogue.Experiment:
 LAW = Law(*map(np.float64, (1.32, 100.0, 480.0, 0.6, 0.6, 1.0)))  # its best sizes lie in the middle of the grid
 
 
-def foretold(suite: Suite, law: Law = LAW, noise: float = 0.02, undecayed: float = 0.3) -> Models:
-    """Runs as a scaling law foretells them, with noise in the loss above E: toys are too small to follow any."""
+def predicted(suite: Suite, law: Law = LAW, noise: float = 0.02, undecayed: float = 0.3) -> Models:
+    """Runs as a scaling law predicts them, with noise in the loss above E: toys are too small to follow any."""
     models: Models = {name: [] for name in suite.models}
     for number, ((name, _, seed), job) in enumerate(zip(suite.runs, jobs(suite), strict=True)):
         config, generator = job.config, np.random.default_rng(number)

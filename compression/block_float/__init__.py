@@ -5,6 +5,7 @@
 Names of formats are the keys of FORMATS; `find` knows further ones.
 """
 
+import icl_synth  # noqa: F401  before anything imports tqdm: see there
 from compression.block_float.block_model import LayerNoise, fine_tune, in_format, out_of_format, qsnr, report
 from compression.block_float.block_packing import load, pack, save, unpack
 from compression.block_float.datapath import Operations, Product, count_operations, integer_matmul

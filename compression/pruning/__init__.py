@@ -7,6 +7,7 @@ The functions `sparsegpt` and `alps` bear the names of their modules, which `fro
 ...` reaches.
 """
 
+import icl_synth  # noqa: F401  before anything imports tqdm: see there
 from compression.pruning.alps import alps
 from compression.pruning.apply import Method, Pruning, prune_layer, prune_model, size_on_disk
 from compression.pruning.baselines import least_squares, magnitude, ria, wanda

@@ -39,7 +39,8 @@ from icl_synth.estimates import ratio_of_means
 
 TITLE = "Acceptance exactly: near ties, exact Bayes in both roles, and what an oracle gamma would gain"
 DIFFERS = (
-    "Only in a world whose right answer is known can these be asked; but for the oracle, no paper makes the claims. "
+    "These questions can be asked only in a world whose right answer is known; no paper makes the claims, except that "
+    "about the oracle. "
     "Documents of the world are texts of exact Bayes at temperature 1. A margin is the probability of the likeliest "
     "token less that of the second, of exact Bayes or of the largest transformer; tokens fall into eighths of equal "
     "number by their margin. The first claim asks of every draft whether temperature 0 accepts less than temperature 1 "

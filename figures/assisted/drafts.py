@@ -33,7 +33,8 @@ from icl_synth.estimates import Estimate, ratio_of_means
 TITLE = "Which draft is fastest: size, temperature and schedule, measured"
 DIFFERS = (
     "The target is the largest transformer, at batch 1 on this machine's CPU. Every turn continues another document "
-    "after 32 tokens: plainly, then assisted; a speed-up is the seconds of all turns over the seconds of all turns, "
+    "after 32 tokens: plainly, then assisted; a speed-up is the seconds of all plain turns over those of all assisted "
+    "turns, "
     "and its interval is over turns. Each draft runs at its optimal schedule, from its own measured costs, at "
     "temperatures 0 and 1. Acceptance is that of these runs. A cost is the time of a draft's single step over that of "
     "a plain token. The speed-ups pay for verifying, which "

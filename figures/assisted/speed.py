@@ -47,7 +47,8 @@ TITLE = "Speed-up of assisted generation by tokens drafted: measured, predicted,
 DIFFERS = (
     "Batch 1 on this machine's CPU, in one compiled program; the papers' are accelerators. Verifying is not free here: "
     "the more tokens are read at once, the longer it takes. So the prediction divides E, the tokens that the formula "
-    "expects of a round, by measured costs: gamma of a draft's token, one of verifying gamma + 1 tokens, and an "
+    "expects of a round, by measured costs: gamma times that of a draft's token, once that of verifying gamma + 1 "
+    "tokens, and an "
     "overhead o for the rest of a round. The first two are timed alone. o is what is left of a round at gamma = 2 in "
     "the first half of the texts; it predicts the other gammas in the second half, with the acceptance that is counted "
     "there at each gamma. The dotted line, verifying free, is the paper's formula. The large pair computes the "

@@ -62,7 +62,7 @@ DIFFERS = (
     "compared with the next smaller one at both temperatures. The formula is judged for each draft, gamma and "
     "temperature: whether expected over counted differs from one by no more than the paper's expected speed-up over "
     "its measured one in the worst of the twelve cells of its Table 4 (2.5 over 1.7: 47 %). That margin is lax, and "
-    "more so here, for the paper's misses have those of implementations in them, ours the assumption of "
+    "more so here: the paper's errors include those of its implementation, ours come from the assumption of "
     "independence alone. Our own questions ask whether proposals are not independent, for each draft and "
     "temperature: whether the correlation of a token's acceptance with the next one's is above zero, and whether "
     "the number accepted in a round varies more than the geometric law lets it, at each gamma. Texts differ in "

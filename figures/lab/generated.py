@@ -84,7 +84,6 @@ def presets_table(_: str) -> list[str]:
 
 
 PARTS: dict[str, Callable[[str], list[str]]] = {
-    "headlines": lambda subject: report.headlines(subject or None),
     "experiments": experiments_table,
     "models": lambda _: report.models_table(catalogue.choose([])),
     "overview": lambda _: report.overview(catalogue.choose([])),

@@ -15,7 +15,7 @@ DOCUMENT_SEED = 23  # calibration draws others
 
 
 class Documents(NamedTuple):
-    """Documents that no model has seen, and their exact loss in nats a token."""
+    """Documents that no model has seen, and their exact loss in nats per token."""
 
     tokens: Int[np.ndarray, "B L"]
     bayes_loss: Float[np.ndarray, " B"]
@@ -29,7 +29,7 @@ def held_back(run: Run, number: int) -> Documents:
 
 
 def excess(model: checkpoints.Model, documents: Documents) -> Float[np.ndarray, " B"]:
-    """Loss above exact Bayes of each document, nats a token."""
+    """Loss above exact Bayes of each document, nats per token."""
     return token_losses(*checkpoints.split(model), documents.tokens).mean(-1) - documents.bayes_loss
 
 

@@ -39,10 +39,6 @@ MODELS = (
     "model, so that it computes the same function at a larger cost (`decoding/variants.py`)."
 )
 OUTGROWN = "Its claims ask for more than these rows hold: the command computes what is asked today."
-NO_HEADLINES = (
-    "The recorded rows lack numbers that today's headline claims need: "
-    "`.venv/bin/python -m figures SUBJECT --preset small` computes them."
-)
 ELSEWHERE = SHORTER | VOCABULARIES | SCALING | SCALING_CONTROLS  # told by their experiments
 CLAIM_COLUMNS = ("claim", "paper: number and place", "ours", "verdict")
 
@@ -64,7 +60,7 @@ def results() -> str:
         *models_table(experiments),
     ]
     for subject in catalogue.subjects():
-        lines += ["", f"## {catalogue.subject_title(subject)}"]
+        lines += ["", f"## {catalogue.subject_title(subject)}", *headlines(subject)]
         for experiment in experiments:
             if experiment.subject == subject:
                 lines += ["", f"### {experiment.title}", "", *section(experiment)]
@@ -197,15 +193,19 @@ def models_table(experiments: list[Experiment]) -> list[str]:
     return lines
 
 
-def headlines(subject: str | None = None) -> list[str]:
-    """The claims that their experiments call headlines, of all subjects or of one."""
-    lines = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
-    for experiment in catalogue.choose([subject] if subject else []):
+def headlines(subject: str) -> list[str]:
+    """The claims of a subject that its experiments call headlines, as a table; nothing where no rows answer any."""
+    lines = []
+    for experiment in catalogue.choose([subject]):
         for claim in recorded_claims(experiment, "small"):
             if claim.headline:
                 asked, *others = claim.cells
                 lines.append("| " + " | ".join([f"our question: {asked}" if claim.own else asked, *others]) + " |")
-    return lines if len(lines) > 2 else [NO_HEADLINES]
+    return (
+        ["", "The headline claims:", "", "| claim | paper | ours | verdict |", "|---|---|---|---|", *lines]
+        if lines
+        else []
+    )
 
 
 def listing(experiments: list[Experiment]) -> str:

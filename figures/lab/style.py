@@ -1,14 +1,16 @@
 """How everything is drawn: one colour for each kind of model (Okabe and Ito's palette), lines with their intervals."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -31,6 +33,11 @@ PUBLISHED_MODELS = {
     "transformer, 16 layers": PINK,
     "LSTM": YELLOW,
 }
+# where a point's name may stand: to which side, and how many lines higher; the first that covers least is taken
+BESIDE = (
+    (1, 0), (-1, 0), (1, -0.8), (-1, 0.8), (1, 0.8), (-1, -0.8), (0, 1.3), (0, -1.3),
+    *((side, up) for up in (1.8, -1.8, 2.8, -2.8, 3.8, -3.8) for side in (1, -1, 0)),
+)  # fmt: skip
 PUBLISHED_LINE: dict[str, Any] = {"color": GREY, "ls": "--", "lw": 1.0, "marker": "s", "mfc": "white"}
 PUBLISHED_POINT: dict[str, Any] = {"color": GREY, "ls": "none", "marker": "s", "mfc": "white"}
 
@@ -76,6 +83,13 @@ def legend_below(figure: Figure, panel: Axes, columns: int, **how: Any) -> None:
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns, **how)
 
 
+def plain_log(axis: Axis, *between: float, form: str | Callable[[float, float], str] = "{x:g}") -> None:
+    """Powers of ten on a logarithmic axis, and what lies between (2 for 0.2, 2, 20, ...), as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, *between)))
+    axis.set_major_formatter(form)
+    axis.set_minor_locator(NullLocator())
+
+
 def name_ends(panel: Axes, ends: list[tuple[str, float, float, str]], side: int = 1) -> None:
     """Names of lines beside their ends (name, x, y, colour), moved apart where they would overlap; side -1: left.
 
@@ -107,13 +121,17 @@ def name_points(panel: Axes, points: list[tuple[str, float, float, str]]) -> Non
     for name, x, y, colour in points:
         (left, low), wide, high = panel.transData.transform((x, y)), 0.62 * size * len(name) * unit, 1.1 * size * unit
         boxes = {}
-        for side, up in ((1, 0), (-1, 0), (1, -0.8), (-1, 0.8), (1, 0.8), (-1, -0.8), (0, 1.3), (0, -1.3)):
+        for side, up in BESIDE:
             start, base = left + 7 * unit * side - (wide * (1 - side) / 2), low + high * up - high / 2
             boxes[side, up] = (start, base, start + wide, base + high)
         best = min(boxes, key=lambda where: sum(_overlap(boxes[where], box) for box in taken))
         taken.append(boxes[best])
+        far = (
+            {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 2} if abs(best[1]) > 1.5 else None
+        )
         panel.annotate(name, (x, y), (7 * best[0], 1.1 * size * best[1]), textcoords="offset points", size=size,
-                       color=colour, va="center", ha={1: "left", 0: "center", -1: "right"}[best[0]])  # fmt: skip
+                       color=colour, va="center", ha={1: "left", 0: "center", -1: "right"}[best[0]],
+                       arrowprops=far)  # fmt: skip
 
 
 def _drawn(panel: Axes, unit: float) -> Iterator[tuple[float, float, float]]:

@@ -25,9 +25,10 @@ from icl_synth.estimates import Estimate
 TITLE = "Calibration of a real language model: how much text, and of what kind (Frantar & Alistarh 2023, Fig. 8)"
 DIFFERS = (
     f"{MODEL}{WINDOWS}Windows to calibrate on are drawn at random from the training works, three times for each "
-    "number; the interval has the part of the draws (written as seeds) and that of the judged windows. The paper "
-    "calibrates OPT-2.7B at 50 % on up to 256 segments of C4 of 2,048 tokens and judges on WikiText2. In its figure "
-    "more segments help until it levels off. So each step from 2 to 8 and to 32 windows is to lower the loss, and the "
+    "number; the interval has the part of the draws (written as seeds, by Student's t) and that of the judged windows "
+    "(by the normal factor). The paper calibrates OPT-2.7B at 50 % on up to 256 segments of C4 of 2,048 tokens, four "
+    "of our windows each, and judges on WikiText2; our text is by the author that is judged. In its figure more "
+    "segments help until it levels off. So each step from 2 to 8 and to 32 windows is to lower the loss, and the "
     "second is to lower it by less than the first. Whether it must be text is our question: 32 windows of tokens "
     "drawn evenly from the vocabulary, and of the works' own tokens in random order, are each to cost more than 32 "
     "windows of text."
@@ -112,9 +113,10 @@ def plot(rows: pd.DataFrame) -> Figure:
     panel.plot(published.x, theirs, **PUBLISHED_LINE)
     panel.annotate("OPT-2.7B, segments of 2,048 tokens", (published.x.iloc[1], theirs.iloc[1]), (6, 8), size=8,
                    textcoords="offset points", color=GREY)  # fmt: skip
-    panel.set(xscale="log", yscale="log", xlabel="windows to calibrate on",
+    panel.set(xscale="log", yscale="log", xlabel="windows (of the paper: segments) to calibrate on",
               ylabel="loss above the dense model's,\nnats per token")  # fmt: skip
-    panel.set_xticks(list(line.number), [str(number) for number in line.number])
+    ticks = sorted({*line.number, *published.x.astype(int)})
+    panel.set_xticks(ticks, [str(number) for number in ticks])
     panel.yaxis.set_major_formatter("{x:g}")
     panel.minorticks_off()
     few, many = (only(costs, kind=TEXT, number=number).mean for number in (STEPS[0], STEPS[-1]))

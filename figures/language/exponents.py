@@ -26,13 +26,14 @@ from icl_synth.documents import sample_documents
 TITLE = "Exponents inside the blocks of a real language model"
 DIFFERS = (
     f"{MODEL}A post on the format says that the numbers inside a linear layer are mostly of one order, and gives no "
-    "figure. It meant models such as this one. As for the synthetic models, that is asked of two shares: at least "
-    "half of all numbers, and of those that are not zero, lie within a decimal order of the largest of their block of "
-    f"{BLOCK}. Intervals are over the model's linear layers but the head. Weights of 4 bits with a scale and an "
-    "offset for each 32 are coarse where they are small. Real models are known for channels that are far larger than "
-    "others. A channel's size is the root of its mean square over all tokens; an outlier is larger than ten times the "
-    "median of its layer's input. Our own question: does the real model have a larger share of such channels than the "
-    "shipped synthetic transformer, layer by layer on average?"
+    "figure. It meant models such as this one. That is asked of two shares, each the mean over layers: at least half "
+    "of all numbers, and of those that are not zero, lie within a decimal order of the largest of their block of "
+    f"{BLOCK}. (Of normal numbers more than that do, as the experiment with the synthetic models draws; it pools all "
+    "layers and counts the head.) Intervals are over the model's linear layers but the head. Weights of 4 bits with a "
+    "scale and an offset for each 32 are coarse where they are small. Real models are known for channels that are far "
+    "larger than others. A channel's size is the root of its mean square over all tokens; an outlier is larger than "
+    "ten times the median of its layer's input. Our own question: does the real model have a larger share of such "
+    "channels than the shipped synthetic transformer, layer by layer on average?"
 )
 PUBLISHED = ()
 lacks = common.lacks

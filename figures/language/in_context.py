@@ -30,19 +30,23 @@ DIFFERS = (
     f"{MODEL}Min et al. ask models of 774 M parameters and more about 26 data sets. Ours are four tasks written for "
     "this: antonyms, categories of things, words with a capital letter, and pairs of words in reverse order. A prompt "
     "has examples 'input -> output', a line each, then an input; the answer is the likeliest of four outputs, by the "
-    "sum over its tokens and the line's end. The three wrong ones are the other categories; for an antonym the word "
-    "itself and two words that no example shows; for a capital the word as it was, in capitals, and in the plural; "
-    "for a pair the pair as it was, and each of its words twice. So guessing is not 25 % for every task. A random "
-    "label is drawn from the example's own four outputs, as in the paper. All variants ask the same inputs; accuracy "
-    "is averaged over the tasks, paired, and intervals are over prompts. As in the paper: examples help, and with "
-    "random labels they still help; random labels cost at most 5 points; inputs from outside, with random labels, "
-    "cost at least 3 points more than random labels, the least in three of the paper's four settings (in the fourth "
-    "nothing). Without format (inputs only; random labels only) the paper finds about no gain over no examples; the 2 "
-    "points that we allow are ours, as for the synthetic models. Our own questions: do labels from outside cost more "
-    "than random labels (words of no task, while the task's own outputs are asked; the paper asks the new words); do "
-    "random labels cost more where the output is made from the input (capitals, reverse pairs) than where it is one "
-    "of a few labels (categories); and is the text at tokens 256 to 511 of a window of the held-back works easier "
-    "than at 16 to 63?"
+    "mean over its tokens and the line's end, as in the paper's code. The three wrong ones are the other categories; "
+    "for an antonym the word itself and two words that no example shows; for a capital the word as it was, in "
+    "capitals, and in the plural; for a pair the pair as it was, and each of its words twice. So guessing is not 25 % "
+    "for every task. A random label is drawn from the example's own four outputs, as in the paper. All variants ask "
+    "the same inputs; accuracy is averaged over the tasks, paired, and intervals are over prompts. As in the paper: "
+    "examples help, and with random labels they still help; random labels cost at most 5 points; inputs from outside, "
+    "with random labels, cost at least 3 points more than random labels, the least in three of the paper's four "
+    "settings (in the fourth nothing). Without format (inputs only; random labels only) the paper finds results close "
+    "to or worse than those without examples; the 2 points that we allow are ours, as for the synthetic models. Each "
+    "claim has a part for each task. Categories alone are like the paper's: a few labels, of which examples show "
+    "nearly all. In the three other tasks the outputs are open, and the input itself is offered, so that a quarter of "
+    "the random labels show how to copy. Our own questions: do labels from outside cost more than random labels "
+    "(words of no task, while the task's own outputs are asked; the paper asks the new words); do random labels cost "
+    "more in the three tasks with open outputs than in categories (which does not tell open outputs from the offer of "
+    "a copy); and is the text at tokens 256 to 511 of a window of the held-back works easier than at 16 to 63? Rules "
+    "of 30 November 2026: the first rows, of the same day, had sums in place of means over tokens, and were judged on "
+    "the mean of the tasks."
 )
 PUBLISHED = ("min2022.csv",)
 lacks = common.lacks
@@ -67,7 +71,7 @@ OUTSIDE = (
 GOLD, RANDOM, LABELS, INPUTS, ONLY_INPUTS, ONLY_LABELS, NO_EXAMPLES = ASPECTS = (
     "gold labels", "random labels", "labels from outside", "inputs from outside", "inputs only", "labels only", "none"
 )  # fmt: skip
-ALL = "all tasks"
+ALL, OPEN = "all tasks", ("antonyms", "capitals", "reverse pairs")
 COLOURS = {"antonyms": BLUE, "categories": ORANGE, "capitals": GREEN, "reverse pairs": PINK}
 CHOICES = 4
 EARLY, LATE = "16 to 63", "256 to 511"
@@ -90,8 +94,8 @@ PRESETS = presets({name: NONE[name] for name in ("quick", "small")}, quick=Sizes
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: task, aspect, quantity; value in points of accuracy, or nats per token.
 
-    Quantities: accuracy, gain (over no examples), cost (of gold labels' accuracy), cost against random labels, made
-    (cost of random labels where outputs are made from inputs, less that of categories; task: all tasks); and loss of
+    Quantities: accuracy, gain (over no examples), cost (of gold labels' accuracy), cost against random labels, open
+    (cost of random labels where outputs are open, less that of categories; task: all tasks); and loss of
     verse by position (task: verse), with easier (by how much late tokens are easier than early ones).
     """
     table, reader = Table("task", "aspect", "quantity"), common.read(sizes.source)
@@ -114,8 +118,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         for quantity, each in quantities.items():
             common.add(table, task, aspect, quantity, values=each, least=least)
     lost = {task: right[task, GOLD] - right[task, RANDOM] for task in COLOURS}
-    made = (lost["capitals"] + lost["reverse pairs"]) / 2 - lost["categories"]
-    common.add(table, ALL, RANDOM, "made", values=made, least=least)
+    more = np.mean([lost[task] for task in OPEN], axis=0) - lost["categories"]
+    common.add(table, ALL, RANDOM, "open", values=more, least=least)
     losses = token_losses(*checkpoints.split(reader.model), reader.judged(sizes.windows))
     means = {name: losses[:, first - 1 : end - 1].mean(-1) for name, (first, end) in positions(losses).items()}
     for name, values in means.items():
@@ -198,7 +202,7 @@ def asked(reader: Reader, task: str, items: list[Example], aspect: str, sizes: S
     """The prompts of a task in one variant, padded."""
     encode, begun, offered = reader.language.encode, [], []
     for number in range(sizes.prompts):
-        made = make_prompt(task, items, sizes.examples, np.random.default_rng((len(task), number)))
+        made = make_prompt(task, items, sizes.examples, np.random.default_rng([*task.encode(), number]))
         *before, last = encode(made.variants[aspect])
         begun.append(before)
         offered += [[last, *encode(f" {output}\n")] for output in made.offered]
@@ -214,20 +218,27 @@ def padded(rows: list[list[int]], multiple: int) -> tuple[Int[np.ndarray, "N L"]
 
 
 def nats(model: Transformer, asked: Asked) -> Float[Array, "N C"]:
-    """-log p of each output after its prompt, which is read once: a function for `map_rows`."""
+    """-log p of each output after its prompt, a token; the prompt is read once. A function for `map_rows`."""
     rows, choices, window = asked.offered.shape
     _, cache = model.extend(asked.begun, model.init_state(rows, asked.begun.shape[1], spare=window))
-    cache = jax.tree.map(lambda x: jnp.repeat(x, choices, axis=0), dataclasses.replace(cache, length=asked.lengths))
+    cache = jax.tree.map(
+        lambda x: jnp.repeat(x, choices, axis=0),
+        dataclasses.replace(cache, length=asked.lengths),  # type: ignore[arg-type]  # traced it is no longer NumPy's
+    )
     offered = asked.offered.reshape(-1, window)
     log_probs = jax.nn.log_softmax(model.extend(offered, cache)[0][:, :-1])
     losses = -jnp.take_along_axis(log_probs, offered[:, 1:, None], axis=-1)[..., 0]
     counts = jnp.arange(1, window) < asked.ends.reshape(-1, 1)
-    return jnp.where(counts, losses, 0).sum(1).reshape(rows, choices)
+    return losses.mean(1, where=counts).reshape(rows, choices)
 
 
 def accuracy(reader: Reader, task: str, items: list[Example], aspect: str, sizes: Sizes) -> Float[np.ndarray, " N"]:
     """100 or 0 for each prompt: whether the right output is the likeliest of four."""
-    scores = map_rows(nats, *checkpoints.split(reader.model), asked(reader, task, items, aspect, sizes))
+    scores = map_rows(
+        nats,  # type: ignore[arg-type]  # language models are no LSTMs
+        *checkpoints.split(reader.model),
+        asked(reader, task, items, aspect, sizes),
+    )
     return 100.0 * (scores.argmin(1) == 0)
 
 
@@ -264,35 +275,38 @@ def draw_positions(panel: Axes, means: pd.DataFrame) -> None:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Min et al.'s results, averaged over the tasks; and what the output has to be made of."""
+    """Min et al.'s results, of each task; and where the output is open."""
     rows = over_seeds(rows)
-    judges = (help_claim, random_claim, inputs_claim, format_claim, labels_claim, made_claim, position_claim)
+    judges = (help_claim, random_claim, inputs_claim, format_claim, labels_claim, open_claim, position_claim)
     return [judge(rows) for judge in judges]
 
 
-def of_all(rows: pd.DataFrame, aspect: str, quantity: str) -> Estimate:
-    return only(rows, task=ALL, aspect=aspect, quantity=quantity)
+def of_tasks(rows: pd.DataFrame, aspect: str, quantity: str) -> dict[str, Estimate]:
+    return {task: only(rows, task=task, aspect=aspect, quantity=quantity) for task in COLOURS}
+
+
+def listed(found: dict[str, Estimate]) -> str:
+    return ", ".join(f"{task} {show(value)}" for task, value in found.items())
 
 
 def help_claim(rows: pd.DataFrame) -> Claim:
-    gains = {aspect: of_all(rows, aspect, "gain") for aspect in (GOLD, RANDOM)}
+    gains = {aspect: of_tasks(rows, aspect, "gain") for aspect in (GOLD, RANDOM)}
     return Claim(
         f"{SMOLLM2}: examples help, with random labels too",
         "gold labels, and random ones almost as well, above no demonstrations (section 4.1)",
-        "; ".join(f"{aspect} {show(gain)}" for aspect, gain in gains.items()) + " points above none",
-        [positive(gain) for gain in gains.values()],
+        "; ".join(f"{aspect}: {listed(gain)}" for aspect, gain in gains.items()) + " points above none",
+        [positive(value) for gain in gains.values() for value in gain.values()],
     )
 
 
 def random_claim(rows: pd.DataFrame) -> Claim:
     line = published("min2022", aspect=RANDOM, setting="classification and multi-choice").iloc[0]
-    cost = of_all(rows, RANDOM, "cost")
-    by_task = {task: only(rows, task=task, aspect=RANDOM, quantity="cost") for task in COLOURS}
+    costs = of_tasks(rows, RANDOM, "cost")
     return Claim(
         f"{SMOLLM2}: random labels cost at most {line.most:g} points",
         f"{line.least:g} to {line.most:g} points (section 4.1)",
-        f"{show(cost)} points; " + ", ".join(f"{task} {show(value)}" for task, value in by_task.items()),
-        [no_more(cost, float(line.most))],
+        f"{listed(costs)} points",
+        [no_more(cost, float(line.most)) for cost in costs.values()],
         headline=True,
     )
 
@@ -301,43 +315,43 @@ def inputs_claim(rows: pd.DataFrame) -> Claim:
     margin = float(
         published("min2022", aspect=INPUTS, setting="Channel MetaICL, Direct GPT-J and Channel GPT-J").least.iloc[0]
     )
-    cost = of_all(rows, INPUTS, "cost against random labels")
+    costs = of_tasks(rows, INPUTS, "cost against random labels")
     return Claim(
         f"{SMOLLM2}: inputs from outside cost at least {margin:g} points more than random labels",
         f"at least {margin:g} points in three of four settings (section 5.1)",
-        f"{show(cost)} points",
-        [at_least(cost, margin)],
+        f"{listed(costs)} points",
+        [at_least(cost, margin) for cost in costs.values()],
     )
 
 
 def labels_claim(rows: pd.DataFrame) -> Claim:
-    cost = of_all(rows, LABELS, "cost against random labels")
+    costs = of_tasks(rows, LABELS, "cost against random labels")
     line = published("min2022", aspect=LABELS, setting="direct models").iloc[0]
     return Claim(
         f"{SMOLLM2}: labels from outside cost more than random labels",
         f"{line.least:g} to {line.most:g} points, where the new words are asked (direct models, section 5.2)",
-        f"{show(cost)} points",
-        [positive(cost)],
+        f"{listed(costs)} points",
+        [positive(cost) for cost in costs.values()],
         own=True,
     )
 
 
 def format_claim(rows: pd.DataFrame) -> Claim:
-    gains = {aspect: of_all(rows, aspect, "gain") for aspect in (ONLY_INPUTS, ONLY_LABELS)}
+    gains = {aspect: of_tasks(rows, aspect, "gain") for aspect in (ONLY_INPUTS, ONLY_LABELS)}
     return Claim(
         f"{SMOLLM2}: without the format, examples gain at most 2 points over none (our margin)",
-        "about as good as no demonstrations (section 5.3)",
-        "; ".join(f"{aspect} {show(gain)}" for aspect, gain in gains.items()) + " points",
-        [no_more(gain, 2.0) for gain in gains.values()],
+        "close to or worse than no demonstrations (section 5.3)",
+        "; ".join(f"{aspect}: {listed(gain)}" for aspect, gain in gains.items()) + " points",
+        [no_more(value, 2.0) for gain in gains.values() for value in gain.values()],
     )
 
 
-def made_claim(rows: pd.DataFrame) -> Claim:
-    more = of_all(rows, RANDOM, "made")
+def open_claim(rows: pd.DataFrame) -> Claim:
+    more = only(rows, task=ALL, aspect=RANDOM, quantity="open")
     return Claim(
-        f"{SMOLLM2}: random labels cost more where outputs are made from inputs than where they are a few labels",
+        f"{SMOLLM2}: random labels cost more in the tasks with open outputs than in categories",
         "no such task in the paper",
-        f"{show(more)} points more (capitals and reverse pairs against categories)",
+        f"{show(more)} points more ({', '.join(OPEN)} on average)",
         [positive(more)],
         own=True,
     )

@@ -127,8 +127,8 @@ def draw_shares(panel: Axes, means: pd.DataFrame) -> None:
     for model, marker in (("OPT-175B", "s"), ("BLOOM-176B", "D")):
         line = paper_costs(model)
         panel.plot(list(PAPER_SHARES.values()), line / line[-1], **PUBLISHED_POINT | {"marker": marker})
-        panel.annotate(model, (0.5, line[0] / line[-1]), (6, -3), textcoords="offset points", size=8, color=GREY,
-                       va="top")  # fmt: skip
+        panel.annotate(model, (0.5, line[0] / line[-1]), (7, 0), textcoords="offset points", size=8, color=GREY,
+                       va="center")  # fmt: skip
     panel.axhline(0, color=GREY, lw=0.6)
     panel.set(xlabel="share of the blocks at 2:4, from the first", ylabel="cost, as a share of pruning all")
 

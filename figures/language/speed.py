@@ -35,7 +35,8 @@ DIFFERS = (
     "its int8 copy. Leviathan et al. expect a speed-up of 1.25 of bigrams, another draft without a model, where these "
     "are accepted at a rate of about 0.2; they measure none, so that all questions here are ours: is look-up as fast "
     "on the list that repeats, is it faster than plain generation on every kind of text, and does it still help a "
-    "batch of 4 (list)? Speed-ups are seconds of all turns over seconds of all turns, with an interval over turns, "
+    "batch of 4 (list)? Speed-ups are seconds of all plain turns over seconds of all assisted turns, with an interval "
+    "over turns, "
     "which has the texts' part and the machine's."
 )
 PUBLISHED = ("assisted.csv",)

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,6 @@ import pandas as pd
 import scipy.stats
 from jaxtyping import Array, Float, Int, Key
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from figures.lab.claims import VERDICTS, Claim, Finding, difference, positive, show
@@ -326,13 +324,6 @@ def draw_mean(panel: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
     if "seed" in rows and rows.seed.nunique() > 1:
         beside = panel.transData + ScaledTranslation(4 / 72, 0, panel.figure.dpi_scale_trans)  # four points
         panel.plot(rows[x], rows.value, "o", ms=2.8, mec="none", alpha=0.5, color=style["color"], transform=beside)
-
-
-def plain_log(axis: Axis, *between: float, form: str | Callable[[float, float], str] = "{x:g}") -> None:
-    """Powers of ten on a logarithmic axis, and what lies between (2 for 0.2, 2, 20, ...), as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, *between)))
-    axis.set_major_formatter(form)
-    axis.set_minor_locator(NullLocator())
 
 
 def mark_examples(panel: Axes) -> None:

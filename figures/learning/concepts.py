@@ -14,7 +14,7 @@ from figures.lab.claims import Claim, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess
 from figures.lab.presets import NAMES, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH, name_ends
+from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH, name_ends, plain_log
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     LENGTH_COLOURS,
@@ -24,7 +24,6 @@ from figures.learning.common import (
     extreme_cells,
     lengths_of,
     listed,
-    plain_log,
     quoted_flatness,
 )
 from icl_synth import bayes

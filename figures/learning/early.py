@@ -13,9 +13,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, SKY, WIDTH, name_ends
+from figures.lab.style import BLUE, SKY, WIDTH, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import Cell, add_accuracy, draw_mean, draw_prompts, percent_right, plain_log
+from figures.learning.common import Cell, add_accuracy, draw_mean, draw_prompts, percent_right
 from icl_synth import bayes, checkpoints
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import EXAMPLE_LENGTHS, kl_to_bayes, log_probs, map_rows

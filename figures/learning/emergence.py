@@ -15,7 +15,7 @@ from figures.lab.claims import Claim, near_zero, positive, show
 from figures.lab.measure import excess, held_back
 from figures.lab.presets import SEEDS, Suite, presets
 from figures.lab.runs import Models
-from figures.lab.style import BLACK, BLUE, WIDTH, name_ends, span
+from figures.lab.style import BLACK, BLUE, WIDTH, name_ends, plain_log, span
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     add_answers,
@@ -25,7 +25,6 @@ from figures.learning.common import (
     extreme_cells,
     lengths_of,
     listed,
-    plain_log,
 )
 from icl_synth.presets import LENGTHS
 from icl_synth.trends import extrapolated, slope

@@ -37,9 +37,12 @@ DIFFERS = (
     "ten, so that five long ones are about as long as ten short ones, and every kind stands before the same test "
     "inputs of four tokens, whose label is the likeliest next token. The short examples are the first halves of the "
     "long ones. The reader that the paper's theory is about is exact Bayes that takes the prompt for one document, "
-    "with smoothed transitions. The paper's numbers have no intervals. Longer examples ask for accuracy after long "
-    "examples less that after as many short ones, above zero; repeated ones for the same of the duplicated, no more "
-    "than what the paper calls an improvement by long ones; independent ones for accuracy after ten short examples "
+    "with smoothed transitions. The paper's numbers have no intervals. The claim about longer examples asks for "
+    "accuracy after long "
+    "examples less that after as many short ones, above zero; that about repeated ones asks that "
+    "showing the short ones twice gain no more "
+    "than what the paper calls an improvement by long ones; that about independent ones asks for accuracy after ten "
+    "short examples "
     "less that after five long ones, above zero."
 )
 PUBLISHED = ("xie2022_lambada.csv",)

@@ -35,8 +35,8 @@ DIFFERS = (
     "Bayes told the format. The verdicts therefore take the spread that orders chosen on one "
     "half of the inputs show on the other half, and its mean over sets and seeds with an interval over both. That "
     "accuracy depends on the order asks that this mean be above zero; that it does as in the paper, that it lie "
-    "within the paper's 10 to 40 points. The paper's are the best less the worst as they were observed, with what "
-    "chance adds; the second claim is the harder for it."
+    "within the paper's 10 to 40 points. The paper's spreads are the best minus the worst as observed, including what "
+    "chance adds, which makes the second claim harder to meet."
 )
 PUBLISHED = ("xie2022*.csv",)
 SETTING = "spread of 24 orders of 4 examples"
@@ -124,7 +124,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     least, most = quoted_range(SETTING)
     words = ", ".join(f"{over_sets(held_out_spreads(rows, name)).mean:.0f} points ({in_short(name)})" for name in names)
     figure.suptitle(
-        f"Orders chosen on other inputs differ by {words};\nin the paper, by {least:g} to {most:g} as observed", size=11
+        f"Orders chosen on other inputs differ by {words};\nin Xie et al., by {least:g} to {most:g} as observed",
+        size=11,
     )
     legend_below(figure, right, 3)
     return figure
@@ -155,7 +156,7 @@ def draw_spreads(panel: Axes, rows: pd.DataFrame, names: list[str]) -> None:
             panel.plot(place + beside, by_set, "o", ms=3, mew=0.7, color=MODELS[name], mfc=fill, alpha=0.6)
             mean = over_sets(spread)
             panel.errorbar(place + 0.13, mean.mean, mean.half_width, fmt="_", ms=8, lw=1.2, color="black", capsize=2)
-    for label, fill in (("best less worst order", "white"), ("on other inputs", GREY)):
+    for label, fill in (("best minus worst order", "white"), ("the same two orders, on other inputs", GREY)):
         panel.plot([], [], "o", ms=4, color=GREY, mfc=fill, label=label)
     panel.axhline(0, color="black", lw=0.8)
     panel.set(

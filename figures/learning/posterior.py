@@ -13,9 +13,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, at_least, no_more, show
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models
-from figures.lab.style import BAYES, BLACK, GREY, MODELS, WIDTH, draw_band, name_ends
+from figures.lab.style import BAYES, BLACK, GREY, MODELS, WIDTH, draw_band, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick, published
-from figures.learning.common import any_run, in_short, learned, one_of_each, plain_log, published_model
+from figures.learning.common import any_run, in_short, learned, one_of_each, published_model
 from icl_synth import bayes
 from icl_synth.documents import sample_documents
 from icl_synth.evaluate import compare_with_bayes

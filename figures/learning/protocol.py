@@ -53,9 +53,10 @@ DIFFERS = (
     "preset has the 4-layer transformer alone; `quick` trains tiny models on blocks of 256. The paper's claims are "
     "asked of the models trained on cut blocks, as `learning/accuracy` asks them: at every k for growth with n, in "
     "every cell for growth with k and for the LSTM's lead. Our own questions ask, without examples and at every k, "
-    "for accuracy of starts less that of cut, above zero; for the same less half of the distance from starts to the "
-    "paper's mean, which has its own interval, no less than zero, and for that distance itself, above zero, at "
-    "each k both in one; and for KL(Bayes || model) of cut at tokens 2 to 8 less that of starts, above zero."
+    "that accuracy with `starts` minus that with cut blocks be above zero; that this difference be at least half of "
+    "the distance from `starts` to the "
+    "paper's mean, which has its own interval, and that this distance itself be above zero, both as one finding at "
+    "each k; and that KL(Bayes || model) at tokens 2 to 8 be larger with cut blocks than with `starts`."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED = 1128

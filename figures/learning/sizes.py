@@ -155,13 +155,13 @@ def finding(rows: pd.DataFrame, k: int, most: int) -> str:
         for end in (0, -1)
     )
     return (
-        f"No neighbors in size have equal losses:\nthe lowest loss goes with {best:.0f} % right, the highest with "
+        f"No neighbours in size have equal losses:\nthe lowest loss goes with {best:.0f} % right, the highest with "
         f"{worst:.0f} %"
     )
 
 
 def name_losses(panel: Axes, line: pd.DataFrame) -> None:
-    """The names of the models below their points, neighbors at different heights."""
+    """The names of the models below their points, neighbours at different heights."""
     for place, (_, row) in enumerate(line.sort_values("excess").iterrows()):
         height = 4 + 7 * (place % 6)
         panel.vlines(row.excess, height, row.value, color=RANGE, lw=0.8, zorder=1)

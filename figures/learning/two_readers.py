@@ -14,9 +14,9 @@ from tqdm import tqdm
 from figures.lab.claims import Claim, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLACK, GREEN, WIDTH, YELLOW, legend_below
+from figures.lab.style import BLACK, GREEN, WIDTH, YELLOW, legend_below, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.learning.common import draw_mean, plain_log
+from figures.learning.common import draw_mean
 from figures.learning.concepts import SUITES, concepts
 from icl_synth import checkpoints
 from icl_synth.concept_hmm import ConceptHMM
@@ -29,7 +29,8 @@ DIFFERS = (
     "No paper makes these claims. The models are those of the sweep over numbers of concepts: one transformer, random "
     "worlds, three of each number. Two readers stand beside each model. The first remembers: it is exact Bayes with "
     "exactly the concepts of the training world. On documents of other concepts it is told that a share of moves "
-    "leads anywhere, for else most are impossible: the share, of six from a half to one in a hundred, with which it "
+    "leads anywhere, since otherwise most would be "
+    "impossible: the share, of six from a half to one in a hundred, with which it "
     "loses least on other documents of those concepts. The second infers: it knows the tokens and how entities move, "
     "which all concepts of a world share, and counts the moves of properties within the document. The ideal of "
     "inferring would be exact Bayes with the prior of concepts. It cannot be computed, and a mixture of thousands of "

@@ -53,7 +53,7 @@ DIFFERS = (
     "of the vocabulary cannot be told apart from that of the matrices, here or in the paper. `small` trains a "
     "transformer of 0.3 M parameters on four million tokens, a third of `learning/accuracy`'s, and an LSTM on eight, "
     "four tenths. Training documents never repeat in `quick` and `small`, so the loss on training documents equals "
-    "that on held-back ones but for noise, and one number stands for both; the paper's is its validation loss. Held- "
+    "that on held-back ones but for noise, and one number stands for both; the paper's is its validation loss. Held-"
     "back documents and prompts are the same for all seeds and models of a world. The picture shows the "
     "shortest examples. The most examples that fit are 32 for k = 3 and 5 and 16 for k = 8 and 10 (the paper: 64). "
     "The order of losses asks for the loss at V = 100 less that at 50, and that at 50 less that at 150, above zero. "

@@ -39,7 +39,7 @@ TITLE = "Other worlds: one concept, random tokens, low entropy (Xie et al. 2022,
 DIFFERS = (
     "The paper trains its 4-layer model for these; ours is the transformer of 0.3 M parameters, trained on four "
     "million tokens, a third of `small`'s. Models of a single concept and of random tokens are asked the prompts of "
-    "all five official concepts, as there, with vocabularies of 50, 100 and 150 tokens; the picture shows 50. A low- "
+    "all five official concepts, as there, with vocabularies of 50, 100 and 150 tokens; the picture shows 50. A low-"
     "entropy world has 12 concepts, 100 tokens and temperature 0.01, so that almost every move is certain, and its "
     "prompts come from itself. The paper has one such world; we draw one for each seed, and intervals are over worlds "
     "as well. The paper does not say which k its Fig. 7 shows, so all four are here. Exact Bayes is told the format. "

@@ -2,16 +2,19 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, WIDTH
+from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PINK, WIDTH, plain_log
+from figures.lab.tables import over_seeds, pick
+from figures.pruning.common import NAMES
 
 ACROSS = 96  # characters in a line of drawn text
 
 
 def draw_tokens(pieces: list[str], losses: Float[np.ndarray, " N"], most: float = 10.0) -> Figure:
-    """A text in its tokens, each as dark as it was hard to foretell: nats, up to `most`."""
+    """A text in its tokens, each as dark as it was hard to predict: nats, up to `most`."""
     lines: list[list[tuple[int, str, float]]] = [[]]
     column = 0
     for piece, loss in zip(pieces, losses, strict=True):
@@ -33,7 +36,7 @@ def draw_tokens(pieces: list[str], losses: Float[np.ndarray, " N"], most: float 
                        va="center", color="white" if shade > 0.7 else BLACK)  # fmt: skip
     panel.set(xlim=(0, ACROSS), ylim=(-len(lines), 0.6))
     panel.axis("off")
-    figure.suptitle(f"light: foretold; dark: {most:g} nats or more", size=9)
+    figure.suptitle(f"light: expected; dark: {most:g} nats or more", size=9)
     return figure
 
 
@@ -59,13 +62,30 @@ def draw_losses(losses: dict[str, Float[np.ndarray, " N"]], guess: float) -> Fig
     dense = next(iter(losses.values()))
     for place, values in enumerate(losses.values()):
         ratio = np.exp((values - dense).mean())
-        panel.barh(-place, ratio, color=GREY if place == 0 else BLUE, height=0.6)
-        panel.annotate(f"{ratio:.2f}", (ratio, -place), (4, 0), textcoords="offset points", va="center", size=9)
+        panel.plot([1, ratio], [-place, -place], "-", color=BLUE, lw=2)
+        panel.plot(ratio, -place, "o", color=GREY if place == 0 else BLUE)
+        panel.annotate(f"{ratio:.2f}", (ratio, -place), (7, 0), textcoords="offset points", va="center", size=9)
     panel.axvline(guess, color=PINK, ls="--", lw=1.2)
     panel.annotate("your guess", (guess, 0.45), (4, 0), textcoords="offset points", color=PINK, size=8)
     panel.set_yticks([-place for place in range(len(losses))], list(losses))
-    panel.set(xlabel="perplexity, times the dense model's", xscale="log")
+    panel.set(xlabel="perplexity, times the dense model's", xscale="log", ylim=(0.4 - len(losses), 0.8))
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter("")
     panel.margins(x=0.15)
+    return figure
+
+
+def draw_beside(real: pd.DataFrame, synthetic: pd.DataFrame) -> Figure:
+    """What dropping half of the weights costs a real and a synthetic model, by method; rows of both `sparsity`s."""
+    figure, panel = plt.subplots(figsize=(WIDTH, 2.6))
+    costs = pick(over_seeds(real), quantity="cost", amount="50 %").set_index("method").value
+    excess = pick(over_seeds(synthetic), model="transformer", quantity="excess").set_index(["method", "sparsity"]).value
+    for place, method in enumerate(NAMES):
+        ours = excess[method, 0.5] - excess["dense", 0.0]
+        for value, name, colour in ((ours, "synthetic", BLUE), (costs[method], "real", ORANGE)):
+            panel.plot(value, -place, "o", color=colour, label=name if place == 0 else None)
+    panel.set_yticks([-place for place in range(len(NAMES))], list(NAMES.values()))
+    panel.set(xlabel="loss above the dense model's at 50 %, nats per token", xscale="log", ylim=(0.5 - len(NAMES), 0.5))
+    plain_log(panel.xaxis, 2, 5)
+    panel.legend()
     return figure

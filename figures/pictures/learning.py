@@ -12,6 +12,8 @@ from figures.pictures.worlds import named
 from icl_synth.estimates import Z
 from icl_synth.transformer import Transformer
 
+CHANCE = 1 / 5  # of naming one of the five concepts
+
 
 def draw_training(tokens: ndarray, losses: ndarray, exact: float) -> Figure:
     """The loss of batches by millions of tokens of training, above the loss that no model can go below."""
@@ -64,11 +66,13 @@ def rest_of(model: Transformer, layer: int, hidden: Float[Array, "B T D"]) -> Fl
 
 
 def draw_layers(named: Float[ndarray, " L"], pushed: Float[ndarray, " L"]) -> Figure:
-    """After each block: how often a probe names the true concept, and what a push toward another one changes."""
+    """After each block: how often a probe names the true concept, and what a push towards another one changes."""
     figure, panel = plt.subplots(figsize=(6.5, 3))
     for words, line, colour in (("a probe names the concept", named, BLUE), ("a push is followed", pushed, ORANGE)):
         panel.plot(line, "o-", color=colour)
         panel.text(len(line) - 0.9, line[-1], words, color=colour, va="center")
+    panel.axhline(CHANCE, color=GREY, ls=":", lw=1)
+    panel.text(len(named) - 0.9, CHANCE, "a guess of the concept", color=GREY, va="center")
     panel.set(xlabel="after block", ylabel="share", ylim=(-0.03, 1.03), xticks=range(len(named)))
     panel.set_xlim(-0.2, len(named) + 1.8)
     panel.set_title(f"Read best after block {named.argmax()}, changed best after block {pushed.argmax()}")
@@ -80,11 +84,13 @@ def draw_steering(strengths: list[float], nearer: dict[str, Float[ndarray, " S"]
     figure, panel = plt.subplots(figsize=(5.5, 2.6))
     colours = {"the document's concept": BLUE, "the concept pushed to": ORANGE, "the others": GREY}
     for name, share in nearer.items():
-        panel.plot(strengths, share, color=colours[name])
+        panel.plot(strengths, share, color=colours[name], alpha=0.25)
+        done = np.linspace(0, at)
+        panel.plot(done, np.interp(done, strengths, share), color=colours[name])
         panel.text(strengths[-1] * 1.02, share[-1], name, color=colours[name], va="center", size=9)
     panel.axvline(at, color=BLACK, ls=":", lw=1)
     panel.set(xlabel="push along the probe's direction", ylabel="share in the prediction", ylim=(-0.02, 1.02))
-    panel.set_xlim(0, strengths[-1] * 1.5)
+    panel.set(xlim=(0, strengths[-1] * 1.5), xticks=strengths[:: len(strengths) // 4])
     now = {name: float(np.interp(at, strengths, share)) for name, share in nearer.items()}
     panel.set_title(f"push {at:g}: {now['the concept pushed to']:.0%} the concept pushed to")
     return figure

@@ -88,7 +88,7 @@ def draw_blocks(values: Float[ndarray, " B"], digits: int, block: int) -> Figure
 
 
 def draw_vanishing(sizes: Float[ndarray, " S"], shares: Mapping[str, Float[ndarray, " S"]], guess: float) -> Figure:
-    """Share of an outlier's neighbors that become zero, by the outlier's size."""
+    """Share of an outlier's neighbours that become zero, by the outlier's size."""
     figure, panel = plt.subplots(figsize=(5.8, 2.8))
     for name, share in shares.items():
         panel.plot(sizes, 100 * share, color=colour_of(name), ls=line_of(name), drawstyle="steps-post")
@@ -97,16 +97,16 @@ def draw_vanishing(sizes: Float[ndarray, " S"], shares: Mapping[str, Float[ndarr
     panel.axvline(guess, color=GREY, ls=":", lw=1)
     panel.annotate("your guess", (guess, 103), ha="center", size=9, color=GREY, annotation_clip=False)
     octaves(panel, sizes)
-    panel.set(xlabel="size of the outlier, others about 1", ylabel="neighbors that vanish, %", ylim=(0, 100))
+    panel.set(xlabel="size of the outlier, others about 1", ylabel="neighbours that vanish, %", ylim=(0, 100))
     first, share = next(iter(shares.items()))
     panel.set_title(
-        f"In {first.upper()} half of the neighbors vanish beside an outlier of {half(sizes, share):g}", pad=16
+        f"In {first.upper()} half of the neighbours vanish beside an outlier of {half(sizes, share):g}", pad=16
     )
     return figure
 
 
 def half(sizes: Float[ndarray, " S"], share: Float[ndarray, " S"]) -> float:
-    """The first size at which half of the neighbors vanish; infinity if they never do."""
+    """The first size at which half of the neighbours vanish; infinity if they never do."""
     return float(sizes[np.argmax(share >= 0.5)]) if np.any(share >= 0.5) else np.inf
 
 

@@ -260,7 +260,7 @@ def draw_aspect(
         panel.plot([low, high], [-line, -line], color=colour, lw=2)
         panel.plot(count / prompts, -line, "o", color=colour)
         panel.plot(before[name] / prompts, -line, "|", ms=11, mew=1.5, color=GREY)
-    panel.set(xlim=(-0.03, 1.03), ylim=(-2.5, 0.8), yticks=[], xlabel="accuracy (gray: as sampled)")
+    panel.set(xlim=(-0.03, 1.03), ylim=(-2.5, 0.8), yticks=[], xlabel="accuracy (grey: as sampled)")
     panel.spines["left"].set_visible(False)
     return figure
 

@@ -258,7 +258,7 @@ def draw_speed(
 def explained(gamma: int, together: float, alpha: float, c: float, v: float) -> str:
     """Why assistance was faster or slower than the target alone: what a round costs, what it adds, and the result."""
     promised, drafting = predicted_speedup(alpha, gamma, c, v), gamma * c
-    faster = "faster" if together > 1 else "slower"
+    faster = "about as fast" if abs(together - 1) < 0.05 else "faster" if together > 1 else "slower"
     link = "and assistance is" if (promised > 1) == (together > 1) else "yet assistance is"
     return (
         f"A round costs {drafting + v:.2f} readings of one token ({drafting:.2f} to draft, {v:.2f} to check) "

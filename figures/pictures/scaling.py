@@ -1,4 +1,4 @@
-"""Pictures of the lesson on scaling laws: recorded runs, and what a fit to the smallest budgets foretells."""
+"""Pictures of the lesson on scaling laws: recorded runs, and what a fit to the smallest budgets predicts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from figures.lab.style import CYCLE, GREY, WIDTH, name_ends
 from figures.lab.tables import pick
+from figures.scaling.common import in_words, name_sizes
 from icl_synth.scaling import Form, Runs, fit
 from icl_synth.scaling.runs import budgets
 
@@ -27,7 +28,7 @@ def exact(rows: pd.DataFrame) -> float:
     return float(pick(rows, quantity="exact").value.mean())
 
 
-def draw_foretold(runs: Runs, budgets_used: int, form: Form) -> Figure:
+def draw_predicted(runs: Runs, budgets_used: int, form: Form) -> Figure:
     """A law fitted to the smallest budgets: its curves through their runs, and beside the runs of the largest."""
     groups = sorted(budgets(runs), key=lambda group: runs.flops[group].mean())
     seen, largest = np.concatenate(groups[:budgets_used]), groups[-1]
@@ -35,18 +36,19 @@ def draw_foretold(runs: Runs, budgets_used: int, form: Form) -> Figure:
     figure, panel = plt.subplots(figsize=(WIDTH, 3.8))
     ends = []
     for place, group in enumerate([*groups[:budgets_used], largest]):
-        colour, foretold = CYCLE[place % len(CYCLE)], group is largest
+        colour, predicted = CYCLE[place % len(CYCLE)], group is largest
         sizes = np.geomspace(runs.parameters[group].min(), runs.parameters[group].max(), CURVE)
         flops = runs.flops[group].mean()
-        panel.plot(sizes, law.loss(sizes, flops / 6 / sizes), color=colour, ls="--" if foretold else "-", lw=1.2)
-        panel.plot(runs.parameters[group], runs.loss[group], "D" if foretold else "o", color=colour, ms=4,
-                   mfc="white" if foretold else colour)  # fmt: skip
-        name = f"{flops:.0e} FLOPs".replace("e+", "e")
-        ends.append((f"{name},\nforetold" if foretold else name, sizes[-1], float(runs.loss[group][-1]), colour))
+        panel.plot(sizes, law.loss(sizes, flops / 6 / sizes), color=colour, ls="--" if predicted else "-", lw=1.2)
+        panel.plot(runs.parameters[group], runs.loss[group], "D" if predicted else "o", color=colour, ms=4,
+                   mfc="white" if predicted else colour)  # fmt: skip
+        name = in_words(flops)
+        ends.append((f"{name},\npredicted" if predicted else name, sizes[-1], float(runs.loss[group][-1]), colour))
     panel.axhline(law.E, color=GREY, ls=":", lw=1.2)
     panel.annotate(f"E = {law.E:.3f}", (runs.parameters.min(), law.E), (0, 3), textcoords="offset points", size=8,
                    color=GREY)  # fmt: skip
-    panel.set(xscale="log", xlabel="weights, attention counted", ylabel="loss, nats per token")
+    name_sizes(panel)
+    panel.set(ylabel="loss, nats per token")
     name_ends(panel, ends)
     miss = np.abs(law.loss(runs.parameters[largest], runs.tokens[largest]) - runs.loss[largest]).max()
     known = "known" if form.entropy is not None else "fitted"

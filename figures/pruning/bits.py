@@ -97,7 +97,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     less = [positive(as_estimate(row)).verdict for _, row in pick(means, quantity=GAIN, bits=3.0).iterrows()]
     found = f"in {less.count('holds')} of {len(less)} models, and more in {less.count('fails')}"
     figure.suptitle(
-        f"At 3 bits per weight, half pruned and quantized loses less than quantized alone\n{found}", size=11
+        f"At 3 bits per weight, half pruned and quantised loses less than quantised alone\n{found}", size=11
     )
     return figure
 

@@ -21,7 +21,8 @@ DIFFERS = (
     "L-BFGS end it early. We give L-BFGS the tolerances that SciPy's has by default, translated from the "
     "average to the sum. In both ways the fit of each bootstrap sample begins where that of all runs ended: a "
     "sum's goes on to the sample's own minimum, an average's need not. That averaging narrows the interval asks "
-    "for the width of the 95 % interval of a, averaged over summed, no more than one half; the interval of that "
+    "for the width of the 95 % interval of the exponent a with the averaged loss, divided by that with the summed "
+    "loss, no more than one half; the interval of that "
     "share is over ten parts of the samples. The share from the whole grid of starts stands beside it."
 )
 PUBLISHED = ()

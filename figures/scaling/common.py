@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 
 from figures.lab.presets import Suite
 from figures.lab.runs import Models, Run
-from figures.lab.style import BLUE, GREEN, ORANGE, PINK
+from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
 from figures.lab.tables import Table
 from icl_synth.presets import SCALING_WIDTHS
 from icl_synth.scaling import Counts, Form, Runs, count, envelope, frontier, isoflop, parametric
@@ -64,7 +65,7 @@ class Point(NamedTuple):
     seed: int
     tokens: float
     loss: float
-    """On held-back documents, nats a token."""
+    """On held-back documents, nats per token."""
     exact: float
     """That of exact Bayes on the same tokens."""
     counts: Counts
@@ -138,6 +139,17 @@ def add_sampled(table: Table, *cell: object, value: float, drawn: Float[np.ndarr
     """A fitted number with its 95 % interval by bootstrap, as wide on both sides as on the wider one."""
     low, high = interval(drawn)
     table.add(*cell, values=np.array([value]), least=max(high - value, value - low, 0.0))
+
+
+def name_sizes(panel: Axes) -> None:
+    """A logarithmic axis of sizes, in thousands."""
+    panel.set(xscale="log", xlabel="parameters, thousands, attention counted")
+    plain_log(panel.xaxis, 2, 5, form=lambda size, _: f"{size / 1e3:g}")
+
+
+def in_words(flops: float) -> str:
+    digit, power = f"{flops:.0e}".split("e")
+    return f"${'' if digit == '1' else digit + chr(92) + 'cdot'}10^{{{int(power)}}}$ FLOPs"
 
 
 def by_budget(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:

@@ -19,8 +19,8 @@ DIFFERS = (
     + "Porian et al. move the exponent from 0.57 to 0.52 or 0.50 by tuning batch and rate for each size. Ours are "
     "the same for all sizes. At the middle budget both rates, that of Muon and that of AdamW, are halved and "
     "doubled at three sizes and the batch at two, with as many tokens. Our own question: that no such change "
-    "would have lowered the loss of any size by more than the seeds differ asks, for each change, for the "
-    "logarithm of the loss above exact Bayes with it less that without, paired by seed, over sizes and seeds, "
+    "would have lowered the loss above exact Bayes by more than 5 % asks, for each change, that the "
+    "logarithm of that loss with the change minus that without it, paired by seed, averaged over sizes and seeds, be "
     "no less than -0.05."
 )
 PUBLISHED = ()

@@ -39,7 +39,8 @@ DIFFERS = (
     "minimises the Huber loss of log L, summed; with an exponent on the sum of its two terms, and with the "
     "entropy known, as well. Intervals of 95 % are by 1,000 bootstrap samples, which keep the number of runs of "
     "each budget; the paper's are 10th to 90th percentiles. That sizes and tokens grow alike asks for the whole "
-    "interval of a within 0.45 to 0.55, of each approach. That approaches agree asks for the whole interval of "
+    "interval of a (the best size grows as C^a) within 0.45 to 0.55, "
+    "of each approach. That approaches agree asks for the whole interval of "
     "each difference, over the same samples, within 0.05 of zero. That it does not matter how N is counted asks "
     "the same of approach 3 with N counted with attention, by weights alone, and by weights inside layers."
 )

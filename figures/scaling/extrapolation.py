@@ -1,4 +1,4 @@
-"""Which law foretells a larger budget? Fits to all budgets but the last, held against it (Hoffmann et al. 2022)."""
+"""Which law predicts a larger budget? Fits to all budgets but the last, held against it (Hoffmann et al. 2022)."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,6 +20,7 @@ from figures.scaling.common import (
     add_sampled,
     as_runs,
     budgets_of,
+    name_sizes,
     points,
     sampled,
     up_to,
@@ -27,13 +28,13 @@ from figures.scaling.common import (
 )
 from icl_synth.scaling import Form, Law, bootstrap, fit
 
-TITLE = "The largest budget, foretold by the others (Hoffmann et al. 2022)"
+TITLE = "The largest budget, predicted by the others (Hoffmann et al. 2022)"
 DIFFERS = (
-    PLAIN + "Forms are fitted to all budgets but the largest and foretell the losses of its runs; the paper trains one "
-    "model at the budget that it foretells. Forms are additive, additive with the entropy known, and with an "
+    PLAIN + "Forms are fitted to all budgets but the largest and predict the losses of its runs; the paper trains one "
+    "model at the budget that it predicts. Forms are additive, additive with the entropy known, and with an "
     "exponent on the sum of the two terms. The error is the mean over the held-out sizes of the absolute "
-    "logarithm of foretold over measured loss above exact Bayes, with intervals over the same bootstrap samples "
-    "of the fitted runs. Our own question: that the additive form foretells worse than the one with an outer "
+    "logarithm of predicted over measured loss above exact Bayes, with intervals over the same bootstrap samples "
+    "of the fitted runs. Our own question: that the additive form predicts worse than the one with an outer "
     "exponent asks for the first error less the second, above zero. The exponent with which the lowest loss "
     "above Bayes falls with compute, of the law with an outer exponent, stands beside text's and is not judged."
 )
@@ -43,7 +44,7 @@ PRESETS = presets(GRID, quick=Sizes(100), small=Sizes())
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (measured, foretold: nats a token above Bayes; error, worse: in log; falls: exponent), form,
+    """Rows: quantity (measured, predicted: nats per token above Bayes; error, worse: in log; falls: exponent), form,
     parameters (with attention)."""
     table = Table("quantity", "form", "parameters")
     ends = points(models)
@@ -56,13 +57,13 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     for name, form in zip(FORMS, (ADDITIVE, Form(known), OUTER), strict=True):
         law, laws = fit(runs, form), bootstrap(runs, sampled(runs, sizes.draws), form)
         drawn = Law(*(part[:, None] for part in laws)).loss(target.parameters, target.tokens)
-        foretold = law.loss(target.parameters, target.tokens)
+        predicted = law.loss(target.parameters, target.tokens)
         for size, place in zip(
             *np.unique(target.parameters, return_index=True), strict=True
-        ):  # seeds are foretold alike
-            add_sampled(table, "foretold", name, int(size), value=foretold[place] - exact[place],
+        ):  # seeds are predicted alike
+            add_sampled(table, "predicted", name, int(size), value=predicted[place] - exact[place],
                         drawn=drawn[:, place] - exact[place])  # fmt: skip
-        errors[name] = error(foretold, target.loss, exact), error(drawn, target.loss, exact)
+        errors[name] = error(predicted, target.loss, exact), error(drawn, target.loss, exact)
         add_sampled(table, "error", name, 0, value=float(errors[name][0]), drawn=errors[name][1])
         add_sampled(table, "falls", name, 0, value=float(falls(law)), drawn=falls(laws))
     for point in held_out:
@@ -72,10 +73,10 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     return table.rows()
 
 
-def error(foretold: np.ndarray, measured: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """Mean over sizes of |log(foretold above Bayes / measured above Bayes)|; a foretold loss below Bayes counts as a
+def error(predicted: np.ndarray, measured: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Mean over sizes of |log(predicted above Bayes / measured above Bayes)|; a predicted loss below Bayes counts as a
     thousandth of a nat above it."""
-    return np.abs(np.log(np.maximum(foretold - exact, 1e-3) / (measured - exact))).mean(-1)
+    return np.abs(np.log(np.maximum(predicted - exact, 1e-3) / (measured - exact))).mean(-1)
 
 
 def falls(law: Law) -> np.ndarray:
@@ -90,18 +91,19 @@ def of_text(fit: str) -> float:
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """Measured and foretold losses of the held-out budget by size."""
+    """Measured and predicted losses of the held-out budget by size."""
     figure, panel = plt.subplots(figsize=(WIDTH, 3.8))
     summary = over_seeds(rows)
     measured = pick(summary, quantity="measured").sort_values("parameters")
     panel.plot(measured.parameters, measured.value, "o", color=BLACK, label="measured")
     colours = dict(zip(FORMS, (COLOURS[FORMS[0]], "#E69F00", COLOURS[FORMS[2]]), strict=True))
     for place, name in enumerate(FORMS):
-        line = pick(summary, quantity="foretold", form=name).sort_values("parameters")
+        line = pick(summary, quantity="predicted", form=name).sort_values("parameters")
         label = {"parametric": "additive", FORMS[2]: "outer exponent"}.get(name, name)
         panel.errorbar(line.parameters * 1.02 ** (place - 1), line.value, line.half_width, fmt="s--", ms=4, capsize=2,
-                       color=colours[name], label=f"foretold, {label}")  # fmt: skip
-    panel.set(xscale="log", xlabel="parameters, attention counted", ylabel="loss above exact Bayes, nats a token")
+                       color=colours[name], label=f"predicted, {label}")  # fmt: skip
+    name_sizes(panel)
+    panel.set(ylabel="loss above exact Bayes, nats per token")
     panel.legend()
     errors = {name: 100 * np.expm1(only(summary, quantity="error", form=name).mean) for name in FORMS}
     panel.set_title(
@@ -112,13 +114,13 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """An outer exponent foretells better."""
+    """An outer exponent predicts better."""
     rows = over_seeds(rows)
     worse, slope = only(rows, quantity="worse"), only(rows, quantity="falls", form=FORMS[2])
     errors = "; ".join(f"{name}: {show(only(rows, quantity='error', form=name), 2)}" for name in FORMS)
     return [
         Claim(
-            "the additive form foretells the largest budget worse than one with an outer exponent",
+            "the additive form predicts the largest budget worse than one with an outer exponent",
             "only the additive form is fitted (Hoffmann et al. 2022)",
             f"error in log of the loss above Bayes {errors}; the first less the last {show(worse, 2)}",
             [positive(worse)],

@@ -41,7 +41,7 @@ PRESETS = presets(GRID, quick=Sizes(100), small=Sizes())
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (off: fitted less known loss, nats a token; known), form, budget (the largest that was fitted)."""
+    """Rows: quantity (off: fitted less known loss, nats per token; known), form, budget (largest in the fit)."""
     table = Table("quantity", "form", "budget")
     ends = points(models)
     budgets = budgets_of(ends)
@@ -68,7 +68,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         )  # fmt: skip
     panel.axhline(0, color=BLACK, lw=1)
     panel.annotate("exact Bayes", (1.01, 0), xycoords=("axes fraction", "data"), va="center", size=9)
-    panel.set(xscale="log", xlabel="largest budget in the fit, FLOPs", ylabel="fitted less known E, nats a token")
+    panel.set(xscale="log", xlabel="largest budget in the fit, FLOPs", ylabel="fitted less known E, nats per token")
     panel.legend()
     last = only(summary, quantity="off", form="parametric", budget=rows.budget.max())
     panel.set_title(
@@ -93,7 +93,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
                 f"{name}: the fitted E is the irreducible loss, to within {MARGIN} nats",
                 f"E = {theirs.value:.2f}; refitted {refit.value:.3f}, {refit.low:.3f} to {refit.high:.3f}; "
                 "the truth is not known",
-                f"{show(off, 3)} nats a token above the {known.mean:.3f} of exact Bayes",
+                f"{show(off, 3)} nats per token above the {known.mean:.3f} of exact Bayes",
                 [near_zero(off, MARGIN)],
                 own=name != "parametric",
                 headline=name == "parametric",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import CYCLE, WIDTH, name_ends
+from figures.lab.style import CYCLE, WIDTH, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.scaling.common import (
     GRID,
@@ -18,6 +18,8 @@ from figures.scaling.common import (
     as_runs,
     budgets_of,
     by_budget,
+    in_words,
+    name_sizes,
     nearest,
     points,
     with_attention,
@@ -37,7 +39,7 @@ PRESETS = presets(GRID, quick=Sizes(), small=Sizes())
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (excess, loss, exact in nats a token; tokens; flops; best size; end above best in log excess),
+    """Rows: quantity (excess, loss, exact in nats per token; tokens; flops; best size; end above best in log excess),
     budget, width, parameters (with attention)."""
     table = Table("quantity", "budget", "width", "parameters")
     ends = points(models)
@@ -88,13 +90,10 @@ def plot(rows: pd.DataFrame) -> Figure:
             panel.plot(
                 best.value, np.exp(np.polyval(parabola, np.log(best.value) - sizes.mean())), "*", ms=11, color=colour
             )
-        ends.append((f"{budget:.0e} FLOPs", float(np.exp(line[-1])), float(heights[-1]), colour))
-    panel.set(
-        xscale="log",
-        yscale="log",
-        xlabel="parameters, attention counted",
-        ylabel="loss above exact Bayes, nats a token",
-    )
+        ends.append((in_words(budget), float(np.exp(line[-1])), float(heights[-1]), colour))
+    name_sizes(panel)
+    panel.set(yscale="log", ylabel="loss above exact Bayes, nats per token")
+    plain_log(panel.yaxis, 2, 3, 5)
     best = pick(rows, quantity="best size")
     panel.set_title(
         f"At {len(best)} of {rows[rows.budget > 0].budget.nunique()} budgets a middle size is best (stars)", size=11

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, between, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import GREY, WIDTH
+from figures.lab.style import GREY, WIDTH, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick, published
 from figures.scaling.common import (
     APPROACHES,
@@ -28,7 +28,7 @@ TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022)"
 DIFFERS = (
     PLAIN
     + "Tokens for each parameter are C / (6 N_opt^2), at the largest budget. That there are about twenty asks for "
-    "the whole 95 % interval of their number within 13 to 30, half as many and half as many again in ratio, for "
+    "the whole 95 % interval of their number within 13 to 30, twenty divided and multiplied by one and a half, for "
     "each approach. The number for other budgets follows from the exponents."
 )
 PUBLISHED = ("scaling.csv",)
@@ -81,6 +81,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.annotate(f"{row.value:g}, {row.source.split(' (')[0]}", (0.01, row.value), va="bottom", size=8,
                        color=GREY, xycoords=("axes fraction", "data"))  # fmt: skip
     panel.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="tokens for each parameter")
+    plain_log(panel.yaxis, 2, 5)
     panel.legend()
     last = [only(summary, approach=name, budget=rows.budget.max()).mean for name in APPROACHES]
     panel.set_title(

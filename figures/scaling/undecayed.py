@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, ORANGE, WIDTH
+from figures.lab.style import BLUE, ORANGE, WIDTH, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.scaling.common import (
     GRID,
@@ -19,6 +19,7 @@ from figures.scaling.common import (
     as_runs,
     curves,
     exponents,
+    name_sizes,
     sampled,
     with_attention,
 )
@@ -29,9 +30,9 @@ DIFFERS = (
     "rates had decayed, is disputed: Porian et al. find that decay is not the main cause. We read the loss of "
     "each size at each budget off its longest run with the same seed, log-linear between evaluations, wherever "
     "that run is longer than the budget's own; the matched runs are those of the same budgets, sizes and seeds. "
-    "That such reading raises a asks for a of approach 2 on the losses that were read less a on the matched "
-    "ones, over the same bootstrap samples, above zero. That it costs loss asks for the logarithm of the loss "
-    "above exact Bayes that was read less that of the matched run, over all budgets, sizes and seeds, above "
+    "That such reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched "
+    "ones, over the same bootstrap samples, be above zero. That it costs loss asks that the logarithm of the loss "
+    "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds, be above "
     "zero."
 )
 PUBLISHED = ()
@@ -40,7 +41,7 @@ MATCHED, READ = "decay matched", "read on the way"
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (excess in nats a token, a, raised: difference of a, more: log ratio of the losses above Bayes),
+    """Rows: quantity (excess in nats per token, a, raised: difference of a, more: log ratio of the losses above Bayes),
     which, budget, parameters (with attention)."""
     table = Table("quantity", "which", "budget", "parameters")
     found = pairs(curves(models))
@@ -86,12 +87,9 @@ def plot(rows: pd.DataFrame) -> Figure:
         for number, (_, of_budget) in enumerate(pick(excess, which=which).groupby("budget")):
             means = of_budget.groupby("parameters").value.mean()
             panel.plot(means.index, means, style, marker="o", ms=4, color=colour, label=which if number == 0 else None)
-    panel.set(
-        xscale="log",
-        yscale="log",
-        xlabel="parameters, attention counted",
-        ylabel="loss above exact Bayes, nats a token",
-    )
+    name_sizes(panel)
+    panel.set(yscale="log", ylabel="loss above exact Bayes, nats per token")
+    plain_log(panel.yaxis, 2, 3, 5)
     panel.legend()
     more = only(over_seeds(rows), quantity="more").mean
     found = f"Losses read before the decay are {100 * np.expm1(more):.0f} % further above Bayes"

@@ -28,7 +28,8 @@ DIFFERS = (
     "mention had the same name or another invented one. A passage of a test work, and as many random letters, are "
     "read twice. For new labels, six different short lines of the test works, three that end in a question mark and "
     "three in a full stop, are each followed by one of two invented words in brackets; a seventh is to be followed by "
-    "the right one. Late characters are those from 128 to 255 of a window, early ones 16 to 63. No study beside it "
+    "the right one. Late characters are those from 128 to 255 of a window, early ones 16 to 63. None of the cited "
+    "studies "
     "measures these on text."
 )
 PUBLISHED = ()

@@ -41,13 +41,15 @@ TITLE = "Synthetic documents first, real text after: tokens saved, and the use o
 DIFFERS = (
     f"{REGISTERED}The studies beside it train models of 8 M to 1.6 B parameters on web text and code; ours has 0.3 M "
     "and reads characters of Shakespeare. Three outcomes are primary and corrected together: what `many` saves of the "
-    "characters that `random` needs to its final loss on the validation works; that saving less the one of `one`; and "
+    "characters that `random` needs to reach its final loss on the validation works; that saving minus the saving of "
+    "`one`; and "
     "what a work's own earlier text saves `many` at the loss that `random` ends with, less what it saves `random`. "
     "Each is also asked for no effect: the 90 % interval within 5 % of the characters, or within 0.01 nats. A run "
     "that never falls to that loss is asked at its end; how many do is counted. `many` is then read before its rate "
     "has decayed, `random` after: what the same reading of `more` says, which differs from `random` in its schedule "
     "and in more text alone, stands beside. An arm that never reaches a loss is extended as registered, at most to "
-    "twice its tokens. Hu et al. count the formal tokens in their third; so does the claim about brackets, and the "
+    "twice its tokens. Hu et al. count the formal tokens in their saving of a "
+    "third; so does the claim about brackets, and the "
     "saving over `more`. With fewer than four seeds nothing follows."
 )
 PUBLISHED = ("transfer.csv",)

@@ -30,7 +30,7 @@ def main(
     """Fit the three approaches of Hoffmann et al. 2022 to the training runs of a CSV file.
 
     Args:
-        runs: A CSV file with the columns parameters, tokens and loss (nats a token), a line for each run.
+        runs: A CSV file with the columns parameters, tokens and loss (nats per token), a line for each run.
         json: Also write the fits with their intervals here.
         figure: Where to draw; runs.png beside runs.csv unless given.
         entropy: The irreducible loss where it is known; otherwise it is fitted.
@@ -81,7 +81,7 @@ def report(runs: Runs, fits: dict[str, Any], intervals: dict[str, dict[str, tupl
             f"  {name:<10}  a = {float(found.a):.3f} ({low:.3f} to {high:.3f}); at {flops:.3g} FLOPs "
             f"{each:.3g} tokens a parameter"
         )
-    lines.append("L = E + A / N^alpha + B / D^beta, nats a token:")
+    lines.append("L = E + A / N^alpha + B / D^beta, nats per token:")
     for name in FITTED[:-1]:
         low, high = intervals["parametric"][name]
         lines.append(f"  {name:<5} = {float(getattr(law, name)):.5g} ({low:.5g} to {high:.5g})")

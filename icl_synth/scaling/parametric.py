@@ -30,7 +30,7 @@ Numbers = Any  # a number, or an array of them: a law of a bootstrap has an entr
 
 
 class Law(NamedTuple):
-    """L(N, D) = E + (A / N^alpha + B / D^beta)^outer, in nats a token; of a bootstrap, with an entry for each draw."""
+    """L(N, D) = E + (A / N^alpha + B / D^beta)^outer, in nats per token; of a bootstrap, one entry per draw."""
 
     E: Numbers
     """The irreducible loss."""
@@ -47,7 +47,7 @@ class Law(NamedTuple):
         return self.beta / (self.alpha + self.beta)
 
     def loss(self, parameters: Numbers, tokens: Numbers) -> Numbers:
-        """The loss that a run is foretold."""
+        """The loss that the law predicts of a run."""
         return self.E + (self.A / parameters**self.alpha + self.B / tokens**self.beta) ** self.outer
 
     def optimal_parameters(self, flops: Numbers) -> Numbers:
@@ -60,7 +60,7 @@ class Form(NamedTuple):
     """What is fitted: whether E is known, and whether the sum of the two terms has an exponent of its own."""
 
     entropy: float | None = None
-    """The irreducible loss where it is known, nats a token; None fits it."""
+    """The irreducible loss where it is known, nats per token; None fits it."""
     outer: bool = False
 
 
@@ -114,7 +114,7 @@ def bootstrap(
     """The laws of samples of the runs (`draw`).
 
     Every sample is scored at all starts of the grid and at all minima of the whole sample. That is one matrix product,
-    for what a run's loss is foretold to be does not depend on the sample. L-BFGS goes on from the best; with `warm`,
+    for the predicted loss of a run does not depend on the sample. L-BFGS goes on from the best; with `warm`,
     from the whole sample's best minimum alone. Raises ValueError as `fit`.
     """
     logs = logs_of(runs)
@@ -157,8 +157,8 @@ def huber(point: Point, logs: Logs, form: Form) -> Float[Array, " R"]:
         terms *= jnp.exp(log_outer)
     if form.entropy is not None:
         log_e = jnp.log(form.entropy) - logs.centres[2]
-    foretold = terms if form.entropy == 0 else jnp.logaddexp(terms, log_e)
-    return optax.huber_loss(foretold, logs.loss, delta=DELTA) / DELTA
+    predicted = terms if form.entropy == 0 else jnp.logaddexp(terms, log_e)
+    return optax.huber_loss(predicted, logs.loss, delta=DELTA) / DELTA
 
 
 def _whole_sample(logs: Logs, form: Form, stop: Stop) -> tuple[Float[np.ndarray, "K 6"], Float[np.ndarray, " K"]]:

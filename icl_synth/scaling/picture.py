@@ -40,6 +40,6 @@ def _losses(panel: Axes, runs: Runs) -> None:
             sizes = np.linspace(np.log(at.parameters.min()), np.log(at.parameters.max()), 50)
             parabola = np.polyfit(np.log(at.parameters) - middle, at.loss, 2)
             panel.plot(np.exp(sizes), np.polyval(parabola, sizes - middle), color=colour)
-    panel.set(xscale="log", xlabel="parameters", ylabel="loss, nats a token")
+    panel.set(xscale="log", xlabel="parameters", ylabel="loss, nats per token")
     if len(budgets(runs)) <= 8:
         panel.legend(fontsize="small")

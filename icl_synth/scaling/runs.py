@@ -17,7 +17,7 @@ class Runs(NamedTuple):
     parameters: Float[np.ndarray, " R"]
     tokens: Float[np.ndarray, " R"]
     loss: Float[np.ndarray, " R"]
-    """On held-back data, nats a token."""
+    """On held-back data, nats per token."""
 
     @property
     def flops(self) -> Float[np.ndarray, " R"]:

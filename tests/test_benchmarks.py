@@ -1,0 +1,52 @@
+"""What benchmarks make of what they measured; and the quick check, whose programs run at a small size."""
+
+import json
+
+import pytest
+
+from benchmarks import bench_documents, bench_language, quick, said
+from benchmarks.our_language import NEW
+
+
+def test_the_quick_check_sets_every_job_beside_the_record(monkeypatch, capsys):
+    recorded = {name: one["measured"] for name, one in json.loads(quick.RECORD.read_text()).items()}
+    texts = {size: {how: [2 * s for s in recorded["generation"]["batch"][size][how]] for how in ("plain", "assisted")}
+             for size in quick.BATCHES}  # fmt: skip
+    layer = next(one for one in recorded["pruning"]["layers"] if one["layer"] == "768 x 3072, 50 %")
+    printed = {
+        "benchmarks.our_pruning": " ".join(str(2 * seconds) for seconds in layer["ours"]),
+        "benchmarks.bench_blocks": json.dumps(recorded["block_float"]["ours"]),
+        "benchmarks.our_decoding": f"a warning\n{json.dumps(texts)}\n",
+    }
+    monkeypatch.setattr(quick, "said", lambda program, *_: printed[program])
+    monkeypatch.setattr(quick, "speeds", lambda _, kind, *__: recorded["training"][kind]["ours, float32"])
+    monkeypatch.setattr(quick, "documents", lambda devices: recorded["documents"][f"ours, {devices} devices"])
+    quick.main()
+    ratios = {line[:32].strip(): line.split()[-1] for line in capsys.readouterr().out.splitlines()[2:]}
+    halved = {
+        "SparseGPT, 768 x 3072",
+        *(f"{how} generation, batch {size}" for how in ("plain", "assisted") for size in quick.BATCHES),
+    }
+    assert len(ratios) == 10 and ratios == {name: "0.50" if name in halved else "1.00" for name in ratios}
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (("benchmarks.our_pruning", 32, 64, 2, 4, 2), 2),
+        (("benchmarks.our_step", "transformer", "float32", "adamw", 1, 0.01), 1),
+    ],
+)
+def test_programs_of_ours_print_a_number_for_each_repeat(command, number):
+    words = [float(word) for word in said(*command).split()]
+    assert len(words) == number and min(words) > 0
+
+
+def test_the_fastest_peer_is_not_ours():
+    rates = {"loop": [1.0], "NumPy": [3.0, 9.0, 4.0], "numba": [5.0], "ours, 2 devices": [50.0]}
+    assert bench_documents.strongest(rates) == "numba"
+
+
+def test_a_token_of_the_language_model_is_timed_after_the_first():
+    found = {"first": [[1.0, 3.0], [2.0]], "plain": [[1.0 + 0.063, 9.0], [2.0 + 0.063]]}
+    assert NEW == 64 and bench_language.milliseconds(found, "plain")[0] == pytest.approx(1.0)
