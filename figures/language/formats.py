@@ -105,7 +105,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         panel.set(title=where, xlabel="bits per number of the weights")
     most = 2 * max(costs.value.max(), LAST_DIGIT)
     panels[0].set_ylabel("loss above float32's, nats per token")
-    panels[0].set_ylim(min(-LAST_DIGIT, 1.2 * costs.value.min()), most)
+    panels[0].set_ylim(min(-LAST_DIGIT / 4, 1.2 * costs.value.min()), most)
     ticks = [tick for tick in (0, LAST_DIGIT / 2, LAST_DIGIT, 0.1, 1, 10) if tick < most]
     panels[0].set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     panels[0].minorticks_off()
