@@ -15,7 +15,7 @@ from figures.lab import tables
 from figures.lab.claims import Claim, no_more, positive
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
-from figures.lab.style import GREY, PUBLISHED_POINT, WIDTH, draw_line, name_ends
+from figures.lab.style import GREY, PUBLISHED_POINT, WIDTH, draw_line, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Source
@@ -38,6 +38,7 @@ PUBLISHED = ("frantar2023*.csv",)
 lacks = common.lacks
 PATTERNS = {"4:8": (4, 8), "2:4": (2, 4)}
 PAPERS = "OPT-125M"
+LEAST = 1e-3  # nats: what is drawn of a cost
 WANDA_AT, ALPS_AT = (0.5, 0.6, 0.7), 0.7
 Choice = tuple[Method, str]  # and how much, such as "50 %" or "2:4"
 
@@ -128,10 +129,11 @@ def plot(rows: pd.DataFrame) -> Figure:
     rows = over_seeds(rows)
     costs = pick(rows, quantity="cost")
     figure, panel = plt.subplots(figsize=(WIDTH, 4.6))
+    panel.set(xlabel="weights dropped, %", ylabel="loss above the dense model's, nats per token", yscale="log")
+    panel.set_ylim(costs.value.clip(lower=LEAST).min() / 2, 2 * costs.value.max())  # intervals may reach below zero
+    plain_log(panel.yaxis, 3)
     draw_costs(panel, costs)
     draw_published(panel)
-    panel.set(xlabel="weights dropped, %", ylabel="loss above the dense model's, nats per token", yscale="log")
-    panel.yaxis.set_major_formatter("{x:g}")
     few = {NAMES[method]: only(costs, method=method, amount="50 %").mean for method in ("sparsegpt", "magnitude")}
     found = " and ".join(f"{name} {np.exp(cost):.2f} times" for name, cost in few.items())
     figure.suptitle(f"With half of {SMOLLM2}'s weights dropped, perplexity is\n{found} the dense model's", size=11)
