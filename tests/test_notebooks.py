@@ -26,6 +26,7 @@ NAMES = [
     "04_sparsegpt",
     "05_block_floating_point",
     "06_assisted_decoding",
+    "09_a_real_language_model",
 ]
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 LESSONS = NOTEBOOKS[1:]  # the first one welcomes
