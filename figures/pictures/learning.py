@@ -71,7 +71,7 @@ def draw_layers(named: Float[ndarray, " L"], pushed: Float[ndarray, " L"]) -> Fi
     for words, line, colour in (("a probe names the concept", named, BLUE), ("a push is followed", pushed, ORANGE)):
         panel.plot(line, "o-", color=colour)
         panel.text(len(line) - 0.9, line[-1], words, color=colour, va="center")
-    panel.axhline(CHANCE, color=GREY, ls=":", lw=1)
+    panel.plot([0, len(named) - 1], [CHANCE, CHANCE], ":", color=GREY, lw=1)
     panel.text(len(named) - 0.9, CHANCE, "a guess of the concept", color=GREY, va="center")
     panel.set(xlabel="after block", ylabel="share", ylim=(-0.03, 1.03), xticks=range(len(named)))
     panel.set_xlim(-0.2, len(named) + 1.8)
