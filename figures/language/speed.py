@@ -134,7 +134,7 @@ def draw_kinds(panel: Axes, rows: pd.DataFrame, batch: int) -> None:
                        [value.half_width for value in found], color=colour, fmt="o", capsize=2, label=how)  # fmt: skip
     panel.set_xticks(range(len(KINDS)), KINDS)
     panel.set_title(f"batch {batch}", size=10)
-    panel.legend(fontsize=8, loc="upper left")
+    panel.legend(fontsize=8, loc="center", bbox_to_anchor=(0.5, 0.22), ncols=3, columnspacing=1)
 
 
 def draw_batches(panel: Axes, rows: pd.DataFrame) -> None:
