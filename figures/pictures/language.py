@@ -76,7 +76,7 @@ def draw_losses(losses: dict[str, Float[np.ndarray, " N"]], guess: float) -> Fig
 
 
 def draw_beside(real: pd.DataFrame, synthetic: pd.DataFrame) -> Figure:
-    """What dropping half of the weights costs a real and a synthetic model, by method; rows of both `sparsity`s."""
+    """What dropping half of the weights costs a real and a synthetic model, by method, from the rows of both."""
     figure, panel = plt.subplots(figsize=(WIDTH, 2.6))
     costs = pick(over_seeds(real), quantity="cost", amount="50 %").set_index("method").value
     excess = pick(over_seeds(synthetic), model="transformer", quantity="excess").set_index(["method", "sparsity"]).value
