@@ -4,8 +4,28 @@ import json
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import bench_documents, bench_language, quick, said
 from benchmarks.our_language import NEW
+
+
+def test_the_report_is_that_of_the_record():
+    """Each part with its own date and machine; run python -m benchmarks --report."""
+    known = json.loads(command.RECORD.read_text())
+    text = (command.HERE / "RESULTS.md").read_text()
+    assert text == command.report(known)
+    assert all(f"{one['date']}, {one['device']}, commit {one['commit']}." in text for one in known.values())
+
+
+def test_shares_of_limits_are_told_of_parts_of_the_same_run_alone():
+    known = json.loads(command.RECORD.read_text())
+    where = {key: known["pruning"][key] for key in ("date", "device", "commit")}
+    limits = {cores: dict.fromkeys(command.bench_limits.UNITS, 1e12) for cores in ("1", "2")}
+    jobs = [job for job, *_ in command.bench_limits.in_one_run(known | {"limits": where | {"measured": limits}})]
+    assert any(job.startswith("SparseGPT") for job in jobs) and any("8 x 512" in job for job in jobs)
+    elsewhere = known | {"limits": where | {"commit": "another", "measured": limits}}
+    assert not list(command.bench_limits.in_one_run(elsewhere))
+    assert "| SparseGPT, 768 x 768, 50 % |" in command.report(known | {"limits": where | {"measured": limits}})
 
 
 def test_the_quick_check_sets_every_job_beside_the_record(monkeypatch, capsys):

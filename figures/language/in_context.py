@@ -218,7 +218,7 @@ def padded(rows: list[list[int]], multiple: int) -> tuple[Int[np.ndarray, "N L"]
 
 
 def nats(model: Transformer, asked: Asked) -> Float[Array, "N C"]:
-    """-log p of each output after its prompt, a token; the prompt is read once. A function for `map_rows`."""
+    """-log p per token of each output; its prompt is read once for all. A function for `map_rows`."""
     rows, choices, window = asked.offered.shape
     _, cache = model.extend(asked.begun, model.init_state(rows, asked.begun.shape[1], spare=window))
     cache = jax.tree.map(
