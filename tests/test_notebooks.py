@@ -69,7 +69,7 @@ def test_a_lesson_has_its_parts(path):
     assert "**Make a guess first" in text and re.search(r"^guess = ", code, re.MULTILINE)
     assert "play(" in code and "../RESULTS.md" in text
     assert "recorded.picture(" in code or path == LESSONS[0]  # of the world itself nothing is recorded
-    assert "## What differs from the paper" in text
+    assert "## What differs from the paper" in text and "## Change this" in text
     assert len(cells_of(path, "code", "change")) == 1 and len(cells_of(path, "code", "exercise")) == 3
 
 
