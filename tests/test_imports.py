@@ -47,7 +47,7 @@ def test_progress_bars_are_slow_without_a_terminal_whatever_is_imported_first(fi
     unset = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
     ran = subprocess.run([sys.executable, "-c", pauses], env=unset, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["60.0", "60.0"]
-    closed = subprocess.run(f"{sys.executable} -c 'import icl_synth' 2>&-", shell=True)
+    closed = subprocess.run(["sh", "-c", '"$0" -c "import icl_synth" 2>&-', sys.executable])
     assert closed.returncode == 0
 
 
