@@ -13,11 +13,13 @@ from benchmarks import (
     bench_blocks,
     bench_decoding,
     bench_documents,
+    bench_growth,
     bench_language,
     bench_limits,
     bench_prompts,
     bench_pruning,
     bench_training,
+    growth_pictures,
 )
 from icl_synth.files import write_text
 from icl_synth.provenance import commit, device
@@ -32,6 +34,7 @@ PARTS: dict[str, Any] = {
     "pruning": bench_pruning,
     "block_float": bench_blocks,
     "generation": bench_decoding,
+    "growth": bench_growth,
     "language": bench_language,
 }
 Record = dict[str, dict[str, Any]]  # by part: date, device, commit, and what it measured
@@ -70,6 +73,9 @@ if __name__ == "__main__":
         sys.exit(f"error: no part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     if "--report" not in sys.argv:
         measure(words or list(PARTS))
-    text = report(json.loads(RECORD.read_text()))
+    known = json.loads(RECORD.read_text())
+    if "growth" in known:
+        growth_pictures.draw(known["growth"]["measured"])
+    text = report(known)
     write_text(HERE / "RESULTS.md", text)
     print(text)

@@ -1,16 +1,13 @@
-"""SparseGPT against a plain PyTorch port of its public code; time by width; what OPT-175B would take."""
+"""SparseGPT against a plain PyTorch port of its public code; what OPT-175B would take."""
 
 from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks import said
 
 SHAPES = ((768, 768), (3072, 768), (768, 3072))
 PATTERNS = {"50 %": (0, 0), "2:4": (2, 4)}
-WIDTHS = (128, 256, 512, 1024, 2048, 4096)
 REPEATS = 7
 # the public code itself, one thread, minimum of several runs, as recorded on another machine (AVX-512, AMX): seconds
 PUBLIC = {(768, 768): (0.095, 0.072), (3072, 768): (0.411, 0.286), (768, 3072): (1.076, 1.036)}
@@ -31,7 +28,7 @@ def seconds(*command: object) -> list[float]:
 
 
 def measure() -> dict[str, Any]:
-    """Seconds of every shape and pattern, ours and the port's on one and two threads; and ours by width."""
+    """Seconds of every shape and pattern, ours and the port's on one and two threads."""
     layers = []
     for outputs, inputs in SHAPES:
         for label, pattern in PATTERNS.items():
@@ -44,8 +41,7 @@ def measure() -> dict[str, Any]:
                     "public": PUBLIC[outputs, inputs][list(PATTERNS).index(label)],
                 }
             )
-    widths = {str(width): seconds("benchmarks.our_pruning", width, width, 0, 0, REPEATS) for width in WIDTHS}
-    return {"layers": layers, "widths": widths}
+    return {"layers": layers}
 
 
 def layer_line(measured: dict[str, Any]) -> str:
@@ -55,13 +51,6 @@ def layer_line(measured: dict[str, Any]) -> str:
     ratios = [min(map(statistic, theirs)) / statistic(ours) for statistic in (min, median)]
     cells += [f"{ratios[0]:.1f} ({ratios[1]:.1f})", str(measured["public"])]
     return f"| {measured['layer']} | {' | '.join(cells)} |"
-
-
-def exponents(widths: dict[str, list[float]]) -> list[float]:
-    """How seconds grow with the width: fitted to all widths, and to the upper half of them."""
-    sizes, times = [int(width) for width in widths], [min(values) for values in widths.values()]
-    starts = (0, len(sizes) // 2)
-    return [float(np.polyfit(np.log(sizes[start:]), np.log(times[start:]), 1)[0]) for start in starts]
 
 
 def opt_175b() -> Iterator[str]:
@@ -87,7 +76,6 @@ def opt_175b() -> Iterator[str]:
 
 def report(measured: dict[str, Any]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
-    overall, upper = exponents(measured["widths"])
     return [
         "## Pruning one layer with SparseGPT",
         "",
@@ -98,13 +86,6 @@ def report(measured: dict[str, Any]) -> list[str]:
         "| outputs x inputs | ours | PyTorch, one thread | PyTorch, two threads | ratio | public code, elsewhere |",
         "|---|---:|---:|---:|---:|---:|",
         *map(layer_line, measured["layers"]),
-        "",
-        f"Square layers at 50 %, minimum of {REPEATS}; the exponent fitted to all widths is {overall:.2f}, to those "
-        f"from {WIDTHS[len(WIDTHS) // 2]} on {upper:.2f}; arithmetic alone gives 3.",
-        "",
-        "| width | seconds |",
-        "|---:|---:|",
-        *(f"| {width} | {min(times):.4f} |" for width, times in measured["widths"].items()),
         "",
         f"OPT-175B by arithmetic, not run: gigabytes in float32 and 10^12 operations a layer; calibration on "
         f"{OPT_TOKENS:,} tokens, whose hidden states take another {4e-9 * OPT_TOKENS * OPT_WIDTH:.0f} GB. Hessian and "

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Literal, cast
 
 from icl_synth import checkpoints, devices
@@ -15,6 +16,36 @@ MODELS: dict[str, tuple[TransformerConfig | LSTMConfig, int]] = {
     "transformer": (TransformerConfig(50, 256, 4, 128, 4), 1),
     "lstm": (LSTMConfig(50, 256, 2, 128), 0),
 }
+BATCH = 16
+
+
+def stepping(
+    model: TransformerConfig | LSTMConfig,
+    batch: int,
+    micro_batch: int,
+    precision: str,
+    optimizer: Literal["muon", "adamw"] = "adamw",
+) -> Callable[[int], None]:
+    """A function that takes so many optimizer steps, data included, and returns when they are done."""
+    config = TrainConfig(
+        batch=batch,
+        micro_batch=micro_batch,
+        data=DataConfig(length=model.context + 1),
+        model=model,
+        optimizer=OptimizerConfig(optimizer),
+    )
+    mesh = devices.start(devices.Devices(), batch // max(1, micro_batch))
+    transformation = make_optimizer(config.optimizer, config.steps)
+    graph, _ = checkpoints.split(checkpoints.create(config.model, dtype=precision))
+    advance = make_steps(config, graph, transformation, make_data(config), mesh)
+    state = initial_state(config, transformation, mesh)
+
+    def step(steps: int) -> None:
+        nonlocal state
+        state, loss = advance(state, steps)
+        loss.block_until_ready()
+
+    return step
 
 
 def time_step(
@@ -22,27 +53,15 @@ def time_step(
 ) -> list[float]:
     """Tokens a second of each of `repeats` timings of at least `seconds` of optimizer steps, data included."""
     model, micro_batch = MODELS[kind]
-    config = TrainConfig(
-        batch=16,
-        micro_batch=micro_batch,
-        data=DataConfig(length=257),
-        model=model,
-        optimizer=OptimizerConfig(optimizer),
-    )
-    mesh = devices.start(devices.Devices(), config.batch)
-    transformation = make_optimizer(config.optimizer, config.steps)
-    graph, _ = checkpoints.split(checkpoints.create(config.model, dtype=precision))
-    advance = make_steps(config, graph, transformation, make_data(config), mesh)
-    state, loss = advance(initial_state(config, transformation, mesh), 1)
-    loss.block_until_ready()
+    step = stepping(model, BATCH, micro_batch, precision, optimizer)
+    step(1)
     speeds = []
     for _ in range(repeats):
         start, steps = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
-            state, loss = advance(state, 2)
-            loss.block_until_ready()
+            step(2)
             steps += 2
-        speeds.append(steps * config.batch * (config.data.length - 1) / (time.perf_counter() - start))
+        speeds.append(steps * BATCH * model.context / (time.perf_counter() - start))
     return speeds
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import bench_documents, bench_language, quick, said
+from benchmarks import bench_documents, bench_growth, bench_language, growth_pictures, quick, said
 from benchmarks.our_language import NEW
 
 
@@ -70,3 +70,53 @@ def test_the_fastest_peer_is_not_ours():
 def test_a_token_of_the_language_model_is_timed_after_the_first():
     found = {"first": [[1.0, 3.0], [2.0]], "plain": [[1.0 + 0.063, 9.0], [2.0 + 0.063]]}
     assert NEW == 64 and bench_language.milliseconds(found, "plain")[0] == pytest.approx(1.0)
+
+
+def grown(power):
+    """What would be measured if seconds grew as that power of a size, and operations as its square."""
+
+    def point(size):
+        return {"seconds": [2e-6 * size**power, 1e-6 * size**power], "operations": float(size**2), "memory": size * 10**6,
+                "first": 0.5}  # fmt: skip
+
+    return {
+        name: {axis: {str(size): point(size) for size in sizes} for axis, sizes in job.axes.items()}
+        for name, job in bench_growth.JOBS.items()
+    }
+
+
+def test_exponents_are_those_of_the_best_times():
+    points = grown(1.5)["pruning"]["width"]
+    assert bench_growth.exponents(points) == pytest.approx((1.5, 2.0))
+    points["128"]["seconds"] = [9.0]  # the smallest sizes have a share of starting work
+    assert bench_growth.exponents(points) == pytest.approx((1.5, 2.0))
+
+
+def test_the_report_of_growth_names_every_size_and_every_picture(tmp_path, monkeypatch):
+    jobs = grown(1.5)
+    jobs["pruning"]["width"]["128"]["memory"] = None
+    start = {"interpreter": 0.1, "imports": 2.0, "compiling": 4.0, "the rest": 1.0}
+    measured = {"jobs": jobs, "at once": [2e-5, 2e-5], "start": [start, {**start, "compiling": 0.0}]}
+    text = "\n".join(bench_growth.report(measured))
+    assert "grow as entities^1.50, its operations as entities^2.00" in text and "| not told |" in text
+    assert "side by side: 100,000 tokens a second together" in text
+    assert "| nothing compiled | 7.1 | 0.1 | 2.0 | 4.0 | 1.0 |" in text
+    monkeypatch.setattr(growth_pictures, "HERE", tmp_path)
+    growth_pictures.draw(measured)
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {file for name in bench_growth.JOBS for file, _ in bench_growth.pictures(name)}
+    assert all(f"({file})" in text for file in drawn)
+
+
+@pytest.mark.parametrize(
+    ("job", "axis", "size", "operations"),
+    [
+        ("bayes", "concepts", 2, 2 * 2 * 10 * 10 * 20),
+        ("pruning", "width", 16, 16**3 * 4 / 3),
+    ],
+)
+def test_a_point_of_growth_is_measured(job, axis, size, operations):
+    point = json.loads(said("benchmarks.our_growth", job, axis, size))
+    assert point["operations"] == pytest.approx(operations)
+    assert len(point["seconds"]) == 3 and min(point["seconds"]) > 0 and point["first"] > 0
+    assert point["memory"] is None or point["memory"] > 0

@@ -1,0 +1,43 @@
+"""Where the time of a training of one step goes: `python -m benchmarks.our_start FOLDER BEGAN`.
+
+BEGAN is the time.time() at which the process was asked for. Trains the preset `quick` for a step, evaluates and saves
+it as ever, and prints seconds by part as JSON. Where JAX_COMPILATION_CACHE_DIR is set, programs that were compiled
+before are taken from there.
+"""
+
+import json
+import sys
+import time
+
+BORN = time.time()  # the interpreter has begun
+
+from collections import Counter  # noqa: E402
+
+import jax  # noqa: E402
+
+from icl_synth import train  # noqa: E402
+
+IMPORTED = time.time()
+EVENTS = {
+    "/jax/core/compile/jaxpr_trace_duration": "tracing",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
+    "/jax/core/compile/backend_compile_duration": "compiling",
+}
+
+
+def main(folder: str, began: float) -> dict[str, float]:
+    """Seconds by part; what is left is running, reading and writing."""
+    spent: Counter[str] = Counter()
+
+    def note(event: str, seconds: float, **_: object) -> None:
+        if event in EVENTS:
+            spent[EVENTS[event]] += seconds
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    train.main(["--preset", "quick", "--steps", "1", "--optimizer.warmup-steps", "0", "--out", folder])
+    parts = {"interpreter": BORN - began, "imports": IMPORTED - BORN, **spent}
+    return parts | {"the rest": time.time() - began - sum(parts.values())}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], float(sys.argv[2]))))
