@@ -117,6 +117,8 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def matmul_transposed(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: DTypeLike) -> Float[Array, "*B O"]:
     """x @ weight.T, as `matmul`. Through `matmul`, XLA folds the transpose into the weight gradient, and has no bf16
     kernel for that form on a CPU."""
+    if x.size == x.shape[-1] and jnp.dtype(dtype) == jnp.float32:  # a single row: the table is read as it lies
+        return product(weight, x.reshape(-1), dtype).reshape(*x.shape[:-1], -1)
     return product(x, weight.T, dtype)
 
 
@@ -166,7 +168,11 @@ def attention(
     shape, readers = query.shape, query.shape[1] // key.shape[1]
     if readers > 1:  # as further queries of one head, so that keys and values are not copied
         query, seen = query.reshape(*key.shape[:2], -1, shape[-1]), jnp.tile(seen, (1, 1, readers, 1))
-    scores = product(query * query.shape[-1] ** -0.5, key.swapaxes(-1, -2), dtype)
+    query = query * shape[-1] ** -0.5
+    if query.shape[-2] < shape[-1]:  # of both operands, the smaller is turned
+        scores = product(key, query.swapaxes(-1, -2), dtype).swapaxes(-1, -2)
+    else:
+        scores = product(query, key.swapaxes(-1, -2), dtype)
     weights = jax.nn.softmax(jnp.where(seen, scores, MASKED), axis=-1)
     if dropout_key is not None:
         weights = drop(weights, dropout_key, dropout)

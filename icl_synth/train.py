@@ -255,18 +255,9 @@ def write_model(run: Run, state: TrainState, folder: Path, history: list[Line]) 
 
 
 def progress_bar(run: Run, done: int) -> tqdm:
-    """A bar of steps on standard error: alive on a terminal, a line a minute in a file or a pipe."""
-    pause = 0.1 if sys.stderr.isatty() else 60.0
-    return tqdm(
-        desc=run.out.name,
-        total=run.config.steps,
-        initial=done,
-        unit="step",
-        smoothing=0.1,
-        mininterval=pause,
-        maxinterval=max(10.0, pause),
-        disable=jax.process_index() != 0,
-    )
+    """A bar of steps on standard error, of the first process alone."""
+    quiet = jax.process_index() != 0
+    return tqdm(desc=run.out.name, total=run.config.steps, initial=done, unit="step", smoothing=0.1, disable=quiet)
 
 
 def tell(words: str) -> None:

@@ -256,21 +256,23 @@ class Transformer(nnx.Module):
         To roll back, replace the cache's length. Rows may differ in length. Raises ValueError where a row would
         outgrow the cache's room, for another number of rows, and unless `tokens` holds tokens of the vocabulary.
         Under jit, lengths are unknown: `jax.experimental.checkify.checkify` reports a row that outgrows its room, and
-        without it such a row silently overwrites its last entries.
+        without it what does not fit is silently lost.
         """
         checks.rows(tokens, cache.length)
         count, room = tokens.shape[1], cache.keys[0].shape[2]
         check_room(cache.length, count, room)
         position = cache.length[:, None] + jnp.arange(count, dtype=jnp.int32)
         seen = (jnp.arange(room, dtype=jnp.int32) <= position[..., None])[:, None]
-        first = jnp.zeros((), cache.length.dtype)  # a Python 0 would be of 64 bits under jax_enable_x64
-        write = jax.vmap(lambda old, new, at: jax.lax.dynamic_update_slice(old, new, (first, at, first)))
+        rows = jnp.arange(len(tokens), dtype=jnp.int32)[:, None, None]
+        heads = jnp.arange(self.config.shared_heads, dtype=jnp.int32)[:, None]
         keys, values = list(cache.keys), list(cache.values)
+
+        def write(old, new):  # entry by entry: one slice for a single row would make a CPU copy the whole cache
+            return old.at[rows, heads, position[:, None]].set(new.astype(self.dtype))
 
         def attend(index, qkv):
             query, new_keys, new_values = self._heads(self.blocks[index], qkv, position)
-            keys[index] = write(keys[index], new_keys.astype(self.dtype), cache.length)
-            values[index] = write(values[index], new_values.astype(self.dtype), cache.length)
+            keys[index], values[index] = write(keys[index], new_keys), write(values[index], new_values)
             return merge_heads(layers.attention(query, keys[index], values[index], seen, self.dtype))
 
         x = self._embed(tokens, position)

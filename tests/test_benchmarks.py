@@ -76,8 +76,8 @@ def grown(power):
     """What would be measured if seconds grew as that power of a size, and operations as its square."""
 
     def point(size):
-        return {"seconds": [2e-6 * size**power, 1e-6 * size**power], "operations": float(size**2), "memory": size * 10**6,
-                "first": 0.5}  # fmt: skip
+        seconds = [2e-6 * size**power, 1e-6 * size**power]
+        return {"seconds": seconds, "operations": float(size**2), "memory": size * 10**6, "first": 0.5}
 
     return {
         name: {axis: {str(size): point(size) for size in sizes} for axis, sizes in job.axes.items()}

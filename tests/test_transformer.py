@@ -114,7 +114,7 @@ def test_a_sequence_beyond_the_context_is_refused():
      (1, (0, -1, 2), "a row of length -1 ")],
 )  # fmt: skip
 def test_a_row_that_outgrows_its_cache_is_refused(count, lengths, message):
-    """An update past the end would silently move back and overwrite what was read before."""
+    """What does not fit would be lost without a word."""
     model = stirred(TINY["modern"])
     cache = dataclasses.replace(model.init_state(3, 4), length=jnp.array(lengths))
     with pytest.raises(ValueError, match=message):
