@@ -74,9 +74,15 @@ def cell(seconds: list[float]) -> str:
 
 
 def measure() -> dict[str, Any]:
-    """Seconds of our work by "what format", and of the peer's quantising and products, on one and two threads."""
+    """Seconds of our work by "what format", and of the peer's quantising and products, on one and two threads.
+
+    And the type that carries each format's products here.
+    """
+    from compression.block_float import carrier
+
     runs = {name: [peer(name, threads) for threads in (1, 2)] for name in PEER}
-    return {"ours": json.loads(said("benchmarks.bench_blocks")), "PyTorch": runs, "ways": "eager and compiled, "}
+    ours, carriers = json.loads(said("benchmarks.bench_blocks")), {name: carrier(name) for name in FORMATS}
+    return {"ours": ours, "PyTorch": runs, "ways": "eager and compiled, ", "carriers": carriers}
 
 
 def report(measured: dict[str, Any]) -> list[str]:

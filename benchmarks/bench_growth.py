@@ -32,7 +32,7 @@ JOBS = {
         "Training step", "token",
         "The transformer of the training step above in float32, one size changed at a time. Where the context grows, "
         "the batch shrinks, so that a step keeps its tokens; beyond 512 tokens attention takes more than its count, "
-        "since the library's products of 64 queries with more keys run at a third of the speed.",
+        "since the library's products of 64 queries with more keys run at less than half the speed.",
         {
             "width": (32, 64, 128, 256, 512),
             "depth": (1, 2, 4, 8, 16),
@@ -54,8 +54,8 @@ JOBS = {
     ),
     "pruning": Job(
         "SparseGPT", "layer",
-        "A square layer at 50 %. Small layers are many short products one after another, so the exponent nears its count "
-        "from below.",
+        "A square layer at 50 %. Small layers are many short products one after another, so the exponent nears its "
+        "count from below.",
         {"width": (128, 256, 512, 1024, 2048, 4096, 8192)},
     ),
     "bayes": Job(

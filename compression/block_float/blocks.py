@@ -17,6 +17,7 @@ from compression.block_float.formats import Format, ScaleRule
 
 ROOT_TWO = 0x3504F4  # first mantissa above that of the square root of 2: there log2 is nearer to the next integer
 LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
+LANES = 8
 
 
 class Shared(NamedTuple):
@@ -81,15 +82,15 @@ def unshared(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
 def share(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
     """The scales that a format gives to these blocks."""
     shared, bits = unshared(blocks, format), rounding.magnitude_bits(blocks)
-    pairs = bits.reshape(*bits.shape[:2], -1, format.sub_block or bits.shape[2], bits.shape[3]).max(3)
-    largest = pairs.max(2, keepdims=True)
+    largest = most(bits, bits.shape[2])
     broken = rounding.exponent(largest) > HIGHEST
     if format.scale == "power":
         top = integer_log2(largest, format.scale_rule)
         exponents = jnp.clip(top - format.element.top_exponent, LOWEST, HIGHEST)
         shared = shared._replace(exponents=exponents, broken=broken)
         if format.sub_block:
-            shared = shared._replace(halved=jnp.clip(top - integer_log2(pairs, format.scale_rule), 0, 1))
+            own_top = integer_log2(most(bits, format.sub_block), format.scale_rule)
+            shared = shared._replace(halved=jnp.clip(top - own_top, 0, 1))
         return shared
     tensor_largest = jax.lax.bitcast_convert_type(largest.max(), jnp.float32)
     tensor_largest = jnp.where(tensor_largest < 2.0**-126, 1.0, tensor_largest)
@@ -101,6 +102,19 @@ def share(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
         fraction = rounding.to_element(block_largest / tensor / format.element.largest, formats.E4M3)
         shared = shared._replace(tensor=tensor, fraction=fraction)
     return shared._replace(broken=jnp.broadcast_to(broken.any(), broken.shape))
+
+
+def most(bits: Int32[Array, "A N B C"], group: int) -> Int32[Array, "A N K C"]:
+    """The greatest of each `group` neighbours in a block, B = K group.
+
+    A CPU takes the greatest along an array's last axis number by number. So vectors of LANES come first, and a barrier
+    keeps XLA from joining both steps to one again.
+    """
+    outer, number, _, inner = bits.shape
+    if inner == 1 and group % LANES == 0 and group > LANES and jax.default_backend() == "cpu":
+        lanes = bits.reshape(outer, number, -1, group // LANES, LANES).max(3)
+        return jax.lax.optimization_barrier(lanes).max(3, keepdims=True)
+    return bits.reshape(outer, number, -1, group, inner).max(3)
 
 
 def integer_log2(largest: Int32[Array, "A N K C"], rule: ScaleRule) -> Int32[Array, "A N K C"]:
