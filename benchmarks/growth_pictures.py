@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from benchmarks.bench_growth import JOBS, Point, exponents, pictures
+from benchmarks.bench_growth import ACROSS, JOBS, Point, exponents, pictures
 from figures.lab import style
 from figures.lab.record import STYLE
 
@@ -18,21 +18,21 @@ HERE = Path(__file__).parent
 def draw(measured: dict[str, Any]) -> None:
     """Draw every picture of the part into benchmarks/."""
     with plt.style.context(STYLE):
-        for name in JOBS:
-            for file, axes in pictures(name):
-                draw_axes(HERE / file, name, axes, measured["jobs"][name])
+        for name, points in measured["jobs"].items():
+            for file, axes in pictures(name, [*points]):
+                draw_axes(HERE / file, name, {axis: points[axis] for axis in axes})
 
 
-def draw_axes(path: Path, name: str, axes: tuple[str, ...], points: dict[str, dict[str, Point]]) -> None:
-    """One picture, a panel for each size that changes; where only one does, its memory beside it."""
+def draw_axes(path: Path, name: str, axes: dict[str, dict[str, Point]]) -> None:
+    """One picture, a panel for each size that changes; where only one does, its memory beside it, if it is known."""
     job, number = JOBS[name], max(2, len(axes))
-    figure, panels = style.panels(number, 3, style.WIDTH / number, 2.6)
-    for panel, axis in zip(panels, axes, strict=False):
-        draw_rates(panel, axis, points[axis])
+    figure, panels = style.panels(number, ACROSS, style.WIDTH / number, 2.6)
+    for panel, (axis, points) in zip(panels, axes.items(), strict=False):
+        draw_rates(panel, axis, points)
     panels[0].set_ylabel(f"{job.unit}s per second")
-    if len(axes) < number:
-        draw_memory(panels[1], axes[0], points[axes[0]])
-    grows = ", ".join(f"{axis}$^{{{exponents(points[axis])[0]:.1f}}}$" for axis in axes)
+    for panel, (axis, points) in zip(panels[len(axes) :], axes.items(), strict=False):
+        draw_memory(panel, axis, {size: point for size, point in points.items() if point["memory"]})
+    grows = ", ".join(f"{axis}$^{{{exponents(points)[0]:.1f}}}$" for axis, points in axes.items())
     figure.suptitle(f"{job.name}: the time of a {job.unit} grows as {grows}", size=11)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
@@ -45,7 +45,7 @@ def draw_rates(panel: Axes, axis: str, points: dict[str, Point]) -> None:
     at_best = (rates * operations).max() / operations
     panel.loglog([int(size) for size in points], at_best, "--", color=style.GREY, lw=1.2)
     panel.loglog([int(size) for size in points], rates, "o-", color=style.BLUE)
-    spread(panel, axis, points, np.concatenate([rates, at_best]))
+    set_ticks(panel, axis, points, np.concatenate([rates, at_best]))
     for exponent, what, colour, side in zip(
         exponents(points), ("measured", "counted"), (style.BLUE, style.GREY), ("left", "right"), strict=True
     ):
@@ -53,21 +53,22 @@ def draw_rates(panel: Axes, axis: str, points: dict[str, Point]) -> None:
 
 
 def draw_memory(panel: Axes, axis: str, points: dict[str, Point]) -> None:
-    """The most memory of each size."""
-    megabytes = np.array([(point["memory"] or np.nan) / 1e6 for point in points.values()])
+    """The most memory of each size; nothing where the system does not tell."""
+    if not points:
+        panel.remove()
+        return
+    megabytes = np.array([point["memory"] / 1e6 for point in points.values()])
     panel.loglog([int(size) for size in points], megabytes, "o-", color=style.ORANGE)
     panel.set_ylabel("memory, MB")
-    spread(panel, axis, points, megabytes)
+    set_ticks(panel, axis, points, megabytes)
 
 
-def spread(panel: Axes, axis: str, points: dict[str, Point], values: np.ndarray) -> None:
+def set_ticks(panel: Axes, axis: str, points: dict[str, Point], values: np.ndarray) -> None:
     """Every size named below, and at least a power of ten of values beside."""
-    sizes = [int(size) for size in points]
+    sizes, logs = [int(size) for size in points], np.log10(values)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xticks(sizes, [str(size) if size < 1000 else f"{size / 1000:.0f}k" for size in sizes], size=8)
-    middle, reach = np.exp(np.log([np.nanmin(values), np.nanmax(values)]).mean()), np.nanmax(values) / np.nanmin(values)
-    reach = 1.15 * max(np.sqrt(reach), np.sqrt(10))
-    panel.set(xlabel=axis, ylim=(middle / reach, middle * reach))
-    style.plain_log(
-        panel.yaxis, *((2.0, 5.0) if reach < 10 else ()), form=lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"
-    )
+    middle, half = (logs.min() + logs.max()) / 2, max(1.0, logs.max() - logs.min()) / 2 + 0.06
+    panel.set(xlabel=axis, ylim=(10 ** (middle - half), 10 ** (middle + half)))
+    fine = (2.0, 5.0) if half < 1 else ()
+    style.plain_log(panel.yaxis, *fine, form=lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")

@@ -1,8 +1,8 @@
-"""One point of how a cost grows, in a process of its own: `python -m benchmarks.our_growth JOB AXIS VALUE`.
+"""One point of how a cost grows, in a process of its own: `python -m benchmarks.our_growth JOB AXIS VALUE [SECONDS]`.
 
 Prints JSON: seconds for each unit of work, of several timings; operations of a unit, counted by hand; bytes of memory
-at its peak beyond what the imports take (null where the system does not tell); seconds of the first call, which
-compiles.
+at its peak beyond what the imports take, with compiling and the data (null where the system does not tell); seconds of
+the first call, which compiles.
 """
 
 import functools
@@ -25,6 +25,7 @@ from decoding.readers import Reader, as_reader
 from icl_synth import checkpoints
 from icl_synth.bayes import token_log_likelihoods
 from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
+from icl_synth.layers import QUERY_BLOCK, product
 from icl_synth.scaling.counts import count
 from icl_synth.transformer import TransformerConfig
 
@@ -53,8 +54,15 @@ def training(axis: str, value: int) -> Work:
     heads = max(1, sizes["width"] // 32)
     model = TransformerConfig(50, sizes["context"], sizes["depth"], sizes["width"], heads)
     step = stepping(model, sizes["batch"], 1, "float32")
-    operations = training_operations(model) / (value if axis == "cores" else 1)
+    operations = training_operations(model) / (value if axis == "cores" else 1)  # each core's
     return Work(lambda: step(1), sizes["batch"] * sizes["context"], operations)
+
+
+def attention(_: str, keys: int) -> Work:
+    """The product of 64 queries with so many keys, 4 heads of 32, as in training. A unit is a key."""
+    query, key = (jax.random.normal(jax.random.key(i), (4, number, 32)) for i, number in enumerate((QUERY_BLOCK, keys)))
+    score = jax.jit(lambda query, key: product(query, key.swapaxes(1, 2), "float32"))
+    return Work(lambda: score(query, key).block_until_ready(), keys, 2.0 * query.size)
 
 
 def reader(width: int, depth: int, context: int) -> Reader:
@@ -63,29 +71,27 @@ def reader(width: int, depth: int, context: int) -> Reader:
 
 
 def reading_operations(config: Any, room: int) -> float:
-    """Of reading a token: two for each weight in a product, and queries and scores against every slot of the cache."""
+    """Of reading a token: two for each weight, and queries and scores against every slot of the cache."""
     weights = count(config, config.context).parameters - config.vocab_size * config.width
     return 2.0 * weights + 4.0 * config.depth * config.width * room
 
 
 def decoding(axis: str, value: int) -> Work:
-    """A reading of one token in every row (gamma: a round of so many proposals). A unit is a token of the text."""
-    batch, room = (value if axis == axis_ else other for axis_, other in (("batch", 1), ("length", ROOM)))
-    target = reader(128, 4, CONTEXT)
+    """A reading of one token in every row (gamma: the readings of a round, all accepted). A unit is a token."""
+    sizes = {"batch": 1, "length": ROOM, "gamma": 0} | {axis: value}
+    batch, room, gamma = sizes["batch"], sizes["length"], sizes["gamma"]
+    target, draft = reader(128, 4, CONTEXT), reader(64, 1, CONTEXT)
     read = functools.partial(speedup.read_often, target, batch, room)
-    operations = reading_operations(target.config, room)
-    if axis != "gamma":
-        return Work(lambda: read(1).block_until_ready(), speedup.READS * batch, operations)
-    draft = reader(64, 1, CONTEXT)
     propose = functools.partial(speedup.read_often, draft, batch, room)
 
     def rounds() -> None:
-        for _ in range(value):
+        for _ in range(gamma):
             propose(1).block_until_ready()
-        read(value + 1).block_until_ready()
+        read(gamma + 1).block_until_ready()
 
-    share = value / (value + 1)  # proposals of the draft for each token, all accepted
-    return Work(rounds, speedup.READS * (value + 1), operations + share * reading_operations(draft.config, room))
+    of_target = reading_operations(target.config, room + gamma + 1)
+    of_draft = gamma * reading_operations(draft.config, room + 1)
+    return Work(rounds, speedup.READS * batch * (gamma + 1), of_target + of_draft / (gamma + 1))
 
 
 def pruning(_: str, width: int) -> Work:
@@ -107,6 +113,7 @@ def bayes(axis: str, value: int) -> Work:
 
 JOBS: dict[str, Callable[[str, int], Work]] = {
     "training": training,
+    "attention": attention,
     "decoding": decoding,
     "pruning": pruning,
     "bayes": bayes,
@@ -115,36 +122,46 @@ JOBS: dict[str, Callable[[str, int], Work]] = {
 
 def resident(name: str) -> int | None:
     """Bytes of memory that Linux says this process has (VmRSS), or had at its most (VmHWM)."""
-    if not CLEAR.exists():
+    if not STATUS.exists():
         return None
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return 1024 * int(lines[name].split()[0])
 
 
-def main(job: str, axis: str, value: int) -> dict[str, Any]:
-    """Measure one point. Where cores are counted, this process keeps to so many of them."""
-    if axis == "cores" and hasattr(os, "sched_setaffinity"):
+def begin_anew() -> bool:
+    """Let Linux count the most memory from here on: making a problem may take more than solving it."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def main(job: str, axis: str, value: int, at_least: float = AT_LEAST) -> dict[str, Any]:
+    """Measure one point, by timings of at least so many seconds. Where cores are counted, keep to so many of them."""
+    if axis == "cores":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:value])
     imported = resident("VmRSS")
     work = JOBS[job](axis, value)
-    if CLEAR.exists():
-        CLEAR.write_text("5")  # the most begins anew: making the problem may take more than solving it
+    counted = begin_anew()
     began = time.perf_counter()
     work.call()
     first = time.perf_counter() - began
-    found = {"seconds": [timing(work) for _ in range(TIMINGS)], "operations": work.operations, "first": first}
-    most = resident("VmHWM")
-    return found | {"memory": None if most is None or imported is None else most - imported}
+    seconds = [timing(work, at_least) for _ in range(TIMINGS)]
+    most = resident("VmHWM") if counted else None
+    memory = None if most is None or imported is None else most - imported
+    return {"seconds": seconds, "operations": work.operations, "first": first, "memory": memory}
 
 
-def timing(work: Work) -> float:
-    """Seconds of a unit, over calls of at least AT_LEAST together."""
+def timing(work: Work, at_least: float) -> float:
+    """Seconds of a unit, over calls of at least so many seconds together."""
     began, calls = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < AT_LEAST or not calls:
+    while (passed := time.perf_counter() - began) < at_least or not calls:
         work.call()
         calls += 1
     return passed / (calls * work.units)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    job, axis, value, *at_least = sys.argv[1:]
+    print(json.dumps(main(job, axis, int(value), *map(float, at_least))))

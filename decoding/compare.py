@@ -56,7 +56,7 @@ def timed(work: Callable[[], Any], repeats: int) -> list[float]:
     """Seconds of each of several calls, after one that may compile. Raises ValueError for repeats < 1."""
     whole("repeats", repeats, 1)
     jax.block_until_ready(work())
-    return [_seconds(work) for _ in range(repeats)]
+    return [seconds_of(work) for _ in range(repeats)]
 
 
 def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
@@ -66,10 +66,10 @@ def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
     """
     whole("repeats", repeats, 1)
     jax.block_until_ready([work() for work in works])
-    return [min(turns) for turns in zip(*([_seconds(work) for work in works] for _ in range(repeats)), strict=True)]
+    return [min(turns) for turns in zip(*([seconds_of(work) for work in works] for _ in range(repeats)), strict=True)]
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+def seconds_of(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - began

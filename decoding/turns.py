@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from decoding.compare import _seconds
+from decoding.compare import seconds_of
 
 
 def every_time(turns: Sequence[Sequence[Callable[[], Any]]]) -> Float[np.ndarray, "T W"]:
@@ -25,5 +25,5 @@ def every_time(turns: Sequence[Sequence[Callable[[], Any]]]) -> Float[np.ndarray
     for turn, works in enumerate(turns):
         places = range(len(works))
         for place in reversed(places) if turn % 2 else places:
-            seconds[turn, place] = _seconds(works[place])
+            seconds[turn, place] = seconds_of(works[place])
     return seconds

@@ -46,7 +46,7 @@ def command(
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    chosen = [experiment for experiment in catalogue.choose(names) if preset in experiment.presets]
+    chosen = with_seeds([e for e in catalogue.choose(names) if preset in e.presets], preset, seeds)
     if list:
         print(report.listing(chosen))
     elif results:
@@ -57,6 +57,14 @@ def command(
         train_all(possible(chosen, preset), preset, jobs, precision, seeds)
     else:
         make(chosen, preset, jobs, precision, seeds)
+
+
+def with_seeds(experiments: list[Experiment], preset: str, wanted: tuple[int, ...]) -> list[Experiment]:
+    """Those that have one of the seeds that are wanted, or all where none is. Ends the program for an unknown seed."""
+    known = {seed for experiment in experiments for seed in experiment.presets[preset].suite.seeds}
+    if unknown := sorted(set(wanted) - known):
+        sys.exit(f"error: no experiment chosen has seed {unknown[0]} in preset {preset}: seeds are {sorted(known)}")
+    return [e for e in experiments if not wanted or set(wanted) & set(e.presets[preset].suite.seeds)]
 
 
 def redraw_all(experiments: list[Experiment], preset: str) -> None:

@@ -1,6 +1,6 @@
 """The two hot operations, matmul and causal attention, each with its precision.
 
-On a GPU or TPU the plain forms are the fast ones. On a CPU (seen with jaxlib 0.10.2) five rules decide the speed; the
+On a GPU or TPU the plain forms are the fast ones. On a CPU (seen with jaxlib 0.10.2) six rules decide the speed; the
 tests compare each fast form with the plain one:
 
 - Products of bf16 operands with float32 sums run on a CPU's matrix units (AMX), but only if they contract the last
@@ -9,6 +9,8 @@ tests compare each fast form with the plain one:
 - Sums over rows are products with a column of ones: XLA splits its own sums into tasks that wait for each other's core.
 - Products batched over heads are fast in float32 and slow on AMX, so bf16 unrolls the heads.
 - A single row times a bfloat16 or int8 matrix leaves the fast kernels, so a second row of zeros is added.
+- A transposed operand of few rows is copied first. So one row reads a tied head, and few queries read many keys, as
+  they lie: the table and the keys are the left operand, and the result is turned.
 - Causal attention in blocks of queries, each against the keys it can see, skips the masked half.
 """
 
@@ -117,7 +119,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def matmul_transposed(x: Float[Array, "*B I"], weight: Float[Array, "O I"], dtype: DTypeLike) -> Float[Array, "*B O"]:
     """x @ weight.T, as `matmul`. Through `matmul`, XLA folds the transpose into the weight gradient, and has no bf16
     kernel for that form on a CPU."""
-    if x.size == x.shape[-1] and jnp.dtype(dtype) == jnp.float32:  # a single row: the table is read as it lies
+    if x.size == x.shape[-1] and jnp.dtype(dtype) == jnp.float32 and jax.default_backend() == "cpu":
         return product(weight, x.reshape(-1), dtype).reshape(*x.shape[:-1], -1)
     return product(x, weight.T, dtype)
 
@@ -169,7 +171,7 @@ def attention(
     if readers > 1:  # as further queries of one head, so that keys and values are not copied
         query, seen = query.reshape(*key.shape[:2], -1, shape[-1]), jnp.tile(seen, (1, 1, readers, 1))
     query = query * shape[-1] ** -0.5
-    if query.shape[-2] < shape[-1]:  # of both operands, the smaller is turned
+    if query.shape[-2] < shape[-1] and jax.default_backend() == "cpu":
         scores = product(key, query.swapaxes(-1, -2), dtype).swapaxes(-1, -2)
     else:
         scores = product(query, key.swapaxes(-1, -2), dtype)

@@ -18,14 +18,18 @@ def device() -> str:
     return f"{os.cpu_count()} cores, {names[0] if names else 'CPU'}"
 
 
+NUMBERS_COME_FROM = (":/*.py", ":/*.csv", ":/*.mplstyle", ":/*.safetensors", ":/*.txt", ":(top,exclude)figures/out")
+
+
 def commit() -> str:
-    """Short hash of the checkout, with a plus where its Python files have changes; "unknown" outside git."""
+    """Short hash of the checkout, with a plus where files that decide a number have changes; "unknown" outside git."""
 
     def git(*words: str) -> str:
         here = Path(__file__).parent
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/*.py") else "")
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", *NUMBERS_COME_FROM)
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

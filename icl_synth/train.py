@@ -255,7 +255,7 @@ def write_model(run: Run, state: TrainState, folder: Path, history: list[Line]) 
 
 
 def progress_bar(run: Run, done: int) -> tqdm:
-    """A bar of steps on standard error, of the first process alone."""
+    """A bar of steps on standard error, of the first process alone; `icl_synth` sets its pace."""
     quiet = jax.process_index() != 0
     return tqdm(desc=run.out.name, total=run.config.steps, initial=done, unit="step", smoothing=0.1, disable=quiet)
 

@@ -256,7 +256,7 @@ class Transformer(nnx.Module):
         To roll back, replace the cache's length. Rows may differ in length. Raises ValueError where a row would
         outgrow the cache's room, for another number of rows, and unless `tokens` holds tokens of the vocabulary.
         Under jit, lengths are unknown: `jax.experimental.checkify.checkify` reports a row that outgrows its room, and
-        without it what does not fit is silently lost.
+        without it what does not fit is silently lost (a negative length is not allowed there).
         """
         checks.rows(tokens, cache.length)
         count, room = tokens.shape[1], cache.keys[0].shape[2]
@@ -268,7 +268,7 @@ class Transformer(nnx.Module):
         keys, values = list(cache.keys), list(cache.values)
 
         def write(old, new):  # entry by entry: one slice for a single row would make a CPU copy the whole cache
-            return old.at[rows, heads, position[:, None]].set(new.astype(self.dtype))
+            return old.at[rows, heads, position[:, None]].set(new.astype(self.dtype), unique_indices=True)
 
         def attend(index, qkv):
             query, new_keys, new_values = self._heads(self.blocks[index], qkv, position)

@@ -92,20 +92,27 @@ def test_exponents_are_those_of_the_best_times():
     assert bench_growth.exponents(points) == pytest.approx((1.5, 2.0))
 
 
-def test_the_report_of_growth_names_every_size_and_every_picture(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [True, False])
+def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path, monkeypatch):
+    """Of another machine: four cores, where the system may not tell how much memory a process has."""
     jobs = grown(1.5)
-    jobs["pruning"]["width"]["128"]["memory"] = None
-    start = {"interpreter": 0.1, "imports": 2.0, "compiling": 4.0, "the rest": 1.0}
-    measured = {"jobs": jobs, "at once": [2e-5, 2e-5], "start": [start, {**start, "compiling": 0.0}]}
+    jobs["training"]["cores"] = {"1": jobs["bayes"]["concepts"]["2"], "4": jobs["bayes"]["concepts"]["4"]}
+    for point in jobs["pruning"]["width"].values():
+        point["memory"] = point["memory"] if told else None
+    parts = {"interpreter": 0.1, "imports": 2.0, "compiling": 4.0, "the rest": 1.0}
+    start = {"first step": 6.5, "parts": parts}
+    cached = {"first step": 2.5, "parts": {name: value for name, value in parts.items() if name != "compiling"}}
+    measured = {"jobs": jobs, "at once": [2e-5] * 4, "start": [start, cached]}
     text = "\n".join(bench_growth.report(measured))
-    assert "grow as entities^1.50, its operations as entities^2.00" in text and "| not told |" in text
-    assert "side by side: 100,000 tokens a second together" in text
-    assert "| nothing compiled | 7.1 | 0.1 | 2.0 | 4.0 | 1.0 |" in text
+    assert "grow as entities^1.50, its operations as entities^2.00" in text and ("| not told |" in text) != told
+    assert "side by side: 200,000 tokens per second together. One seed on all cores: 125,000." in text
+    assert "| none compiled before | 6.5 | 7.1 | 0.1 | 2.0 | 4.0 | 1.0 |" in text
+    assert "| all in JAX's cache on disk | 2.5 | 3.1 | 0.1 | 2.0 | 0.0 | 1.0 |" in text
     monkeypatch.setattr(growth_pictures, "HERE", tmp_path)
     growth_pictures.draw(measured)
     drawn = {path.name for path in tmp_path.glob("*.png")}
-    assert drawn == {file for name in bench_growth.JOBS for file, _ in bench_growth.pictures(name)}
-    assert all(f"({file})" in text for file in drawn)
+    assert drawn == {file for name in jobs for file, _ in bench_growth.pictures(name, [*jobs[name]])}
+    assert len(drawn) == 6 and all(f"({file})" in text for file in drawn)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +120,8 @@ def test_the_report_of_growth_names_every_size_and_every_picture(tmp_path, monke
     [
         ("bayes", "concepts", 2, 2 * 2 * 10 * 10 * 20),
         ("pruning", "width", 16, 16**3 * 4 / 3),
+        ("training", "cores", 1, 5_551_872),
+        ("decoding", "gamma", 1, 2_116_864 + 171_008 / 2),
     ],
 )
 def test_a_point_of_growth_is_measured(job, axis, size, operations):

@@ -15,7 +15,8 @@ from decoding.drafts import fit_ngram
 from decoding.schedules import check_plan, with_costs
 from decoding.speedup import Costs
 from figures.assisted import acceptance, batch, drafts, speed, temperature, text
-from figures.assisted.common import faster, paper_miss, paper_misses
+from figures.assisted.common import paper_miss, paper_misses
+from figures.lab.timings import faster
 from icl_synth.estimates import Estimate, ratio_of_means
 
 VOCABULARY, ADDED = 5, 12

@@ -119,6 +119,15 @@ def test_whole_seeds_are_trained_one_after_the_other_and_nothing_is_computed(mon
         command.train_all([experiment], "toy", 2, "auto", ())
 
 
+def test_seeds_that_are_asked_for_choose_the_experiments_that_have_them():
+    several, single = toy_experiment("learning/accuracy"), toy_experiment("block_float/noise")
+    assert several.presets["toy"].suite.seeds == (0, 1) and single.presets["toy"].suite.seeds == (0,)
+    assert command.with_seeds([several, single], "toy", ()) == [several, single]
+    assert command.with_seeds([several, single], "toy", (1,)) == [several]
+    with pytest.raises(SystemExit, match=r"error: no experiment chosen has seed 9 in preset toy: seeds are \[0, 1\]"):
+        command.with_seeds([several, single], "toy", (1, 9))
+
+
 def test_the_command_line_lists_experiments_and_tells_mistakes_in_a_line(monkeypatch, capsys):
     command.main(["block_float", "--list"])
     said = capsys.readouterr().out

@@ -44,6 +44,30 @@ def test_causal_attention_and_its_gradients(dtype, length):
     close((fast, fast_vjp(out)), (plain, plain_vjp(out)), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (1, 1, 7)])
+def test_a_single_row_reads_a_tied_head(dtype, shape):
+    x, table = normal(0, *shape), normal(1, 11, 7)
+    found = layers.matmul_transposed(x, table, dtype)
+    assert found.shape == (*shape[:-1], 11)
+    close(found, x @ table.T, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("queries", [1, 2, 9])
+def test_attention_of_queries_to_more_keys(queries, dtype, backend, monkeypatch):
+    """Four heads on two of keys and values; nine queries are more than a head is wide."""
+    monkeypatch.setattr(layers.jax, "default_backend", lambda: backend)
+    query, key, value = normal(0, 3, 4, queries, 8), normal(1, 3, 2, 20, 8), normal(2, 3, 2, 20, 8)
+    seen = normal(3, 3, 1, queries, 20) > 0
+    shared_key, shared_value = (np.repeat(x, 2, axis=1) for x in (key, value))
+    scores = np.einsum("bhtk,bhsk->bhts", query, shared_key) / np.sqrt(8)
+    weights = np.exp(scores) * np.asarray(seen)
+    plain = np.einsum("bhts,bhsk->bhtk", weights / weights.sum(-1, keepdims=True), shared_value)
+    close(layers.attention(query, key, value, seen, dtype), plain, TOLERANCE[dtype])
+
+
 def test_attention_by_hand():
     """Two positions, one head: the second sees both with softmax weights of its scaled scores."""
     query, key, value = (normal(i, 1, 1, 2, 4) for i in range(3))

@@ -1,6 +1,7 @@
 """An experiment on disk: provenance before the picture, what is stale and why, what is refused."""
 
 import json
+import subprocess
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from figures.lab.catalogue import Experiment
 from figures.lab.claims import Claim, exactly
 from figures.lab.presets import Preset, Suite
 from figures.lab.tables import Table, join, only, over_seeds
+from icl_synth import provenance
 
 
 class Sizes(NamedTuple):
@@ -129,6 +131,7 @@ def test_a_record_grows_seed_by_seed(seeded):
     record.make(seeded, "quick", "a command", seeds=(1,))
     assert record.state(seeded, "quick") == "partial" and record.seeds_left(seeded, "quick") == (0, 2)
     assert "These rows have seeds 1; 0, 2 are still to come." in report.freshness(seeded, "quick")
+    assert report.state_of(seeded, "quick")[1].strip() == "seeds to come: 0, 2"
     record.make(seeded, "quick", "a command", seeds=(0, 1))
     command.bring_up_to_date(seeded, "quick", "auto", (0,))  # there already
     assert record.seeds_left(seeded, "quick") == (2,)
@@ -201,3 +204,20 @@ def test_uncommitted_rows_and_models_are_shown_as_such():
 def closed_figures():
     yield
     plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [("figures/paper_values/table.csv", True), ("icl_synth/pretrained/lstm/model.safetensors", True),
+     ("README.md", False), ("figures/out/learning/accuracy-small.csv", False)],
+)  # fmt: skip
+def test_a_changed_file_that_decides_numbers_is_said_beside_the_commit(file, counts, tmp_path, monkeypatch):
+    (tmp_path / "icl_synth").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "icl_synth" / "provenance.py"))
+    assert provenance.commit() == "unknown"
+    for words in (["init", "-q"], ["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "m", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert not provenance.commit().endswith("+")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("new")
+    assert provenance.commit().endswith("+") == counts

@@ -302,10 +302,12 @@ def test_an_evaluation_is_due_at_its_multiples_and_at_the_end():
     assert train.tokens_per_second(config, 10, 2.0) == 10 * 8 * 32 / 2
 
 
-def test_the_progress_bar_of_a_run_that_goes_on_begins_where_it_stopped(tmp_path):
+@pytest.mark.parametrize("process", [0, 1])
+def test_the_progress_bar_of_a_run_that_goes_on_begins_where_it_stopped(process, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.jax, "process_index", lambda: process)
     nothing = dict.fromkeys(train.Run._fields)
     with train.progress_bar(train.Run(**nothing | {"config": TINY, "out": tmp_path}), 20) as bar:
-        assert (bar.n, bar.total, bar.disable) == (20, 40, False)
+        assert (bar.n, bar.total, bar.disable) == (20, 40, process > 0)
 
 
 def test_a_full_disk_while_a_model_is_written_keeps_the_old_one(tmp_path, monkeypatch):

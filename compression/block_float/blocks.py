@@ -17,7 +17,7 @@ from compression.block_float.formats import Format, ScaleRule
 
 ROOT_TWO = 0x3504F4  # first mantissa above that of the square root of 2: there log2 is nearer to the next integer
 LOWEST, HIGHEST = -127, 127  # of a shared exponent of 8 bits
-LANES = 8
+LANES = 8  # numbers that a CPU compares at once
 
 
 class Shared(NamedTuple):
@@ -107,8 +107,8 @@ def share(blocks: Float32[Array, "A N B C"], format: Format) -> Shared:
 def most(bits: Int32[Array, "A N B C"], group: int) -> Int32[Array, "A N K C"]:
     """The greatest of each `group` neighbours in a block, B = K group.
 
-    A CPU takes the greatest along an array's last axis number by number. So vectors of LANES come first, and a barrier
-    keeps XLA from joining both steps to one again.
+    XLA takes the greatest along an array's last axis number by number on a CPU (seen with jaxlib 0.10.2). So vectors of
+    LANES come first, and a barrier keeps XLA from joining both steps to one again.
     """
     outer, number, _, inner = bits.shape
     if inner == 1 and group % LANES == 0 and group > LANES and jax.default_backend() == "cpu":
@@ -168,7 +168,7 @@ def rounded(
     steps = rounding.to_integer(rounding.times(blocks, -step), format.rounding, key)
     intact = jnp.where(shared.broken, jnp.float32(jnp.nan), jnp.float32(1))
     if isinstance(element, formats.Integer):
-        most = 2.0**element.magnitude - 1
-        return rounding.without_subnormals(rounding.times(jnp.clip(steps, -most, most), step, intact))
+        greatest = 2.0**element.magnitude - 1
+        return rounding.without_subnormals(rounding.times(jnp.clip(steps, -greatest, greatest), step, intact))
     largest = rounding.times(intact, exponents, element.largest)
     return rounding.without_subnormals(jnp.clip(rounding.times(steps, step), -largest, largest))

@@ -20,12 +20,13 @@ from decoding.readers import as_reader
 from decoding.turns import every_time
 from decoding.variants import in_bfloat16, in_int8, weight_bytes
 from figures.assisted import common
-from figures.assisted.common import TIMED, Large, Pair, faster, mean_of, of_turns, pair, shifted
+from figures.assisted.common import TIMED, Large, Pair, pair, shifted
 from figures.lab.claims import Claim, at_least, between, no_more, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, BLUE, GREY, PUBLISHED_LINE, WIDTH, name_ends
 from figures.lab.tables import published
+from figures.lab.timings import faster, mean_of, of_turns
 from icl_synth.estimates import Estimate, ratio_of_means
 
 TITLE = "Where assistance stops paying: batch size, and what verifying costs in float32, bfloat16 and int8"
@@ -33,18 +34,18 @@ DIFFERS = (
     "Every turn times plain and assisted generation of other documents at every batch size; within a turn the batches "
     "are nested. Text is sampled at temperature 1, of one length, without a stop token. An interval is over turns, so "
     "it has the texts' part and the machine's. Rows of a batch advance by themselves in one compiled loop, but the "
-    "loop ends with its slowest row. The picture also shows the speed-up if all rows were as fast as their mean: "
-    "the gap is the cost of waiting. The rest is that verifying costs more with the batch, since plain decoding then "
-    "wastes less. The post is Hugging Face's Assisted Generation (2023); its throughput is "
-    "distilgpt2's on a GPU. EAGLE's speed-ups at batches of 1 to 4 are those of "
-    "another method on a GPU, set beside ours. vLLM's speed-ups at low load and slow-downs at high load are the most "
-    "that it reports on two sets of data, without a batch, and are not drawn. Single reads of the "
-    "large target (8 layers of 512) are timed by width. The post says that decoding is bound by moving weights: beside "
-    "them stand the bytes of the weights over a large copy's bandwidth on all cores (bytes read and written). Asked: "
-    "whether throughput at the largest batch over that at batch 1 is above one, and whether it is at least the post's; "
-    "whether the speed-up is above one at the smallest batch and at most one at the largest; and for each kind of "
-    "weights whether a token's bytes move at half to one and a half times the copy's bandwidth. The post gives no "
-    "number for the last; the range is ours: a copy writes as much as it reads, so that reading alone may be faster."
+    "loop ends with its slowest row. The picture also shows the speed-up if all rows were as fast as their mean: the "
+    "gap is the cost of waiting. The rest is that verifying costs more with the batch, since plain decoding then "
+    "wastes less. The post is Hugging Face's Assisted Generation (2023); its throughput is distilgpt2's on a GPU. "
+    "EAGLE's speed-ups at batches of 1 to 4 are those of another method on a GPU, set beside ours. vLLM's speed-ups "
+    "at low load and slow-downs at high load are the most that it reports on two sets of data, without a batch, and "
+    "are not drawn. Single reads of the large target (8 layers of 512) are timed by width. The post says that "
+    "decoding is bound by moving weights: beside them stand the bytes of the weights over a large copy's bandwidth on "
+    "all cores (bytes read and written). It is asked whether throughput at the largest batch over that at batch 1 is "
+    "above one, and whether it is at least the post's; whether the speed-up is above one at the smallest batch and at "
+    "most one at the largest; and for each kind of weights whether a token's bytes move at half to one and a half "
+    "times the copy's bandwidth. The post gives no number for the last; the range is ours: a copy writes as much as "
+    "it reads, so that reading alone may be faster."
 )
 PUBLISHED = common.PUBLISHED
 ALONE = True

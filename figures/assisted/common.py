@@ -16,11 +16,11 @@ from decoding.variants import widened
 from figures.lab.presets import PAPER_TRANSFORMERS, SEEDS, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
-from figures.lab.tables import pick, published
+from figures.lab.tables import published
 from icl_synth import checkpoints, pretrained
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
-from icl_synth.estimates import Estimate, estimate, ratio_of_means
+from icl_synth.estimates import Estimate
 from icl_synth.transformer import Transformer
 
 PUBLISHED = ("assisted.csv",)
@@ -187,26 +187,6 @@ def lengths(context: int, prompt: int, new: int) -> tuple[int, int]:
     """Tokens of a prompt and of its continuation, cut to a context."""
     length = min(prompt, context // 4)
     return length, min(new, context - length)
-
-
-def of_turns(rows: pd.DataFrame, **where: object) -> Float[np.ndarray, " T"]:
-    """What was measured in each turn of a timing, in order."""
-    return pick(rows, **where).sort_values("turn").value.to_numpy(float)
-
-
-def without(texts: Float[np.ndarray, " T"], firsts: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-    """Seconds of whole texts less those of their first tokens, which noise may make the longer."""
-    return np.where(firsts < texts, texts - firsts, texts)
-
-
-def mean_of(turns: Float[np.ndarray, " T"]) -> Estimate:
-    """Mean over turns of a timing, with Student's interval."""
-    return estimate(turns[:, None])
-
-
-def faster(plain: Float[np.ndarray, " T"], assisted: Float[np.ndarray, " T"]) -> Estimate:
-    """Speed-up: seconds of all turns over seconds of all turns, with its interval over turns."""
-    return mean_of(ratio_of_means(plain, assisted))
 
 
 def shifted(value: Estimate, by: float) -> Estimate:

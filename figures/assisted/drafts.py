@@ -21,13 +21,14 @@ from decoding.readers import Reader, as_reader
 from decoding.schedules import Schedule
 from decoding.turns import every_time
 from figures.assisted import common
-from figures.assisted.common import BIGRAMS, TABLES, TIMED, Draft, Pair, faster, mean_of, of_turns, shifted
+from figures.assisted.common import BIGRAMS, TABLES, TIMED, Draft, Pair, shifted
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, BLUE, GREY, ORANGE, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import published
+from figures.lab.timings import faster, mean_of, of_turns
 from icl_synth.estimates import Estimate, ratio_of_means
 
 TITLE = "Which draft is fastest: size, temperature and schedule, measured"

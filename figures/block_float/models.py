@@ -14,7 +14,7 @@ from tqdm import tqdm
 from compression.block_float.block_model import fine_tune, in_format
 from figures.block_float import common
 from figures.block_float.common import FAMILIES, LAST_DIGIT, MIXED, UNVERIFIED, bits_of, published
-from figures.lab.claims import Claim, near_zero, no_more, positive, show
+from figures.lab.claims import Claim, listed, near_zero, no_more, positive, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
@@ -230,10 +230,6 @@ def costs_of(rows: pd.DataFrame, name: str, quantity: str, *, tuned: bool = Fals
     return {row["format"]: as_estimate(row) for _, row in chosen.iterrows()}
 
 
-def listed(values: dict[str, Estimate], digits: int = 4) -> str:
-    return ", ".join(f"{format} {show(value, digits)}" for format, value in values.items())
-
-
 def mxint8_claim(name: str, cost: Estimate) -> Claim:
     llama = published("word perplexity")
     nats = float(np.log(llama["mxint8"] / llama[FLOAT32]))
@@ -267,7 +263,7 @@ def cast_claim(name: str, costs: dict[str, Estimate]) -> Claim:
     return Claim(
         f"{name}: MX formats of 6 to 9 bits stay within {LAST_DIGIT:g} nats of float32 as a direct cast",
         "no number",
-        f"{listed(costs)} nats more",
+        f"{listed(costs, 4)} nats more",
         [near_zero(cost, LAST_DIGIT) for cost in costs.values()],
         own=True,
     )
@@ -288,7 +284,7 @@ def tuning_claim(name: str, made_good: dict[str, Estimate]) -> Claim:
     return Claim(
         f"{name}: fine-tuning leaves less than half of what a narrow format costs",
         f"1 to 10 epochs of fine-tuning for the narrowest (MSFP; {UNVERIFIED})",
-        f"half the cost before less the cost after, nats: {listed(made_good)}",
+        f"half the cost before less the cost after, nats: {listed(made_good, 4)}",
         [positive(value) for value in made_good.values()],
         own=True,
     )
@@ -298,7 +294,7 @@ def matched_claim(name: str, costs: dict[str, Estimate]) -> Claim:
     return Claim(
         f"{name}: after fine-tuning, 6 bits are within {LAST_DIGIT:g} nats of float32 tuned as long",
         "MXFP6 closely matches float32 after fine-tuning (OCP Microscaling); no number",
-        f"{listed(costs)} nats more",
+        f"{listed(costs, 4)} nats more",
         [near_zero(cost, LAST_DIGIT) for cost in costs.values()],
         own=True,
     )

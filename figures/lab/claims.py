@@ -7,8 +7,11 @@ its parts do and *partly* where some do; where none does, it fails if some part 
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
 from scipy.special import stdtr, stdtrit
 from statsmodels.stats.multitest import multipletests
 
@@ -77,7 +80,7 @@ class Claim:
     own: bool = False
     """Whether the question is ours: no paper makes the claim."""
     headline: bool = False
-    """Whether README shows it."""
+    """Whether it stands first in its subject of RESULTS."""
 
     @property
     def verdict(self) -> Verdict:
@@ -145,3 +148,24 @@ def difference(high: Estimate, low: Estimate) -> Estimate:
 
 def show(value: Estimate, digits: int = 1) -> str:
     return f"{value.mean:.{digits}f} ± {value.half_width:.{digits}f}"
+
+
+def nats(value: Estimate) -> str:
+    """A loss, or a difference of two."""
+    return show(value, 3)
+
+
+def listed(values: Mapping[str, Estimate], digits: int = 1) -> str:
+    """Values by name, for a claim of several parts."""
+    return "; ".join(f"{name} {show(value, digits)}" for name, value in values.items())
+
+
+def scaled(value: Estimate, by: float) -> Estimate:
+    """A multiple of a value, with its interval."""
+    return Estimate(by * value.mean, abs(by) * value.half_width, value.df)
+
+
+def few_draws(values: Float[np.ndarray, " N"]) -> float:
+    """The half width of the 95 % interval of a mean over few draws (Student's t)."""
+    number = len(values)
+    return float(stdtrit(number - 1, 0.975) * values.std(ddof=1) / number**0.5) if number > 1 else 0.0

@@ -41,7 +41,7 @@ def filled(text: str) -> str:
 
 
 def part(name: str) -> str:
-    """The lines of a part, such as "claims learning"."""
+    """The lines of a part, such as "experiments learning"."""
     kind, _, argument = name.partition(" ")
     if kind not in PARTS:
         raise ValueError(f"unknown generated part {name!r}: choose from {', '.join(PARTS)}")

@@ -14,7 +14,8 @@ Job = tuple[str, str, str]
 MEANING = {
     "env": "the environment alone",
     "reproduce": "trainings and pictures of `quick`",
-    "test": "the tests but browser's and kill's",
+    "test": "all tests except those in a browser and those that kill",
+    "test-browser": "the site, and the quick tests in a browser",
 }
 
 

@@ -68,21 +68,25 @@ def results() -> str:
 
 
 def overview(experiments: list[Experiment]) -> list[str]:
-    """Verdicts by subject, those of papers' claims and of our own questions, and how many experiments are stale."""
-    lines = ["| subject | whose claims | " + " | ".join(VERDICTS) + " | stale experiments |"]
-    lines.append("|---" * (3 + len(VERDICTS)) + "|")
+    """Verdicts by subject, those of papers' claims and of our own questions, and how many experiments are stale.
+
+    And how many claim nothing, because their rows lack what their claims ask for today.
+    """
+    lines = ["| subject | whose claims | " + " | ".join(VERDICTS) + " | stale experiments | without claims |"]
+    lines.append("|---" * (4 + len(VERDICTS)) + "|")
     for subject in catalogue.subjects():
         members = [experiment for experiment in experiments if experiment.subject == subject]
         if all(record.state(experiment, "small") == "missing" for experiment in members):
             continue  # nothing came out yet
         stale = sum(record.state(experiment, "small") == "stale" for experiment in members)
-        claims = [claim for experiment in members for claim in recorded_claims(experiment, "small")]
+        of_each = [recorded_claims(experiment, "small") for experiment in members]
+        claims, silent = [claim for several in of_each for claim in several], sum(not several for several in of_each)
         title = catalogue.subject_title(subject)
         anchor = title.lower().replace(" ", "-")
         for own, whose in ((False, "papers"), (True, "our own questions")):
             found = Counter(claim.verdict for claim in claims if claim.own == own)
             counts = " | ".join(str(found[verdict]) for verdict in VERDICTS)
-            lines.append(f"| [{title}](#{anchor}) | {whose} | {counts} | {stale} of {len(members)} |")
+            lines.append(f"| [{title}](#{anchor}) | {whose} | {counts} | {stale} of {len(members)} | {silent} |")
     return lines
 
 
@@ -221,12 +225,17 @@ def listing(experiments: list[Experiment]) -> str:
 
 
 def state_of(experiment: Experiment, preset: str) -> list[str]:
-    """Whether a preset's rows are there and today's; the minutes they took, their commit, and what changed since."""
+    """Whether a preset's rows are there and today's; the minutes they took, their commit, and what changed since.
+
+    Where seeds are missing, which.
+    """
     known, state = record.read_provenance(experiment.name, preset), record.state(experiment, preset)
     made = f"{minutes(known):.0f} minutes with training when it was made, commit {known['commit']}" if known else ""
     lines = [f"  {preset:6}  {state:11}  {made}".rstrip()]
     if state == "stale":
         lines.append(f"          changed since: {', '.join(record.changes(experiment, preset))}")
+    if state == "partial":
+        lines.append(f"          seeds to come: {', '.join(map(str, record.seeds_left(experiment, preset)))}")
     return lines
 
 

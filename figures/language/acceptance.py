@@ -20,14 +20,13 @@ from decoding.drafts import PromptLookup, first_layers
 from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.variants import in_int8
-from figures.lab.claims import Claim, difference, positive, show
+from figures.lab.claims import Claim, difference, positive, scaled, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, SKY, WIDTH, YELLOW
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import KINDS, LIST, MODEL, SMOLLM2, Source
-from figures.pruning.common import scaled
 
 TITLE = "What a real language model accepts of drafts that need no second model"
 DIFFERS = (

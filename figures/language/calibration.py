@@ -12,14 +12,13 @@ from tqdm import tqdm
 
 from compression.pruning.apply import Pruning, prune_model
 from figures.lab import tables
-from figures.lab.claims import Claim, positive
+from figures.lab.claims import Claim, listed, nats, positive
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, PINK, PUBLISHED_LINE, WIDTH, draw_line
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Source
-from figures.pruning.common import listed, show
 from icl_synth.estimates import Estimate
 
 TITLE = "Calibration of a real language model: how much text, and of what kind (Frantar & Alistarh 2023, Fig. 8)"
@@ -140,7 +139,7 @@ def amount_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: more windows cost less, and each step gains less than the one before",
         "perplexity 19, 15, 14 with 2, 8, 32 segments (OPT-2.7B, Fig. 8, digitised)",
-        f"{listed(costs)}; the second step gains {show(slowing)} less than the first",
+        f"{listed(costs, 3)} nats; the second step gains {nats(slowing)} less than the first",
         [positive(gain) for gain in (*gains, slowing)],
     )
 
@@ -150,7 +149,7 @@ def kind_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: text calibrates better than its tokens shuffled, and than uniform tokens",
         "no such control in the paper",
-        f"more than text: {listed(more)}",
+        f"more than text: {listed(more, 3)} nats",
         [positive(value) for value in more.values()],
         own=True,
     )

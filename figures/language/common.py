@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from compression.pruning.apply import Pruning, prune_model
+from figures.lab.claims import few_draws
 from figures.lab.tables import Table
-from figures.pruning.common import few_draws
 from icl_synth import checkpoints, language, text
 from icl_synth.evaluate import token_losses
 from icl_synth.language import Language

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from compression.block_float.block_model import in_format
 from figures.block_float.common import FAMILIES, LAST_DIGIT, bits_of, family_of, published
 from figures.block_float.models import SIX_TO_NINE
-from figures.lab.claims import Claim, near_zero, no_more, positive, show
+from figures.lab.claims import Claim, listed, near_zero, no_more, positive, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, GREY, PUBLISHED_POINT, RANGE, WIDTH, name_points
@@ -149,10 +149,6 @@ def of_formats(rows: pd.DataFrame, where: str, quantity: str, formats: tuple[str
     return {row["format"]: as_estimate(row) for _, row in chosen.iterrows() if row["format"] in formats}
 
 
-def listed(values: dict[str, Estimate]) -> str:
-    return ", ".join(f"{format} {show(value, 4)}" for format, value in values.items())
-
-
 def mxint8_claim(rows: pd.DataFrame) -> Claim:
     llama, cost = published("word perplexity"), only(rows, format="mxint8", where=BOTH, quantity="cost per word")
     return Claim(
@@ -170,7 +166,7 @@ def cast_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: MX formats of 6 to 9 bits (but MXINT8) stay within {LAST_DIGIT:g} nats of float32, cast",
         "no number",
-        f"{listed(costs)} nats more",
+        f"{listed(costs, 4)} nats more",
         [near_zero(cost, LAST_DIGIT) for cost in costs.values()],
         own=True,
     )
@@ -181,7 +177,7 @@ def activation_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: activations in a format cost more than weights in it",
         "no number",
-        f"both, less twice the weights alone: {listed(beyond)} nats",
+        f"both, less twice the weights alone: {listed(beyond, 4)} nats",
         [positive(value) for value in beyond.values()],
         own=True,
     )
@@ -192,7 +188,7 @@ def ends_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: it helps to leave the first and the last block in float32",
         "no number",
-        f"{listed(saved)} nats less",
+        f"{listed(saved, 4)} nats less",
         [positive(value) for value in saved.values()],
         own=True,
     )

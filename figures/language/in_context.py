@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from figures.lab.claims import Claim, at_least, no_more, positive, show
+from figures.lab.claims import Claim, at_least, listed, no_more, positive, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, BLUE, GREEN, ORANGE, PINK, WIDTH
@@ -283,10 +283,6 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def of_tasks(rows: pd.DataFrame, aspect: str, quantity: str) -> dict[str, Estimate]:
     return {task: only(rows, task=task, aspect=aspect, quantity=quantity) for task in COLOURS}
-
-
-def listed(found: dict[str, Estimate]) -> str:
-    return ", ".join(f"{task} {show(value)}" for task, value in found.items())
 
 
 def help_claim(rows: pd.DataFrame) -> Claim:

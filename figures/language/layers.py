@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
 from figures.lab import tables
-from figures.lab.claims import Claim, positive
+from figures.lab.claims import Claim, listed, positive
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import Table, only, over_seeds
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Reader, Source
-from figures.pruning.common import THIRDS, all_but, listed, prune_chosen
+from figures.pruning.common import THIRDS, all_but, prune_chosen
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -168,7 +168,7 @@ def place_claim(rows: pd.DataFrame) -> Claim:
         f"{SMOLLM2}: the later the third that is left dense, the less 2:4 costs",
         f"front, middle, back: perplexity {', '.join(f'{v.perplexity.iloc[0]:g}' for v in values)} (OPT-175B, Fig. 7, "
         "digitised)",
-        listed({third: cost_of(rows, ALL, third) for third in THIRDS}),
+        f"{listed({third: cost_of(rows, ALL, third) for third in THIRDS}, 3)} nats",
         [positive(more(rows, *pair)) for pair in found],
         headline=True,
     )
@@ -180,7 +180,7 @@ def share_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: from half of the blocks on, more blocks at 2:4 cost more",
         f"perplexity from none to all: {', '.join(f'{value:g}' for value in theirs)} (OPT-175B, Table 5)",
-        listed(steps),
+        f"{listed(steps, 3)} nats",
         [positive(step) for step in steps.values()],
     )
 
@@ -189,6 +189,6 @@ def kind_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: which kind of layer is best left dense",
         "differs between the paper's models (Fig. 7)",
-        listed({kind: cost_of(rows, ALL, kind) for kind in KINDS}),
+        f"{listed({kind: cost_of(rows, ALL, kind) for kind in KINDS}, 3)} nats",
         [],
     )

@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 from compression.pruning.apply import Method, Pruning
 from figures.lab import tables
-from figures.lab.claims import Claim, no_more, positive
+from figures.lab.claims import Claim, listed, nats, no_more, positive, scaled
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import GREY, PUBLISHED_POINT, WIDTH, draw_line, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.language import common
 from figures.language.common import MODEL, SMOLLM2, WINDOWS, Source
-from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, scaled, show
+from figures.pruning.common import COLOURS, MARKERS, NAMES
 from icl_synth.estimates import Estimate
 
 TITLE = "A real language model by sparsity (Frantar & Alistarh 2023, Table 1 and Fig. 1)"
@@ -198,8 +198,8 @@ def half_claim(rows: pd.DataFrame) -> Claim:
         f"{SMOLLM2}: SparseGPT at 50 % costs no more than it costs {PAPERS}, and less than magnitude",
         f"perplexity {perplexities[0]:g} → {perplexities[1]:g}, {paper_cost('SparseGPT 50 %'):.3f} nats; magnitude "
         f"{perplexities[2]:g}, {paper_cost('magnitude 50 %'):.3f} nats ({PAPERS}, Table 1)",
-        f"perplexity {np.exp(dense.mean):.1f} → {np.exp(dense.mean + cost.mean):.1f}, {show(cost)} nats; magnitude "
-        f"{show(less)} nats more",
+        f"perplexity {np.exp(dense.mean):.1f} → {np.exp(dense.mean + cost.mean):.1f}, {nats(cost)} nats; magnitude "
+        f"{nats(less)} nats more",
         [no_more(cost, paper_cost("SparseGPT 50 %")), positive(less)],
         headline=True,
     )
@@ -211,7 +211,7 @@ def alike_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: SparseGPT at 60 % costs no more than magnitude at 10 %, as with OPT-175B",
         "60 % as magnitude's 10 % (OPT-175B, Fig. 1)",
-        f"{show(cost)} nats more",
+        f"{nats(cost)} nats more",
         [no_more(cost, 0.0)],
     )
 
@@ -225,7 +225,7 @@ def pattern_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: SparseGPT's patterns cost more than 50 % anywhere, 2:4 more than 4:8",
         f"perplexity {', '.join(theirs)} for 50 %, 4:8, 2:4 (OPT-175B, Table 1)",
-        listed(steps),
+        f"{listed(steps, 3)} nats",
         [positive(step) for step in steps.values()],
     )
 
@@ -235,7 +235,7 @@ def alps_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: ALPS loses less than SparseGPT at 70 %",
         "perplexity 52.0 → 39.5 (OPT-1.3B at 70 %; Meng et al. 2024)",
-        f"{show(less)} nats less",
+        f"{nats(less)} nats less",
         [positive(less)],
     )
 
@@ -245,7 +245,7 @@ def wanda_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         f"{SMOLLM2}: SparseGPT loses less than Wanda at 50 to 70 %",
         "no comparison in the paper",
-        f"less by {listed(less)}",
+        f"less by {listed(less, 3)} nats",
         [positive(value) for value in less.values()],
         own=True,
     )

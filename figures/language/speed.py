@@ -18,12 +18,12 @@ from decoding.generate import generate
 from decoding.readers import Reader, as_reader
 from decoding.turns import every_time
 from decoding.variants import in_int8
-from figures.assisted.common import faster, mean_of, of_turns, without
 from figures.lab.claims import Claim, at_least, positive, show
 from figures.lab.presets import NONE, presets
 from figures.lab.runs import Models
 from figures.lab.style import BLACK, GREEN, PINK, SKY, WIDTH
 from figures.lab.tables import published
+from figures.lab.timings import faster, mean_of, of_turns, without
 from figures.language import common
 from figures.language.common import KINDS, LIST, MODEL, SMOLLM2, Source
 from icl_synth.estimates import Estimate

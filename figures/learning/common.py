@@ -217,7 +217,7 @@ def tally(findings: Sequence[Finding]) -> str:
     return f"{len(findings)} cells: " + ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
 
 
-def listed(values: dict[int, str] | dict[int, Estimate], name: str = "k") -> str:
+def by_key(values: dict[int, str] | dict[int, Estimate], name: str = "k") -> str:
     """Values by length, or by whatever `name` says."""
     shown = {key: value if isinstance(value, str) else show(value) for key, value in values.items()}
     return ", ".join(f"{name} = {key}: {value}" for key, value in shown.items())
@@ -236,7 +236,7 @@ def growth_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_
         claim,
         f"{quoted_ends(theirs, list(gains), vocab_size)} ({theirs}; {place}); by our rule "
         f"{verdict([positive(quoted_growth(theirs, k, vocab_size)) for k in gains])}",
-        f"{listed({k: grown(k) for k in gains})} %",
+        f"{by_key({k: grown(k) for k in gains})} %",
         [positive(gain) for gain in gains.values()],
     )
 
@@ -244,7 +244,7 @@ def growth_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_
 def quoted_ends(model: str, lengths: Sequence[int], vocab_size: int = 50) -> str:
     """Xie et al.'s accuracy without examples and with the most, at these lengths."""
     ends = {k: " → ".join(as_printed(model, k, n, vocab_size) for n in (0, PAPER_MOST)) for k in lengths}
-    return f"{listed(ends)} %, n = 0 → {PAPER_MOST}"
+    return f"{by_key(ends)} %, n = 0 → {PAPER_MOST}"
 
 
 def longer_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str) -> Claim:
@@ -286,8 +286,8 @@ def lstm_claim(rows: pd.DataFrame, claim: str, theirs: str, place: str, vocab_si
     }
     return Claim(
         claim,
-        f"{tally(of_paper)}; n = {PAPER_MOST}, {listed(both)} % ({theirs}; {place})",
-        f"{tally(findings)}; with the most examples {listed(last)} points above",
+        f"{tally(of_paper)}; n = {PAPER_MOST}, {by_key(both)} % ({theirs}; {place})",
+        f"{tally(findings)}; with the most examples {by_key(last)} points above",
         findings,
     )
 

@@ -20,10 +20,10 @@ from figures.learning.common import (
     LENGTH_COLOURS,
     Cell,
     add_answers,
+    by_key,
     draw_mean,
     extreme_cells,
     lengths_of,
-    listed,
     quoted_flatness,
 )
 from icl_synth import bayes
@@ -241,7 +241,7 @@ def growth_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         "with more concepts in training, examples come to help with a concept never trained on",
         "no claim of a paper's",
-        f"{listed(slopes)} points more with ten times as many concepts",
+        f"{by_key(slopes)} points more with ten times as many concepts",
         [positive(part) for part in slopes.values()],
         own=True,
         headline=True,
@@ -253,7 +253,7 @@ def single_claim(rows: pd.DataFrame, fewest: int) -> Claim:
     return Claim(
         f"with {concepts(fewest)} in training, examples do not help with a concept never trained on",
         f"no claim of a paper's; of a model of a single concept accuracy moves by at most {flat:.1f} points (Fig. 4)",
-        f"{listed(gains)} points",
+        f"{by_key(gains)} points",
         [no_more(part, flat) for part in gains.values()],
         own=True,
     )
@@ -264,7 +264,7 @@ def help_claim(rows: pd.DataFrame, number: int) -> Claim:
     return Claim(
         f"with {concepts(number)} in training, examples help with a concept never trained on",
         "no claim of a paper's",
-        f"{listed(gains)} points",
+        f"{by_key(gains)} points",
         [positive(part) for part in gains.values()],
         own=True,
     )

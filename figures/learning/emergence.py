@@ -20,11 +20,11 @@ from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.learning.common import (
     add_answers,
     any_run,
+    by_key,
     draw_mean,
     draw_prompts,
     extreme_cells,
     lengths_of,
-    listed,
 )
 from icl_synth.presets import LENGTHS
 from icl_synth.trends import extrapolated, slope
@@ -210,7 +210,7 @@ def gain_claim(here: pd.DataFrame, width: int) -> Claim:
     return Claim(
         f"width {width}: what examples add grows with training",
         "no claim of a paper's",
-        f"{listed(slopes)} points for twice the tokens",
+        f"{by_key(slopes)} points for twice the tokens",
         [positive(part) for part in slopes.values()],
         own=True,
     )

@@ -17,12 +17,12 @@ from figures.learning.common import (
     add_growth,
     answers_by_cell,
     any_run,
+    by_key,
     cells_that_fit,
     draw_growth,
     few_lengths,
     growth_claim,
     lengths_of,
-    listed,
     nested_prompts,
     quoted_growth,
     told_by_cell,
@@ -131,8 +131,8 @@ def less_claim(rows: pd.DataFrame, vocab_size: int) -> Claim:
     }
     return Claim(
         f"accuracy grows less with V = {SMALLEST} than with V = {vocab_size}",
-        f"{listed({k: f'{value.mean:.1f}' for k, value in of_paper.items()})} points (4 layers; Fig. 10); by our rule "
+        f"{by_key({k: f'{value.mean:.1f}' for k, value in of_paper.items()})} points (4 layers; Fig. 10); by our rule "
         f"{verdict([positive(value) for value in of_paper.values()])}",
-        f"{listed(ours)} points",
+        f"{by_key(ours)} points",
         [positive(value) for value in ours.values()],
     )

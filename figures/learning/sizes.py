@@ -26,11 +26,11 @@ from figures.learning.common import (
     add_points,
     any_run,
     as_printed,
+    by_key,
     cells_that_fit,
     draw_mean,
     draw_prompts,
     lengths_of,
-    listed,
     most_by_length,
     percent_right,
     quoted,
@@ -193,7 +193,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     of_paper = {k: f"{as_printed(twelve, k, 64)} → {as_printed(sixteen, k, 64)}" for k in lengths}
     findings = [positive(difference(quoted_estimate(sixteen, k, 64), quoted_estimate(twelve, k, 64))) for k in lengths]
     paper = (
-        f"{listed(of_paper)} %, n = 64, from 12 to 16 layers of equal loss (Fig. 5); by our rule {verdict(findings)}"
+        f"{by_key(of_paper)} %, n = 64, from 12 to 16 layers of equal loss (Fig. 5); by our rule {verdict(findings)}"
     )
     claim = "of two models of equal loss the larger is better in context"
     equal = equal_losses(rows)
@@ -209,6 +209,6 @@ def equal_claim(rows: pd.DataFrame, claim: str, paper: str, large: str) -> Claim
     return Claim(
         claim,
         paper,
-        f"{listed(parts)} points, {show(loss, 4)} nats per token",
+        f"{by_key(parts)} points, {show(loss, 4)} nats per token",
         [positive(part) for part in parts.values()],
     )

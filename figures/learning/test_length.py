@@ -24,9 +24,9 @@ from figures.learning.common import (
     add_accuracy,
     add_points,
     any_run,
+    by_key,
     document_answers,
     draw_mean,
-    listed,
     one_of_each,
 )
 from icl_synth import checkpoints
@@ -219,7 +219,7 @@ def theorem_claim(rows: pd.DataFrame, name: str, theorem: str) -> Claim:
     return Claim(
         f"{name}: the error in the limit falls with k, roughly as 1 / k ({theorem})",
         f'g⁻¹(O(1 / (k - 1))), "roughly O(1/k)" ({theorem}; section 3.3.2)',
-        f"{listed(errors)} %, n = {rows.num_examples.max()}; log-log slope over k - 1 {show(slope, 2)}",
+        f"{by_key(errors)} %, n = {rows.num_examples.max()}; log-log slope over k - 1 {show(slope, 2)}",
         [*(positive(fall) for fall in falls), no_more(slope, RATE)],
     )
 

@@ -24,13 +24,13 @@ from figures.learning.common import (
     add_points,
     answers_by_cell,
     any_run,
+    by_key,
     cells_that_fit,
     draw_mean,
     draw_published,
     few_lengths,
     in_short,
     learned,
-    listed,
     mark_examples,
     most_examples,
     nested_prompts,
@@ -226,7 +226,7 @@ def flat_claim(rows: pd.DataFrame, name: str, kind: str, vocab_size: int) -> Cla
         f"{name}, V = {vocab_size}: unseen concepts are not learned in context{variant}",
         f"{quoted_ends(THEIRS, list(gains), vocab_size)} (Fig. 4; its code's variant): moves by {margin:.1f} points at "
         "most",
-        f"{listed(gains)} points, to {listed({k: f'{value:.1f}' for k, value in accuracy.items()})} %, n = "
+        f"{by_key(gains)} points, to {by_key({k: f'{value:.1f}' for k, value in accuracy.items()})} %, n = "
         f"{', '.join(map(str, last.values()))}",
         [no_more(gain, margin) for gain in gains.values()],
     )
@@ -243,6 +243,6 @@ def below_claim(rows: pd.DataFrame, name: str, vocab_size: int) -> Claim:
     return Claim(
         f"{name}, V = {vocab_size}: unseen concepts are answered less rightly than those of training",
         "fails for novel concepts (Fig. 4 beside Fig. 11)",
-        f"{listed(below)} points below {listed(known)} %",
+        f"{by_key(below)} points below {by_key(known)} %",
         [positive(value) for value in below.values()],
     )

@@ -25,12 +25,12 @@ from figures.learning.common import (
     add_growth,
     answers_by_cell,
     beside_lstm,
+    by_key,
     cells_that_fit,
     draw_mean,
     growth_claim,
     learned,
     lengths_of,
-    listed,
     lstm_claim,
     nested_prompts,
     one_of_each,
@@ -245,7 +245,7 @@ def size_claim(rows: pd.DataFrame, name: str) -> Claim:
     ]
 
     def values(accuracy: Callable[[int, int], Estimate]) -> str:
-        return listed({k: " → ".join(f"{accuracy(k, size).mean:.1f}" for size in sizes) for k in lengths})
+        return by_key({k: " → ".join(f"{accuracy(k, size).mean:.1f}" for size in sizes) for k in lengths})
 
     return Claim(
         f"{name}: accuracy grows with the vocabulary, V = {' → '.join(map(str, sizes))}",

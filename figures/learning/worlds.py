@@ -21,11 +21,11 @@ from figures.learning.common import (
     add_points,
     answers_by_cell,
     any_run,
+    by_key,
     cells_that_fit,
     draw_growth,
     few_lengths,
     lengths_of,
-    listed,
     nested_prompts,
     quoted_ends,
     quoted_flatness,
@@ -182,7 +182,7 @@ def flat_claim(rows: pd.DataFrame, vocab_size: int) -> Claim:
     return Claim(
         f"{SINGLE}, V = {vocab_size}: accuracy does not grow with the number of examples",
         f"{quoted_ends(theirs(SINGLE), list(gains), vocab_size)}, flat (Fig. 4): moves by {margin:.1f} points at most",
-        f"{listed(gains)} points, n = 0 → {', '.join(map(str, pick(rows, quantity='gain').num_examples))}",
+        f"{by_key(gains)} points, n = 0 → {', '.join(map(str, pick(rows, quantity='gain').num_examples))}",
         [no_more(gain, margin) for gain in gains.values()],
         headline=vocab_size == 50,
     )

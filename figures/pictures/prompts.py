@@ -147,14 +147,14 @@ def draw_odds(odds: dict[int, Float[ndarray, " W"]]) -> Figure:
         [k for k, end in ends.items() if test(end)] for test in (lambda x: x < -1e-9, lambda x: abs(x) < 1e-9)
     )
     panel.set_title(
-        f"All labels wrong: examples of {listed(misled)} tokens mislead, of {listed(lost)} tell nothing, "
+        f"All labels wrong: examples of {either(misled)} tokens mislead, of {either(lost)} tell nothing, "
         "longer ones still tell",
         size=10,
     )
     return figure
 
 
-def listed(numbers: Sequence[int]) -> str:
+def either(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers)) or "no"
 
 

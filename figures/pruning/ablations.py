@@ -13,8 +13,7 @@ from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, near_zero, no_more, positive
-from figures.lab.claims import show as with_interval
+from figures.lab.claims import Claim, nats, near_zero, no_more, positive, scaled, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.programs import forget_if_many
@@ -22,7 +21,7 @@ from figures.lab.runs import Models, Run
 from figures.lab.style import PUBLISHED_LINE, WIDTH, draw_line, draw_seeds
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, pruned, scaled, share_of, show
+from figures.pruning.common import CALIBRATION, pruned, share_of
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -196,7 +195,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def documents_claim(rows: pd.DataFrame, name: str) -> Claim:
     quantity = "calibration documents"
-    costs = (show(at(rows, name, quantity, number)) for number in (2, 64, 128, 256))
+    costs = (nats(at(rows, name, quantity, number)) for number in (2, 64, 128, 256))
     more, *alike = (change(rows, name, quantity, *pair) for pair in ((2, 64), (64, 128), (64, 256)))
     return Claim(
         f"{name}: more calibration documents help, and beyond 64 the loss is flat",
@@ -208,7 +207,7 @@ def documents_claim(rows: pd.DataFrame, name: str) -> Claim:
 
 
 def damping_claim(rows: pd.DataFrame, name: str) -> Claim:
-    costs = [show(at(rows, name, "damping", x)) for x in (0.001, 0.01, 0.1, 1.0)]
+    costs = [nats(at(rows, name, "damping", x)) for x in (0.001, 0.01, 0.1, 1.0)]
     less, more, most = (change(rows, name, "damping", x, 0.01) for x in (0.001, 0.1, 1.0))
     return Claim(
         f"{name}: dampings of 0.001 to 0.1 are alike, 1 is worse",
@@ -220,8 +219,8 @@ def damping_claim(rows: pd.DataFrame, name: str) -> Claim:
 
 
 def mask_block_claim(rows: pd.DataFrame, name: str) -> Claim:
-    single, widest = (show(at(rows, name, "mask block", columns)) for columns in (1, 256))
-    middle = ", ".join(show(at(rows, name, "mask block", columns)) for columns in (4, 16, 64))
+    single, widest = (nats(at(rows, name, "mask block", columns)) for columns in (1, 256))
+    middle = ", ".join(nats(at(rows, name, "mask block", columns)) for columns in (4, 16, 64))
     ends = [change(rows, name, "mask block", end, 4, 16, 64) for end in (1, 256)]
     return Claim(
         f"{name}: mask blocks between one column and all columns lose least",
@@ -244,4 +243,4 @@ def draw_claim(rows: pd.DataFrame, name: str) -> Claim:
 
 
 def percent(share: Estimate) -> str:
-    return with_interval(scaled(share, 100))
+    return show(scaled(share, 100))

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, no_more, positive
+from figures.lab.claims import Claim, listed, nats, no_more, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREY, PINK, PUBLISHED_LINE, WIDTH, draw_line, draw_seeds, name_ends
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import listed, pruned, show
+from figures.pruning.common import pruned
 
 TITLE = "Half the weights and few bits, against quantising alone (Frantar & Alistarh 2023, joint compression)"
 DIFFERS = (
@@ -155,11 +155,11 @@ def joint_claims(rows: pd.DataFrame, name: str) -> list[Claim]:
         Claim(
             f"{name}: at 3 {claim}",
             "from 2.7 billion parameters on: 8.29 against 8.68 (OPT-175B, 50 % + 4 bits against 3)",
-            f"{show(at[3.0])} nats less",
+            f"{nats(at[3.0])} nats less",
             [positive(at[3.0])],
             headline=name in ("transformer", "width 256"),
         ),
-        Claim(f"{name}: at 2 {claim}", "not in the paper", f"{show(at[2.0])} nats less", [positive(at[2.0])], own=True),
+        Claim(f"{name}: at 2 {claim}", "not in the paper", f"{nats(at[2.0])} nats less", [positive(at[2.0])], own=True),
     ]
 
 
@@ -169,7 +169,7 @@ def pattern_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: 4 bits cost little on top of 4:8 and of 2:4",
         "; ".join(f"{nats:.4f} nats on {pattern}" for pattern, nats in theirs.items()) + " (OPT-175B)",
-        listed(costs),
+        f"{listed(costs, 3)} nats",
         [no_more(costs[pattern], theirs[pattern]) for pattern in PATTERNS],
     )
 

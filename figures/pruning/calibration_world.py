@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning, prune_model
-from figures.lab.claims import Claim, positive
+from figures.lab.claims import Claim, nats, positive, scaled
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, pruned, scaled, show
+from figures.pruning.common import CALIBRATION, pruned
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.config import DataConfig, uniform_tokens
 from icl_synth.documents import sample_documents
@@ -145,11 +145,11 @@ def source_claims(rows: pd.DataFrame, name: str, source: str) -> list[Claim]:
         only(rows, model=name, source=source, quantity=q) for q in ("cost", "above_own", "below_magnitude")
     )
     own, none = (only(rows, model=name, source=s, quantity="cost") for s in (OWN, MAGNITUDE))
-    against = f"{show(cost)} nats against {show(own)}: {show(above)} more"
+    against = f"{nats(cost)} nats against {nats(own)}: {nats(above)} more"
     no_claim = "not varied in the paper, which calibrates on C4 and measures on WikiText2 too"
     return [
         Claim(f"{name}: calibrated on {source}, pruning costs more than on own documents", no_claim, against,
               [positive(above)], own=True),
         Claim(f"{name}: calibrated on {source}, SparseGPT costs less than magnitude", no_claim,
-              f"{show(cost)} nats against {show(none)}: {show(scaled(below, -1))} more", [positive(below)], own=True),
+              f"{nats(cost)} nats against {nats(none)}: {nats(scaled(below, -1))} more", [positive(below)], own=True),
     ]  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
@@ -12,12 +11,11 @@ from compression.pruning.apply import Method, Pruning, check_model, prune_block,
 from compression.pruning.calibrate import calibration_documents, embed
 from compression.pruning.calibrate import run as run_block
 from compression.pruning.folder import Pruned, PrunedBlock
-from figures.lab import claims, tables
+from figures.lab import tables
 from figures.lab.presets import Suite
 from figures.lab.runs import Run
 from figures.lab.style import BLUE, GREEN, MODELS, ORANGE, PINK, SKY, YELLOW
 from icl_synth import checkpoints
-from icl_synth.estimates import Estimate
 
 PUBLISHED = ("frantar2023*.csv",)
 CALIBRATION = 128  # documents, as many as the paper's sequences
@@ -97,12 +95,6 @@ def share_of(part: Float[np.ndarray, " N"], whole: Float[np.ndarray, " N"]) -> F
     return share + (part - share * whole) / whole.mean()
 
 
-def few_draws(values: Float[np.ndarray, " N"]) -> float:
-    """The half width of the 95 % interval of a mean over few draws (Student's t)."""
-    number = len(values)
-    return float(scipy.stats.t.ppf(0.975, number - 1) * values.std(ddof=1) / number**0.5) if number > 1 else 0.0
-
-
 def difference_of_means(high: Float[np.ndarray, " M"], low: Float[np.ndarray, " N"]) -> Float[np.ndarray, " K"]:
     """K = M + N values whose mean is high.mean() - low.mean(), of independent samples, with its standard error."""
     number = len(high) + len(low)
@@ -127,16 +119,3 @@ def published(table: str, **where: object) -> pd.DataFrame:
     """Rows of a CSV of the paper's values, with `nats`, the logarithm of the perplexity."""
     values = tables.published(f"frantar2023_{table}", **where)
     return values.assign(nats=np.log(values.perplexity))
-
-
-def scaled(value: Estimate, by: float) -> Estimate:
-    return Estimate(by * value.mean, abs(by) * value.half_width, value.df)
-
-
-def show(value: Estimate) -> str:
-    return claims.show(value, 3)
-
-
-def listed(values: dict[str, Estimate], unit: str = "nats") -> str:
-    """Values by name, for a claim of several parts."""
-    return "; ".join(f"{name} {show(value)}" for name, value in values.items()) + f" {unit}"

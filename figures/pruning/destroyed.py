@@ -16,13 +16,13 @@ from compression.block_float.block_model import in_format
 from compression.pruning.apply import Pruning, prune_model
 from compression.pruning.calibrate import calibration_documents
 from figures.block_float.common import NAMED
-from figures.lab.claims import Claim, positive
+from figures.lab.claims import Claim, listed, positive
 from figures.lab.measure import held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, ORANGE, WIDTH, draw_seeds
 from figures.lab.tables import Table, as_estimate, only, over_seeds, pick
-from figures.pruning.common import CALIBRATION, listed
+from figures.pruning.common import CALIBRATION
 from icl_synth import bayes, checkpoints
 from icl_synth.beliefs import Split, by_concept, split_divergence, without_history
 from icl_synth.concept_hmm import ConceptHMM
@@ -267,7 +267,7 @@ def within_claim(rows: pd.DataFrame, name: str, where: str) -> Claim:
     return Claim(
         f"{name}: on {where}, compression adds more error within concepts than in the belief",
         "no paper makes this split",
-        listed({row.compression: as_estimate(row) for _, row in cells.iterrows()}, "nats more"),
+        f"{listed({row.compression: as_estimate(row) for _, row in cells.iterrows()}, 3)} nats more",
         [positive(as_estimate(row)) for _, row in cells.iterrows()],
         own=True,
     )
@@ -279,7 +279,7 @@ def calibration_claim(rows: pd.DataFrame, name: str, part: str) -> Claim:
     return Claim(
         f"{name}: calibrated on prompts instead of documents, pruning leaves less {what} on prompts",
         "no paper makes this split",
-        listed({row.compression: as_estimate(row) for _, row in cells.iterrows()}, "nats less"),
+        f"{listed({row.compression: as_estimate(row) for _, row in cells.iterrows()}, 3)} nats less",
         [positive(as_estimate(row)) for _, row in cells.iterrows()],
         own=True,
     )

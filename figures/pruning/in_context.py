@@ -12,15 +12,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, positive
-from figures.lab.claims import show as with_interval
+from figures.lab.claims import Claim, nats, positive, scaled, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import KINDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, WIDTH, legend_below
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import difference_of_means, pruned, scaled, show
+from figures.pruning.common import difference_of_means, pruned
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate, ratio_of_means
 from icl_synth.evaluate import EXAMPLE_LENGTHS, answers, examples_that_fit
@@ -175,7 +174,7 @@ def order_claim(rows: pd.DataFrame, name: str, label: str) -> Claim:
         f"{name}, {label}: pruning hurts answers to prompts before it hurts the loss",
         "no claim of the paper's",
         f"keeps {percent(at(label, 'kept_accuracy'))} % of the accuracy, {percent(at(label, 'kept_loss'))} % of the "
-        f"loss gained on a uniform guess (excess {at('dense', 'excess').mean:.3f} → {show(at(label, 'excess'))} "
+        f"loss gained on a uniform guess (excess {at('dense', 'excess').mean:.3f} → {nats(at(label, 'excess'))} "
         f"nats), {percent(at(label, 'kept_more'))} points more of the loss; examples add "
         f"{percent(at('dense', 'gain'))} → {percent(at(label, 'gain'))} points",
         [positive(at(label, "kept_more"))],
@@ -184,4 +183,4 @@ def order_claim(rows: pd.DataFrame, name: str, label: str) -> Claim:
 
 
 def percent(share: Estimate) -> str:
-    return with_interval(scaled(share, 100))
+    return show(scaled(share, 100))

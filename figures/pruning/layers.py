@@ -15,15 +15,14 @@ from compression.pruning.calibrate import calibrate, calibration_documents, embe
 from compression.pruning.calibrate import run as run_block
 from compression.pruning.problem import damped, output_error
 from compression.pruning.sparsegpt import sparsegpt
-from figures.lab.claims import Claim, no_more, positive
-from figures.lab.claims import show as with_interval
+from figures.lab.claims import Claim, few_draws, nats, no_more, positive, scaled, show
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, GREY, PUBLISHED_LINE, WIDTH, draw_line, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, few_draws, pruned, scaled, show, transformers
+from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, pruned, transformers
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -202,7 +201,7 @@ def outlier_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: out-projections of the first half are the outliers",
         "outliers in form of the early attention out-projections (OPT-2.7B)",
-        f"{percent(mean_ratio(rows, name, 'out'))} above exact, {with_interval(scaled(more, 100), 0)} points more than "
+        f"{percent(mean_ratio(rows, name, 'out'))} above exact, {show(scaled(more, 100), 0)} points more than "
         "other layers",
         [positive(more)],
     )
@@ -227,6 +226,6 @@ def halves_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: 2:4 in the later half of the blocks costs more than in the first",
         "8.34 → 8.22 with the first half, → 8.74 with all (OPT-175B, Table 5); 8.11 → 8.20 → 9.20 (BLOOM-176B)",
-        f"{show(half)} nats with the first half, {show(everything)} with all: the later half {show(more)} more",
+        f"{nats(half)} nats with the first half, {nats(everything)} with all: the later half {nats(more)} more",
         [positive(more)],
     )

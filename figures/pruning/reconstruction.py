@@ -16,14 +16,14 @@ from compression.pruning.calibrate import calibrate, calibration_documents, embe
 from compression.pruning.calibrate import run as run_block
 from compression.pruning.problem import damped, output_error
 from compression.pruning.sparsegpt import sparsegpt
-from figures.lab.claims import Claim, at_least, positive
+from figures.lab.claims import Claim, at_least, nats, positive, scaled, show
 from figures.lab.presets import ONE_SEED, SEEDS, WIDTHS, Suite, presets
 from figures.lab.programs import forget_if_many
 from figures.lab.runs import Models, Run
 from figures.lab.style import GREY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, scaled, share_of, show
+from figures.pruning.common import CALIBRATION, KINDS_OF_LAYER, share_of
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -231,7 +231,7 @@ def rank_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: the lower the effective rank of a layer's inputs, the further SparseGPT is above exact",
         "no reason given for its outliers",
-        f"correlation {show(value)} over layers",
+        f"correlation {show(value, 3)} over layers",
         [positive(scaled(value, -1))],
         own=True,
     )
@@ -242,8 +242,8 @@ def spectrum_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: the eigenvalues alone make at least half of the gap",
         "no reason given for its outliers",
-        f"{show(together(rows, name, USUAL, 'gap'))} → {show(together(rows, name, RANDOM, 'gap'))} with random "
-        f"eigenvectors: {common.show(left)} of it left",
+        f"{nats(together(rows, name, USUAL, 'gap'))} → {nats(together(rows, name, RANDOM, 'gap'))} with random "
+        f"eigenvectors: {show(left, 3)} of it left",
         [at_least(left, 0.5)],
         own=True,
     )
@@ -254,8 +254,8 @@ def smaller_claim(rows: pd.DataFrame, name: str, treatment: str) -> Claim:
     return Claim(
         f"{name}: {treatment} makes the gap smaller",
         "no reason given for its outliers",
-        f"{show(together(rows, name, USUAL, 'gap'))} → {show(together(rows, name, treatment, 'gap'))}: "
-        f"{show(less)} less",
+        f"{nats(together(rows, name, USUAL, 'gap'))} → {nats(together(rows, name, treatment, 'gap'))}: "
+        f"{nats(less)} less",
         [positive(less)],
         own=True,
     )

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from compression.pruning.apply import Pruning, prune_model
 from compression.pruning.calibrate import BLOCKS, calibration_documents
-from figures.lab.claims import Claim, at_least, positive
+from figures.lab.claims import Claim, at_least, nats, positive, scaled, show
 from figures.lab.measure import Documents, excess, held_back, parameters
 from figures.lab.presets import PAPER_TRANSFORMERS, SEEDS, WIDTHS, Suite, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREY, SKY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
-from figures.pruning.common import CALIBRATION, scaled, share_of, show
+from figures.pruning.common import CALIBRATION, share_of
 from icl_synth import checkpoints, devices
 from icl_synth.step import initial_state, make_optimizer, make_steps
 from icl_synth.training_data import make_data
@@ -175,7 +175,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 def losses(rows: pd.DataFrame, name: str) -> dict[str, str]:
-    return {state: show(only(rows, model=name, state=state, quantity="excess")) for state in STYLES}
+    return {state: nats(only(rows, model=name, state=state, quantity="excess")) for state in STYLES}
 
 
 def against_claim(rows: pd.DataFrame, name: str, state: str) -> Claim:
@@ -184,7 +184,7 @@ def against_claim(rows: pd.DataFrame, name: str, state: str) -> Claim:
     return Claim(
         f"{name} {state} loses less than a dense model of as many weights and tokens",
         "no comparison in the paper",
-        f"{shown[state]} nats above Bayes with {weights:,} weights, dense {shown[DENSE]}: {show(below)} less",
+        f"{shown[state]} nats above Bayes with {weights:,} weights, dense {shown[DENSE]}: {nats(below)} less",
         [positive(below)],
         own=True,
     )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from compression.pruning.apply import Pruning
 from compression.pruning.calibrate import BLOCKS
 from compression.pruning.problem import num_dropped
-from figures.lab.claims import Claim, difference, positive
+from figures.lab.claims import Claim, difference, listed, nats, positive, scaled
 from figures.lab.measure import excess, held_back, parameters
 from figures.lab.presets import FAMILIES, presets
 from figures.lab.runs import Models
@@ -32,7 +32,7 @@ from figures.lab.style import (
 )
 from figures.lab.tables import Table, as_estimate, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import between_losses, listed, pruned, scaled, show
+from figures.pruning.common import between_losses, pruned
 from icl_synth import checkpoints
 from icl_synth.estimates import Estimate
 
@@ -212,7 +212,7 @@ def trend_claim(rows: pd.DataFrame, label: str, paper: str, rises: bool = False)
     return Claim(
         f"{label}: the larger the model, the {'more' if rises else 'less'} it loses",
         paper,
-        f"{show(costs[0])} → {show(costs[-1])} nats; slope {show(trend)} nats a tenfold of the parameters",
+        f"{nats(costs[0])} → {nats(costs[-1])} nats; slope {nats(trend)} nats a tenfold of the parameters",
         [positive(trend if rises else scaled(trend, -1))],
     )
 
@@ -222,7 +222,7 @@ def pattern_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         "2:4 costs more than 4:8, and 4:8 more than 50 % anywhere",
         "-0.017, 0.012, 0.046 nats per token (OPT-175B: 50 %, 4:8, 2:4), in this order from 2.7B on (Table 1)",
-        f"4:8 above 50 %: {listed(loose)}. 2:4 above 4:8: {listed(strict)}",
+        f"4:8 above 50 %: {listed(loose, 3)} nats. 2:4 above 4:8: {listed(strict, 3)} nats",
         [positive(more) for more in (*loose.values(), *strict.values())],
     )
 
@@ -233,7 +233,7 @@ def magnitude_claim(rows: pd.DataFrame) -> Claim:
     return Claim(
         "at 50 % magnitude loses more than SparseGPT",
         "8.55 against -0.017 nats per token (OPT-175B), at every size (Table 1)",
-        f"more by {listed(more)}",
+        f"more by {listed(more, 3)} nats",
         [positive(value) for value in more.values()],
     )
 
@@ -245,7 +245,7 @@ def same_size_claim(rows: pd.DataFrame, label: str) -> Claim:
         f"{label}: a large model pruned loses less than a dense one with as many weights",
         "no claim of the paper's",
         "; ".join(
-            f"{name} {show(losses[name])} nats above Bayes, {show(value)} above dense" for name, value in above.items()
+            f"{name} {nats(losses[name])} nats above Bayes, {nats(value)} above dense" for name, value in above.items()
         ),
         [positive(scaled(value, -1)) for value in above.values()],
         own=True,

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Pruning
-from figures.lab.claims import Claim, positive
+from figures.lab.claims import Claim, listed, nats, positive
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ONE_SEED, SEEDS, Suite, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, BLUE, GREY, PINK, PUBLISHED_POINT, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import PARTS, THIRDS, all_but, listed, partly_pruned, pruned
+from figures.pruning.common import PARTS, THIRDS, all_but, partly_pruned, pruned
 from icl_synth.estimates import Estimate
 
 TITLE = "Which third of the layers to leave dense, the rest at 2:4 (Frantar & Alistarh 2023, Fig. 7)"
@@ -153,7 +153,7 @@ def place_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: the later the third that is left dense, the less 2:4 costs",
         f"front, middle, back: {paper_values(THIRDS)}",
-        listed(costs(rows, name, THIRDS)),
+        f"{listed(costs(rows, name, THIRDS), 3)} nats",
         [positive(value) for value in more],
     )
 
@@ -163,7 +163,7 @@ def kind_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: which kind of layer is best left dense",
         f"differs between models: {', '.join(kinds)}: {paper_values(kinds)}",
-        listed(costs(rows, name, kinds)),
+        f"{listed(costs(rows, name, kinds), 3)} nats",
         [],
     )
 
@@ -173,6 +173,6 @@ def help_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: the last third left dense costs less than all at 2:4",
         "8.38 against 8.74 (OPT-175B, Table 5), 8.50 against 9.20 (BLOOM-176B, Table 6)",
-        f"{common.show(less)} nats less",
+        f"{nats(less)} nats less",
         [positive(less)],
     )

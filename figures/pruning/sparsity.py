@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from compression.pruning.apply import Method, Pruning
-from figures.lab.claims import Claim, no_more, positive
+from figures.lab.claims import Claim, listed, nats, no_more, positive, scaled
 from figures.lab.measure import Documents, excess, held_back
 from figures.lab.presets import ENDS, presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, PUBLISHED_LINE, WIDTH, draw_line, draw_seeds, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.pruning import common
-from figures.pruning.common import COLOURS, MARKERS, NAMES, listed, pruned, show
+from figures.pruning.common import COLOURS, MARKERS, NAMES, pruned
 from icl_synth.estimates import Estimate
 
 TITLE = "Loss by sparsity: magnitude, Wanda, SparseGPT, ALPS (Frantar & Alistarh 2023, Fig. 1 and 5)"
@@ -164,7 +164,7 @@ def against_magnitude(
 ) -> dict[str, Estimate]:
     """How much more SparseGPT loses than magnitude, by the two sparsities."""
     return {
-        f"SparseGPT at {100 * more:.0f} % less magnitude at {100 * less:.0f} %": common.scaled(
+        f"SparseGPT at {100 * more:.0f} % less magnitude at {100 * less:.0f} %": scaled(
             above(rows, name, "magnitude", less, "sparsegpt", more), -1
         )
         for more, less, _ in cells
@@ -176,7 +176,7 @@ def alike_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: SparseGPT at 60 % costs no more than magnitude at 10 %, at 50 % no more than magnitude at 30 %",
         "; ".join(f"{100 * more:.0f} % as magnitude's {100 * less:.0f} % ({model})" for more, less, model in ALIKE),
-        listed(costs),
+        f"{listed(costs, 3)} nats",
         [no_more(cost, 0.0) for cost in costs.values()],
         headline=name == "width 256",
     )
@@ -187,8 +187,8 @@ def collapse_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: magnitude at 40 and 60 % loses more than SparseGPT at 80 %",
         "magnitude's perplexity above 100 at 40 % (OPT-175B) and 60 % (BLOOM-176B), SparseGPT's reasonable at 80 %",
-        listed(costs),
-        [positive(common.scaled(cost, -1)) for cost in costs.values()],
+        f"{listed(costs, 3)} nats",
+        [positive(scaled(cost, -1)) for cost in costs.values()],
     )
 
 
@@ -197,7 +197,7 @@ def alps_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: ALPS loses less than SparseGPT at 70 %",
         "perplexity 52.0 → 39.5 (OPT-1.3B at 70 %; Meng et al. 2024)",
-        f"{show(less)} nats less",
+        f"{nats(less)} nats less",
         [positive(less)],
     )
 
@@ -207,7 +207,7 @@ def wanda_claim(rows: pd.DataFrame, name: str) -> Claim:
     return Claim(
         f"{name}: SparseGPT loses less than Wanda at 50 to 80 %",
         "no comparison in the paper",
-        f"less by {listed(less)}",
+        f"less by {listed(less, 3)} nats",
         [positive(value) for value in less.values()],
         own=True,
     )

@@ -29,9 +29,9 @@ from icl_synth.scaling.frontier import vertex
 
 TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022)"
 DIFFERS = (
-    PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. Parabolas through the "
-    "logarithm of that, by log N. That there is a valley asks, at both ends of the sizes and over all budgets "
-    "and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size nearest to "
+    PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. The "
+    "parabolas are fitted to the logarithm of that, by log N. That there is a valley asks, at both ends of the sizes "
+    "and over all budgets and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size nearest to "
     "the frontier of approach 2, paired by seed, above zero."
 )
 PUBLISHED = ()

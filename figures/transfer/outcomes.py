@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 from tqdm import tqdm
 
-from figures.lab.claims import Claim, Finding, Registered, at_least, near_zero, positive, show
+from figures.lab.claims import Claim, Finding, Registered, at_least, near_zero, positive, scaled, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLACK, GREY, PUBLISHED_POINT, WIDTH, name_ends
 from figures.lab.tables import Table, only, over_seeds, pick, published
-from figures.pruning.common import scaled
 from figures.transfer import common
 from figures.transfer.common import (
     ARMS,

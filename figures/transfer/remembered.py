@@ -29,7 +29,7 @@ DIFFERS = (
     "cannot learn in context: the claim speaks of answers through the old ends. The floor is the inside of a model "
     "that read the same text alone. Prompts of the model's own world have examples of 5 tokens. What examples add is "
     "the accuracy with 8 of them less that without. It is to be smaller after the text than before it, and still "
-    "larger than the floor's. Secondary, corrected as two."
+    "larger than the floor's. The question is secondary and corrected as two."
 )
 PUBLISHED = ()
 lacks = common.lacks
