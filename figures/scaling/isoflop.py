@@ -31,8 +31,8 @@ TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al
 DIFFERS = (
     PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. The "
     "parabolas are fitted to the logarithm of that, by log N. That there is a valley asks, at both ends of the sizes "
-    "and over all budgets and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size nearest to "
-    "the frontier of approach 2, paired by seed, above zero."
+    "and over all budgets and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size "
+    "nearest to the frontier of approach 2, paired by seed, above zero."
 )
 PUBLISHED = ()
 PRESETS = presets(GRID, quick=Sizes(), small=Sizes())
