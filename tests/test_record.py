@@ -218,6 +218,6 @@ def test_a_changed_file_that_decides_numbers_is_said_beside_the_commit(file, cou
     for words in (["init", "-q"], ["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "m", "--allow-empty"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     assert not provenance.commit().endswith("+")
-    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("new")
     assert provenance.commit().endswith("+") == counts
