@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from typing import Any
 
 
-def said(*command: object, environment: dict[str, str] | None = None, **how: Any) -> str:
+def said(*command: object, environment: dict[str, str] | None = None) -> str:
     """What `python -m COMMAND` prints, in a process of its own; what it has to complain of goes to the terminal.
 
-    `environment` is added to this process's, and `how` goes to subprocess.run.
+    `environment` is added to this process's.
     """
     words = [sys.executable, "-m", *map(str, command)]
     env = os.environ | (environment or {})
-    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=env, **how).stdout
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout

@@ -114,7 +114,7 @@ def test_works_take_turns_and_every_time_is_kept(monkeypatch):
         work()
         return float(next(clock))
 
-    monkeypatch.setattr(turns, "_seconds", seconds)
+    monkeypatch.setattr(turns, "seconds_of", seconds)
     works = [[lambda name=f"{turn}{work}": asked.append(name) for work in "ab"] for turn in range(3)]
     assert turns.every_time(works).tolist() == [[1, 2], [4, 3], [5, 6]]
     assert asked == ["0a", "0b", "0a", "0b", "1b", "1a", "2a", "2b"]

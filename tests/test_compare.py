@@ -77,7 +77,7 @@ def test_works_take_turns_and_the_fastest_counts(monkeypatch):
         work()
         return next(seconds)
 
-    monkeypatch.setattr(compare, "_seconds", timed)
+    monkeypatch.setattr(compare, "seconds_of", timed)
     assert compare.in_turns([lambda: asked.append("a"), lambda: asked.append("b")], 3) == [1.0, 20.0]
     assert asked == ["a", "b"] * 4  # the first time untimed
 

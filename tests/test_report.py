@@ -167,7 +167,7 @@ def test_a_rule_that_is_newer_than_its_rows_is_said_to_be_so(monkeypatch):
     monkeypatch.setattr(record, "state", lambda *_: "fresh")
     assert report.freshness(experiment, "small") == []
     known["rules"] = "another"
-    assert report.freshness(experiment, "small")[0].startswith("The rules of its claims changed after")
+    assert report.freshness(experiment, "small")[0].startswith("The code of its claims, their rules or")
 
 
 def test_published_values_say_where_they_come_from():

@@ -30,7 +30,8 @@ HEAD = (
     "are computed; where a rule changed afterwards, the experiment says so. *Clearly* in the title of a picture means "
     "that the 95 % interval lies on one side of zero, before any correction.\n\n"
     "Rows are *stale* where code that they depend on has changed since they were computed. The files that changed are "
-    "listed with them. A stale row is not known to be wrong; it is no longer known to be what the code computes."
+    "listed with them. A stale row is not known to be wrong; it is no longer known to be what the code computes. "
+    "An experiment is *without claims* where nothing was computed yet, or where its rows lack what its claims ask for."
 )
 MODELS = (
     "What `small` trains on the official world. Other worlds, lengths of training and numbers of concepts have models "
@@ -70,7 +71,7 @@ def results() -> str:
 def overview(experiments: list[Experiment]) -> list[str]:
     """Verdicts by subject, those of papers' claims and of our own questions, and how many experiments are stale.
 
-    And how many claim nothing, because their rows lack what their claims ask for today.
+    And how many have no claims yet: nothing was computed, or the rows lack what the claims ask for today.
     """
     lines = ["| subject | whose claims | " + " | ".join(VERDICTS) + " | stale experiments | without claims |"]
     lines.append("|---" * (4 + len(VERDICTS)) + "|")
@@ -153,7 +154,7 @@ def minutes(known: dict[str, Any]) -> float:
 def freshness(experiment: Experiment, preset: str) -> list[str]:
     """What changed since the rows were computed, the rules of claims and the files; nothing where they are today's."""
     known = record.read_provenance(experiment.name, preset) or {}
-    after = "The rules of its claims changed after these rows were computed."
+    after = "The code of its claims, their rules or their wording, changed after these rows were computed."
     lines = [after, ""] if known.get("rules") != record.rules(experiment) else []
     if record.state(experiment, preset) == "partial":
         there, left = (", ".join(map(str, one)) for one in (known["seeds"], record.seeds_left(experiment, preset)))
