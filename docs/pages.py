@@ -97,11 +97,11 @@ def page(experiment: Experiment) -> str:
 
 
 def overview() -> str:
-    """RESULTS without its sections: what the words mean, the counts, the models, and the galleries."""
+    """RESULTS with its headings, which lessons and guides link to; under that of a subject, the way to its gallery."""
     experiments = catalogue.choose([])
     counts = "\n".join(report.overview(experiments))
-    for subject in catalogue.subjects():
-        title = catalogue.subject_title(subject)
-        counts = counts.replace(f"(#{title.lower().replace(' ', '-')})", f"(gallery/{subject}.md)")
     parts = ["# Results", report.HEAD, counts, "## Models", report.MODELS, "\n".join(report.models_table(experiments))]
+    for subject in catalogue.subjects():
+        of_subject = len(catalogue.choose([subject]))
+        parts += [f"## {catalogue.subject_title(subject)}", f"[{of_subject} experiments](gallery/{subject}.md)"]
     return "\n\n".join(parts) + "\n"

@@ -9,8 +9,7 @@ from figures.lab.catalogue import FIGURES
 
 BENCHMARKS = FIGURES.parent / "benchmarks"
 Measured = Mapping[str, Any]
-Job = tuple[str, str, str]
-"""What is done, the strongest peer, and how many times as fast ours is."""
+Job = tuple[str, str, str]  # what is done, the strongest peer, and how many times as fast ours is
 MEANING = {
     "env": "the environment alone",
     "reproduce": "trainings and pictures of `quick`",
