@@ -147,6 +147,23 @@ def test_a_record_grows_seed_by_seed(seeded):
     assert only(grown, model="b") == pytest.approx(only(whole, model="b"))
 
 
+def test_rows_of_curves_are_computed_of_all_seeds_together(seeded):
+    suite = seeded.presets["quick"].suite._replace(curves=True)
+
+    def fitted(models, sizes):
+        table = Table("quantity")
+        table.add("fit", values=np.array([sum(run.seed + 1.0 for several in models.values() for run in several)]))
+        return table.rows()
+
+    module = SimpleNamespace(**{**vars(seeded.module), "compute": fitted})
+    seeded = seeded._replace(module=module, presets={"quick": Preset(suite, Sizes(1))})
+    record.make(seeded, "quick", "a command", seeds=(0,))
+    record.make(seeded, "quick", "a command", seeds=(2,))
+    assert record.seeds_left(seeded, "quick") == (1,)
+    assert list(record.read_rows(seeded.name, "quick").value) == [(1 + 1) + 3]
+    assert len(record.read_provenance(seeded.name, "quick")["models"]) == 3
+
+
 def test_a_seed_of_other_code_is_not_joined(seeded, monkeypatch):
     record.make(seeded, "quick", "a command", seeds=(1,))
     monkeypatch.setattr(record, "sources", lambda _: {"a.py": "1"})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,24 @@ def test_a_run_goes_on_from_the_end_of_another_of_its_seed(toys):
     near = "blocks.0.up.kernel"  # four steps move it less than two draws differ
     distance = {name: np.abs(after[near] - other[near]).max() for name, other in (("before", before), ("fresh", fresh))}
     assert distance["before"] < 0.5 * distance["fresh"]
+
+
+def test_of_a_run_whose_curve_is_kept_nothing_is_trained_again(toys, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "KEPT", tmp_path / "kept")
+    suite = Suite({"model": "kept"}, (0, 1), curves=True)
+    runs.Job("kept", 0).train()  # with its weights, for others
+    assert [job.done for job in runs.jobs(suite)] == [False, False]
+    first, second = runs.load(suite)["model"]
+    assert first.model is None and [run.metrics[-1]["step"] for run in (first, second)] == [SECOND_TOY.steps] * 2
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr(runs, "train", None)
+    assert [job.done for job in runs.jobs(suite)] == [True, True] and not runs.Job("kept", 0).done
+    again = runs.load(suite)["model"]
+    assert [run.metrics for run in again] == [first.metrics, second.metrics]
+    assert [run.record() for run in again] == [first.record(), second.record()]
+    with monkeypatch.context() as patch:  # of other code, another run
+        patch.setattr(runs, "run_directory", lambda *_, **__: tmp_path / "runs" / "other")
+        assert not runs.jobs(suite)[0].done
 
 
 def test_what_a_run_begins_with_names_its_folder(toys, monkeypatch):

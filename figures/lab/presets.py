@@ -14,6 +14,8 @@ class Suite(NamedTuple):
     models: dict[str, str]
     seeds: tuple[int, ...] = (0,)
     fewer: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 (never changed)
+    curves: bool = False
+    """Only the metrics of the runs are read: they are kept beside the rows, and weights are not asked for again."""
 
     @property
     def runs(self) -> list[tuple[str, str, int]]:
@@ -28,7 +30,8 @@ class Suite(NamedTuple):
         """The same models with these of their seeds only; a model without any of them is left out."""
         kept = {name: tuple(s for s in self.fewer.get(name, self.seeds) if s in seeds) for name in self.models}
         models = {name: training for name, training in self.models.items() if kept[name]}
-        return Suite(models, tuple(s for s in self.seeds if s in seeds), {name: kept[name] for name in models})
+        fewer = {name: kept[name] for name in models}
+        return Suite(models, tuple(s for s in self.seeds if s in seeds), fewer, self.curves)
 
 
 class Preset(NamedTuple):

@@ -159,13 +159,15 @@ def make(
     experiment: Experiment, preset: str, command: str, precision: Precision = "auto", seeds: tuple[int, ...] = ()
 ) -> None:
     """Compute the rows of the seeds that are left, or of those among them that are named, write them with their
-    provenance beside what is recorded of other seeds, then draw."""
+    provenance beside what is recorded of other seeds, then draw. Rows that read curves alone are computed of all."""
     check_committed(preset)
     forget_if_many()  # the compiled programs of the experiments before
     left, (suite, sizes) = seeds_left(experiment, preset, seeds), experiment.presets[preset]
     known_sources, from_commit = sources(experiment), commit()  # before: files may change while it runs
     before = read_provenance(experiment.name, preset) if len(left) < len(suite.seeds) else None
     known = before if before and not outdated(experiment, preset) else None
+    if known and suite.curves:  # a law is fitted to the runs of all seeds together
+        left, known = tuple(sorted([*known["seeds"], *left])), None
     models = runs.load(suite.of(left), precision)
     started = time.perf_counter()  # the minutes are those of the evaluation alone
     rows = experiment.module.compute(models, sizes)

@@ -6,16 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from figures.lab.catalogue import FIGURES
 from figures.lab.presets import Suite
 from figures.lab.programs import collect_less, keep_compiled
 from icl_synth import checkpoints, devices
 from icl_synth.config import TrainConfig
+from icl_synth.files import write_text
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
 from icl_synth.presets import AFTER, OWN_WORLDS, first_of_its_kind, preset
 from icl_synth.run_folder import TrainingError, read_metrics, read_settled, run_directory
 from icl_synth.start import Start
 from icl_synth.train import train
+
+KEPT = FIGURES / "out" / "runs"  # config.json and metrics.jsonl of runs whose weights no figure reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Run:
     seed: int
     config: TrainConfig
     model: checkpoints.Model
+    """None for an experiment that asks for curves alone."""
     metrics: list[dict[str, float]]
     about: dict[str, Any]
     folder: Path | None = None
@@ -48,11 +53,12 @@ Models = dict[str, list[Run]]  # by name, a run for each seed
 
 
 class Job(NamedTuple):
-    """A training run that is to be there: its preset, seed and precision."""
+    """A training run that is to be there: its preset, seed and precision, and whether its metrics are enough."""
 
     training: str
     seed: int
     precision: Precision = "auto"
+    curve: bool = False
 
     @property
     def config(self) -> TrainConfig:
@@ -66,7 +72,9 @@ class Job(NamedTuple):
     @property
     def before(self) -> "Job | None":
         """The run whose end this one begins with, if any."""
-        return self._replace(training=AFTER[self.training].training) if self.training in AFTER else None
+        if self.training not in AFTER:
+            return None
+        return self._replace(training=AFTER[self.training].training, curve=False)
 
     @property
     def folder(self) -> Path:
@@ -78,8 +86,17 @@ class Job(NamedTuple):
         return run_directory(self.config, name, before=self.before.folder.name, changed=changed)
 
     @property
-    def done(self) -> bool:
+    def kept(self) -> Path:
+        """Where its metrics are kept; they are whole once its config.json is there."""
+        return KEPT / self.folder.name
+
+    @property
+    def trained(self) -> bool:
         return (self.folder / "model" / "config.json").exists()
+
+    @property
+    def done(self) -> bool:
+        return (self.kept / "config.json").exists() if self.curve else self.trained
 
     @property
     def work(self) -> int:
@@ -94,16 +111,23 @@ class Job(NamedTuple):
         return json.loads(whole[-1])["step"] / self.config.steps if whole else 0.0
 
     def train(self) -> Path:
-        """Train now what is not there yet; an interrupted run goes on where it stopped."""
-        if not self.done:
+        """Train now what is not there yet; an interrupted run goes on where it stopped. The folder of its metrics."""
+        if not self.done and not self.trained:
             begin = Start()
             if self.before is not None:
                 _, reset, permute = AFTER[self.training]
                 begin = Start(self.before.train() / "model", reset=reset, permute=permute)
             with alone(Path(f"{self.folder}.lock")):
-                if not self.done:
+                if not self.trained:
                     train(self.config, self.folder, begin=begin)
-        return self.folder
+        if self.curve and not self.done:
+            self.keep()
+        return self.kept if self.curve else self.folder
+
+    def keep(self) -> None:
+        """Keep the metrics beside the rows."""
+        for name in ("metrics.jsonl", "config.json"):
+            write_text(self.kept / name, (self.folder / name).read_text())
 
 
 def beginnings(suite: Suite) -> dict[str, Any]:
@@ -122,7 +146,7 @@ def beginnings(suite: Suite) -> dict[str, Any]:
 
 
 def jobs(suite: Suite, precision: Precision = "auto") -> list[Job]:
-    return [Job(training, seed, precision) for _, training, seed in suite.runs]
+    return [Job(training, seed, precision, suite.curves) for _, training, seed in suite.runs]
 
 
 def load(suite: Suite, precision: Precision = "auto") -> Models:
@@ -135,7 +159,7 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
         folder = job.train()
         try:
             # evaluated in float32, however it was trained
-            model = checkpoints.load(folder / "model", "float32")
+            model: Any = None if job.curve else checkpoints.load(folder / "model", "float32")
             about = read_settled(folder / "config.json")
             metrics = read_metrics(folder / "metrics.jsonl", job.config.steps)
         except ValueError as error:
@@ -148,10 +172,10 @@ def load(suite: Suite, precision: Precision = "auto") -> Models:
 
 
 def main() -> None:
-    """python -m figures.lab.runs PRESET SEED PRECISION trains that run, for `schedule`."""
+    """python -m figures.lab.runs PRESET SEED PRECISION [curve] trains that run, for `schedule`."""
     keep_compiled()
     collect_less()
-    job = Job(sys.argv[1], int(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
+    job = Job(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["curve"])  # type: ignore[arg-type]
     devices.start(devices.Devices(), job.config.batch)
     job.train()
 

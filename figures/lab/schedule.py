@@ -66,7 +66,7 @@ def tasks(experiments: list[Experiment], preset: str, precision: Precision, seed
         suite = experiment.presets[preset].suite.of(record.seeds_left(experiment, preset, seeds))
         needed = [job for job in runs.jobs(suite, precision) if not job.done]
         for job in needed:
-            command = ["figures.lab.runs", job.training, str(job.seed), precision]
+            command = ["figures.lab.runs", job.training, str(job.seed), precision, *["curve"][: job.curve]]
             missing.setdefault(job.folder.name, Task(job.folder.name, command, job=job))
         command = ["figures", experiment.name, "--preset", preset, "--precision", precision]
         command += ["--seeds", *map(str, seeds)] if seeds else []

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from figures.lab.presets import Suite
+from figures.lab.presets import RECORDED, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
 from figures.lab.tables import Table
@@ -39,7 +39,8 @@ def _suite(preset: str, seeds: dict[float, tuple[int, ...]]) -> Suite:
         name_of(flops, width): f"{preset}-scaling-{flops:.0e}-w{width}" for flops in grid for width in grid[flops]
     }
     every = tuple(sorted({seed for several in seeds.values() for seed in several}))
-    return Suite(models, every, {name: seeds[flops] for flops, members in names.items() for name in members})
+    fewer = {name: seeds[flops] for flops, members in names.items() for name in members}
+    return Suite(models, every, fewer, curves=preset in RECORDED)
 
 
 def name_of(flops: float, width: int) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.lab.claims import Claim, at_least, show
-from figures.lab.presets import Suite, presets
+from figures.lab.presets import RECORDED, Suite, presets
 from figures.lab.runs import Models
 from figures.lab.style import CYCLE, GREY, WIDTH
 from figures.lab.tables import Table, only, over_seeds, pick
@@ -32,7 +32,7 @@ SEEDS = {"quick": (0,), "small": (0, 1)}
 def _suite(preset: str) -> Suite:
     changed = [name for name in SCALING_CONTROLS if name.startswith(f"{preset}-")]
     plain = dict.fromkeys(_without_change(name) for name in changed)
-    return Suite({name: name for name in (*plain, *changed)}, SEEDS[preset])
+    return Suite({name: name for name in (*plain, *changed)}, SEEDS[preset], curves=preset in RECORDED)
 
 
 def _without_change(name: str) -> str:
