@@ -100,8 +100,10 @@ def overview() -> str:
     """RESULTS with its headings, which lessons and guides link to; under that of a subject, the way to its gallery."""
     experiments = catalogue.choose([])
     counts = "\n".join(report.overview(experiments))
-    parts = ["# Results", report.HEAD, counts, "## Models", report.MODELS, "\n".join(report.models_table(experiments))]
+    headings = []
     for subject in catalogue.subjects():
-        of_subject = len(catalogue.choose([subject]))
-        parts += [f"## {catalogue.subject_title(subject)}", f"[{of_subject} experiments](gallery/{subject}.md)"]
-    return "\n\n".join(parts) + "\n"
+        title, gallery = catalogue.subject_title(subject), f"(gallery/{subject}.md)"
+        counts = counts.replace(f"(#{title.lower().replace(' ', '-')})", gallery)
+        headings += [f"## {title}", f"[{len(catalogue.choose([subject]))} experiments]{gallery}"]
+    models = ["## Models", report.MODELS, "\n".join(report.models_table(experiments))]
+    return "\n\n".join(["# Results", report.HEAD, counts, *models, *headings]) + "\n"

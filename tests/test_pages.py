@@ -62,4 +62,8 @@ def test_the_front_page_has_a_card_for_every_lesson_and_subject(site):
 
 
 def test_the_overview_leads_to_the_galleries(site):
-    assert "| [Pruning](gallery/pruning.md) | papers | 1 |" in (site / "RESULTS.md").read_text()
+    text = (site / "RESULTS.md").read_text()
+    assert "| [Pruning](gallery/pruning.md) | papers | 1 |" in text
+    assert (
+        f"## Pruning\n\n[{len(catalogue.choose(['pruning']))} experiments](gallery/pruning.md)" in text
+    )  # lessons link to the headings of RESULTS
