@@ -18,11 +18,11 @@ def slope(x: Float[np.ndarray, " X"], values: Float[np.ndarray, "X N"]) -> Float
 
 
 def extrapolated(x: Float[np.ndarray, " X"], values: Float[np.ndarray, "X N"], at: float) -> Float[np.ndarray, " N"]:
-    """What a line through the logarithms of X means foretells at another x.
+    """What a line through the logarithms of X means predicts at another x.
 
-    N values whose mean is the number foretold and whose spread gives its interval (delta method).
+    N values whose mean is the number predicted and whose spread gives its interval (delta method).
     """
     centred, means = x - x.mean(), np.maximum(values.mean(1), LEAST)
     weights = 1 / len(x) + (at - x.mean()) * centred / (centred**2).sum()
-    foretold = np.exp(weights @ np.log(means))
-    return foretold * (1 + weights @ ((values - values.mean(1, keepdims=True)) / means[:, None]))
+    predicted = np.exp(weights @ np.log(means))
+    return predicted * (1 + weights @ ((values - values.mean(1, keepdims=True)) / means[:, None]))

@@ -8,10 +8,24 @@ from types import ModuleType
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from figures.scaling import isoflop as isoflop_experiment
-from figures.scaling.common import GRID, points
+from figures.scaling import tokens_per_parameter as tokens_experiment
+from figures.scaling import too_large as too_large_experiment
+from figures.scaling import undecayed as undecayed_experiment
+from figures.scaling.common import (
+    GRID,
+    LOG_EXCESS,
+    as_runs,
+    curves,
+    exact_of,
+    exponents,
+    points,
+    resampled,
+    with_attention,
+)
 from icl_synth import checkpoints, scaling
 from icl_synth.presets import SCALING, SCALING_WIDTHS
 from icl_synth.scaling import (
@@ -28,11 +42,13 @@ from icl_synth.scaling import (
     isoflop,
     parametric,
     read,
+    refit,
 )
 from icl_synth.scaling.__main__ import FITTED
 from icl_synth.scaling.frontier import vertex
 from icl_synth.scaling.parametric import averaged
 from icl_synth.transformer import TransformerConfig
+from tests.toys import LAW as TOY_LAW
 from tests.toys import predicted
 
 LAW = Law(*map(np.float64, (1.3, 60.0, 900.0, 0.5, 0.6, 1.0)))
@@ -154,9 +170,71 @@ def test_ends_are_held_against_a_size_that_their_losses_did_not_choose():
     here = [point for point in points(models) if point.budget == 1e13]
     sizes = {point.width: point.counts.parameters for point in here}
     best, largest = sizes[80], max(sizes.values())
-    assert all(min(values) > 0 for values in isoflop_experiment.ends_above_best(here, best).values())
-    assert isoflop_experiment.ends_above_best(here, 3 * largest)["largest"] == [0.0, 0.0]
-    assert max(isoflop_experiment.ends_above_best(here, 3 * largest)["smallest"]) < 0
+    assert all(min(of_seeds.values()) > 0 for of_seeds in isoflop_experiment.ends_above_best(here, best).values())
+    assert isoflop_experiment.ends_above_best(here, 3 * largest)["largest"] == {0: 0.0, 1: 0.0}
+    assert max(isoflop_experiment.ends_above_best(here, 3 * largest)["smallest"].values()) < 0
+
+
+def test_losses_of_longer_runs_say_nothing_of_the_decay_where_there_is_none():
+    """Reading between evaluations must not raise losses by itself; what an undecayed run loses more must come back."""
+    grid = GRID["small"]
+    for undecayed, low, high in ((0.0, -0.01, 0.01), (0.3, 0.2, 0.3)):
+        found = undecayed_experiment.pairs(curves(predicted(grid, noise=0.0, undecayed=undecayed)))
+        more = [np.log(read.excess / matched.excess) for matched, read in found]
+        assert len(found) > 35 and low < min(more) and max(more) < high
+        assert {matched.budget for matched, _ in found} == {1e12, 3e12, 1e13, 3e13}
+
+
+def test_residuals_resampled_around_parabolas_give_intervals_that_cover():
+    truth, covered = float(TOY_LAW.a), {name: 0 for name in ("envelope", "isoflop", LOG_EXCESS)}
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        ends = [
+            point._replace(loss=point.exact + point.excess * np.exp(0.04 * generator.standard_normal()))
+            for point in points(predicted(GRID["small"], noise=0.0))
+        ]
+        losses = resampled(ends, 60)
+        assert losses.shape == (60, len(ends)) and (losses > exact_of(ends)).all()
+        for name in covered:
+            drawn = exponents(name, as_runs(ends), exact_of(ends), losses)[1]
+            low, high = np.percentile(drawn, (2.5, 97.5))
+            covered[name] += low <= truth <= high
+    assert min(covered.values()) >= 16, covered  # of 20 at 95 %
+
+
+def test_the_bootstrap_of_other_losses_finds_what_fits_of_them_find():
+    runs = runs_of(LAW, noise=0.02)
+    losses = runs.loss * np.exp(0.02 * np.random.default_rng(1).standard_normal((3, 35)))
+    drawn = refit(runs, losses)
+    for place, loss in enumerate(losses):
+        np.testing.assert_allclose([part[place] for part in drawn], fit(runs._replace(loss=loss)), rtol=2e-2)
+
+
+def test_tokens_are_counted_for_each_weight_at_the_best_size():
+    models = predicted(GRID["small"], noise=0.0)
+    rows = tokens_experiment.compute(models, tokens_experiment.Sizes(20))
+    weights = {with_attention(point.counts): point.counts.parameters for point in points(models)}
+    best = float(TOY_LAW.optimal_parameters(1e13))
+    below, above = max(n for n in weights if n <= best), min(n for n in weights if n >= best)
+    of_parametric = rows[(rows.approach == "parametric") & (rows.budget == 1e13)].set_index("counted").value
+    assert np.exp(of_parametric["weights and attention"]) == pytest.approx(1e13 / 6 / best**2, rel=0.01)
+    by_weights = 1e13 / 6 / best / np.exp(of_parametric["weights"])
+    assert weights[below] <= by_weights <= weights[above]
+
+
+def test_few_values_judge_nothing():
+    rows = pd.DataFrame({"side": "too large", "value": [0.1, 0.2], "factor": [4.0, 3.0], "quantity": "lost", "seed": 0})
+    assert [claim.verdict for claim in too_large_experiment.claims(rows)] == ["not judged", "not judged"]
+    three = pd.concat([rows, rows.tail(1)])
+    assert [claim.verdict for claim in too_large_experiment.claims(three)] == ["holds", "not judged"]
+    unsure = too_large_experiment.claims(three.assign(value=[0.1, -0.2, 0.2]))
+    assert [claim.verdict for claim in unsure] == ["inconclusive", "not judged"]
+
+
+def test_only_sizes_about_four_times_off_are_paired():
+    found = too_large_experiment.pairs(ends := points(predicted(GRID["small"], noise=0.0)), isoflop(as_runs(ends)))
+    factors = [max(pair.factor, 1 / pair.factor) for pair in found]
+    assert min(factors) >= 2.5 and max(factors) <= 6 and all(pair.lost > 0 for pair in found)
 
 
 def test_budgets_are_runs_of_like_compute():

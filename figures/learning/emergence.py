@@ -36,9 +36,9 @@ DIFFERS = (
     "steps). Transformers have width 32 (4 layers), 64 and 128 (6 layers). Runs of one seed begin with the same "
     "documents, which in `quick` and `small` never repeat. The gain is accuracy with the most examples that fit less "
     "accuracy with none. No claim here is a paper's. That excess falls as a power of the tokens of training asks that "
-    "the line through the shorter runs, log excess against log tokens, foretell the excess of the longest run to 0.01 "
+    "the line through the shorter runs, log excess against log tokens, predict the excess of the longest run to 0.01 "
     "nats, to which the paper gives losses; and that it miss by less than a line of log excess against tokens, an "
-    "exponential. Both lines have two constants and have not seen the run that they foretell; both are fitted for each "
+    "exponential. Both lines have two constants and have not seen the run that they predict; both are fitted for each "
     "seed. That larger models learn from fewer tokens asks that the excess of each be below that of the next smaller "
     "at every number of tokens that both were trained on, by pairs of one seed on the same documents. That the gain "
     "grows asks that its slope over all runs, against the logarithm of their tokens, be above zero at each length k."
@@ -77,8 +77,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
     Quantities: excess (nats per token over exact Bayes), accuracy (%), gain (points, the most examples against none);
     less_excess, how much less than that of the next smaller model. At the most tokens of a width also power_miss, its
-    excess less what a power law through the shorter runs foretells; less_miss, by how much that is nearer than what an
-    exponential foretells; and gain_slope, points for twice the tokens.
+    excess less what a power law through the shorter runs predicts; less_miss, by how much that is nearer than what an
+    exponential predicts; and gain_slope, points for twice the tokens.
     """
     table = Table("width", "tokens", "quantity", "example_length", "num_examples")
     hmm, _ = any_run(models).config.data.build()
@@ -109,7 +109,7 @@ def by_tokens(
 
 
 def add_laws(table: Table, width: int) -> None:
-    """What two laws fitted to the shorter runs foretell of the longest."""
+    """What two laws fitted to the shorter runs predict of the longest."""
     line = by_tokens(table, width, "excess")
     tokens = np.array(list(line), np.float64)
     for seed, longest in line[max(line)].items():
@@ -191,12 +191,12 @@ def power_claims(here: pd.DataFrame, width: int) -> list[Claim]:
             f"width {width}: excess over Bayes falls as a power of the tokens of training",
             "no claim of a paper's",
             f"{line.value.iloc[0]:.3f} → {line.value.iloc[-1]:.4f} nats from {line.tokens.iloc[0] / 1e6:.1f} to "
-            f"{line.tokens.iloc[-1] / 1e6:.1f} M tokens; the last is {show(miss, 4)} above what the others foretell",
+            f"{line.tokens.iloc[-1] / 1e6:.1f} M tokens; the last is {show(miss, 4)} above what the others predict",
             [near_zero(miss, EQUAL)],
             own=True,
         ),
         Claim(
-            f"width {width}: a power of the tokens foretells the longest run better than an exponential",
+            f"width {width}: a power of the tokens predicts the longest run better than an exponential",
             "no claim of a paper's",
             f"it misses by {show(less, 4)} nats less",
             [positive(less)],

@@ -1,23 +1,28 @@
 """What the experiments of scaling laws share: the grid of runs, their losses, and fits with bootstrap intervals."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from figures.lab.claims import Finding, few_draws
 from figures.lab.presets import RECORDED, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
 from figures.lab.tables import Table
+from icl_synth.estimates import Estimate
 from icl_synth.presets import SCALING_WIDTHS
-from icl_synth.scaling import Counts, Form, Runs, count, envelope, frontier, isoflop, parametric
-from icl_synth.scaling.runs import draw_at_budgets, interval
+from icl_synth.scaling import Counts, Form, Frontier, Runs, budgets, count, envelope, frontier, isoflop, parametric
+from icl_synth.scaling.runs import interval
 
 ADDITIVE, OUTER = Form(), Form(outer=True)
 APPROACHES = ("envelope", "isoflop", "parametric")
+LOG_EXCESS = "isoflop, log excess"
+SHIFT = 20.0  # makes logarithms of losses above exact Bayes positive, as runs must be; no lowest point moves
 COLOURS = {"envelope": GREEN, "isoflop": BLUE, "parametric": ORANGE, "parametric, outer exponent": PINK}
 SAMPLE_SEED = 21
 PLAIN = (
@@ -26,9 +31,15 @@ PLAIN = (
     "on the very tokens of the losses. Sizes lie around the best one at each of five budgets of compute, from "
     "1e12 to 1e14 FLOPs. Each run decays its rates to zero over its own steps and warms up for 5 % of them. "
     "Compute is C = 6 N D, where N counts weights and the products of attention (layers x context x width), "
-    "which are a third to two thirds as many as the weights of the smallest models. Budgets have three, three, "
-    "two, two and one seed. "
+    "which are more than half as many as the weights of the smallest models and under a tenth of the largest's. "
+    "Budgets have three, three, two, two and one seed. "
 )
+RESAMPLED = (
+    "Intervals of 95 % are by 1,000 samples of a residual bootstrap, which keeps every run: to a parabola through the "
+    "logarithm of the loss above exact Bayes by log N at each budget it adds residuals drawn from those of all runs, "
+    "enlarged for the three constants of each parabola. "
+)
+FEW = 3  # values, fewer of which judge nothing
 
 
 def _suite(preset: str, seeds: dict[float, tuple[int, ...]]) -> Suite:
@@ -98,12 +109,12 @@ def with_attention(counts: Counts) -> int:
     return counts.parameters + counts.attention
 
 
-def as_runs(chosen: list[Point], counted: Callable[[Counts], int] = with_attention, excess: bool = False) -> Runs:
-    """Points as a scaling law sees them, with their loss or its part above exact Bayes."""
+def as_runs(chosen: list[Point], counted: Callable[[Counts], int] = with_attention) -> Runs:
+    """Points as a scaling law sees them."""
     return Runs(
         np.array([counted(point.counts) for point in chosen], np.float64),
         np.array([point.tokens for point in chosen], np.float64),
-        np.array([point.excess if excess else point.loss for point in chosen], np.float64),
+        np.array([point.loss for point in chosen], np.float64),
     )
 
 
@@ -121,19 +132,63 @@ def nearest(here: list[Point], size: float) -> int:
     return min(here, key=lambda point: abs(np.log(with_attention(point.counts) / size))).width
 
 
-def sampled(runs: Runs, draws: int) -> Int[np.ndarray, "S R"]:
-    """Bootstrap samples: the same for every approach and form."""
-    return draw_at_budgets(runs, draws, SAMPLE_SEED)
+def exact_of(chosen: list[Point]) -> Float[np.ndarray, " R"]:
+    return np.array([point.exact for point in chosen])
+
+
+def resampled(chosen: list[Point], draws: int) -> Float[np.ndarray, "S R"]:
+    """Losses of R runs as they might have come out too: the residual bootstrap of RESAMPLED, the same for all fits."""
+    sizes = np.log([with_attention(point.counts) for point in chosen])
+    planned, log_excess = np.array([(point.budget, np.log(point.excess)) for point in chosen]).T
+    smooth, constants = np.empty(len(chosen)), 0
+    for budget in budgets_of(chosen):
+        here = planned == budget
+        degree = min(2, len(np.unique(sizes[here])) - 1)
+        centred = sizes[here] - sizes[here].mean()
+        smooth[here] = np.polyval(np.polyfit(centred, log_excess[here], degree), centred)
+        constants += degree + 1
+    residuals = (log_excess - smooth) * np.sqrt(len(chosen) / max(1, len(chosen) - constants))
+    drawn = np.random.default_rng(SAMPLE_SEED).choice(residuals, (draws, len(chosen)))
+    return exact_of(chosen) + np.exp(smooth + drawn)
+
+
+def frontier_of(approach: str, runs: Runs, exact: Float[np.ndarray, " R"]) -> Frontier:
+    """Approach 1 or 2. Raises ValueError for runs without a frontier.
+
+    The envelope is read off the logarithm of the loss above exact Bayes, which is nearly straight between budgets, and
+    up to the largest budget but one: beyond it few sizes have a run on either side.
+    """
+    if approach == "isoflop":
+        return isoflop(runs)
+    above = runs._replace(loss=SHIFT + np.log(runs.loss - exact))
+    if approach == LOG_EXCESS:
+        return isoflop(above)
+    *_, before, _ = budgets(runs)
+    return envelope(above, most=float(runs.flops[before].max()))
 
 
 def exponents(
-    runs: Runs, approach: str, samples: Int[np.ndarray, "S R"], form: Form = ADDITIVE
+    approach: str,
+    runs: Runs,
+    exact: Float[np.ndarray, " R"],
+    losses: Float[np.ndarray, "S R"],
+    form: Form = ADDITIVE,
 ) -> tuple[float, Float[np.ndarray, " S"]]:
-    """The exponent a of an approach, and those of bootstrap samples. Raises ValueError for runs without a frontier."""
+    """The exponent a of an approach, and those with resampled losses. Raises ValueError for runs without a frontier."""
     if approach == "parametric":
-        return float(parametric.fit(runs, form).a), parametric.bootstrap(runs, samples, form).a
-    fitted = {"envelope": envelope, "isoflop": isoflop}[approach]
-    return fitted(runs).a, frontier.bootstrap(fitted, runs, samples)
+        return float(parametric.fit(runs, form).a), parametric.refit(runs, losses, form).a
+    found = functools.partial(frontier_of, approach, exact=exact)
+    return found(runs).a, frontier.bootstrap(found, [runs._replace(loss=loss) for loss in losses])
+
+
+def few(values: pd.Series) -> Estimate:
+    """The mean of few values with Student's interval."""
+    return Estimate(float(values.mean()), few_draws(values.to_numpy(float)), len(values) - 1)
+
+
+def judged(value: Estimate, finding: Callable[[Estimate], Finding]) -> list[Finding]:
+    """A finding on the mean of few values; none where there are fewer than FEW."""
+    return [finding(value)] if value.df >= FEW - 1 else []
 
 
 def add_sampled(table: Table, *cell: object, value: float, drawn: Float[np.ndarray, " S"]) -> None:

@@ -9,7 +9,7 @@ from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import CYCLE, WIDTH, name_ends, plain_log
-from figures.lab.tables import Table, only, over_seeds, pick
+from figures.lab.tables import Table, pick
 from figures.scaling.common import (
     GRID,
     PLAIN,
@@ -18,7 +18,10 @@ from figures.scaling.common import (
     as_runs,
     budgets_of,
     by_budget,
+    exact_of,
+    few,
     in_words,
+    judged,
     name_sizes,
     nearest,
     points,
@@ -29,10 +32,11 @@ from icl_synth.scaling.frontier import vertex
 
 TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022)"
 DIFFERS = (
-    PLAIN + "The paper draws losses; the entropy being known, we draw what is left above it. The "
-    "parabolas are fitted to the logarithm of that, by log N. That there is a valley asks, at both ends of the sizes "
-    "and over all budgets and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size "
-    "nearest to the frontier of approach 2, paired by seed, above zero."
+    PLAIN
+    + "The paper draws losses; the entropy being known, we draw what is left above it. The parabolas are fitted to "
+    "the logarithm of that, by log N. That there is a valley asks, at both ends of the sizes and over all budgets "
+    "and seeds, for the logarithm of the loss above exact Bayes at that end less that at the size nearest to the "
+    "frontier of approach 2, paired by seed, above zero (Student's interval)."
 )
 PUBLISHED = ()
 PRESETS = presets(GRID, quick=Sizes(), small=Sizes())
@@ -50,26 +54,25 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         measured = {name: getattr(point, name) for name in ("excess", "loss", "exact", "tokens")}
         for quantity, value in (measured | {"flops": point.counts.flops(point.tokens)}).items():
             table.add(quantity, *cell, values=np.array([value]), seed=point.seed)
-    differences: dict[str, list[float]] = {"smallest": [], "largest": []}
     for budget in budgets_of(ends):
         here = [point for point in ends if point.budget == budget]
-        runs = as_runs(here, excess=True)
-        best = vertex(runs._replace(loss=np.log(runs.loss)), np.arange(len(here)))
+        runs = as_runs(here)
+        log_excess = runs._replace(loss=np.log(runs.loss - exact_of(here)))
+        best = vertex(log_excess, np.arange(len(here)))
         if best is not None:
             table.add("best size", budget, 0, 0, values=np.array([best]))
-        for end, values in ends_above_best(here, float(frontier.optimal_parameters(runs.flops.mean()))).items():
-            differences[end] += values
-    for end, values in differences.items():
-        table.add(f"{end} above best", 0.0, 0, 0, values=np.array(values))
+        for end, of_seeds in ends_above_best(here, float(frontier.optimal_parameters(runs.flops.mean()))).items():
+            for seed, value in of_seeds.items():
+                table.add(f"{end} above best", budget, 0, 0, values=np.array([value]), seed=seed)
     return table.rows()
 
 
-def ends_above_best(here: list[Point], size: float) -> dict[str, list[float]]:
+def ends_above_best(here: list[Point], size: float) -> dict[str, dict[int, float]]:
     """log excess of a budget's smallest and largest models less that of the one nearest to a size, by seed."""
     log_excess = {(point.width, point.seed): np.log(point.excess) for point in here}
     widths, best = sorted({point.width for point in here}), nearest(here, size)
     return {
-        end: [log_excess[width, seed] - log_excess[best, seed] for seed in sorted({point.seed for point in here})]
+        end: {seed: log_excess[width, seed] - log_excess[best, seed] for seed in sorted({point.seed for point in here})}
         for end, width in (("smallest", widths[0]), ("largest", widths[-1]))
     }
 
@@ -96,7 +99,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     plain_log(panel.yaxis, 2, 3, 5)
     best = pick(rows, quantity="best size")
     panel.set_title(
-        f"At {len(best)} of {rows[rows.budget > 0].budget.nunique()} budgets a middle size is best (stars)", size=11
+        f"At {len(best)} of {rows.budget.nunique()} budgets the curve has its lowest point inside (stars)", size=11
     )
     name_ends(panel, ends)
     return figure
@@ -104,13 +107,12 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """At equal compute the smallest and the largest models both lose."""
-    rows = over_seeds(rows)
-    parts = {end: only(rows, quantity=f"{end} above best") for end in ("smallest", "largest")}
+    parts = {end: few(pick(rows, quantity=f"{end} above best").value) for end in ("smallest", "largest")}
     return [
         Claim(
             "at equal compute there is a best size between smaller and larger ones",
             "a parabola through the losses of each budget has a lowest point (approach 2)",
             "; ".join(f"{end}: {show(value, 2)}" for end, value in parts.items()) + " in log of the loss above Bayes",
-            [positive(value) for value in parts.values()],
+            [finding for value in parts.values() for finding in judged(value, positive)],
         )
     ]

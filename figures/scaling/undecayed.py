@@ -8,40 +8,49 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, positive, show
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, ORANGE, WIDTH, plain_log
+from figures.lab.style import CYCLE, GREY, WIDTH, name_ends, plain_log
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.scaling.common import (
     GRID,
     PLAIN,
+    RESAMPLED,
     Point,
     Sizes,
     add_sampled,
     as_runs,
+    by_budget,
     curves,
+    exact_of,
     exponents,
+    few,
+    in_words,
+    judged,
     name_sizes,
-    sampled,
+    resampled,
     with_attention,
 )
 
 TITLE = "Losses read before the rates have decayed (Hoffmann et al. 2022)"
 DIFFERS = (
-    PLAIN + "Kaplan et al. found the exponent 0.73. Whether it comes from losses that were read on the way, before "
-    "rates had decayed, is disputed: Porian et al. find that decay is not the main cause. We read the loss of "
-    "each size at each budget off its longest run with the same seed, log-linear between evaluations, wherever "
-    "that run is longer than the budget's own; the matched runs are those of the same budgets, sizes and seeds. "
-    "That such reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched "
-    "ones, over the same bootstrap samples, be above zero. That it costs loss asks that the logarithm of the loss "
-    "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds, be above "
-    "zero."
+    PLAIN
+    + "Kaplan et al. found the exponent 0.73. Whether it comes from losses that were read on the way, before rates "
+    "had decayed, is disputed: Porian et al. find that decay is not the main cause. We read the loss of each "
+    "run's size and seed at its number of tokens off the next longer run, where that is at most four times as "
+    "long. Between evaluations the logarithm of the loss above exact Bayes is taken to be straight in that of the "
+    "tokens; this alone, without any decay, would change the losses read by less than a percent. That such "
+    "reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched ones, "
+    "resampled with the same residuals, be above zero. That it costs loss asks that the logarithm of the loss "
+    "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds (Student's "
+    "interval), be above zero. " + RESAMPLED
 )
 PUBLISHED = ()
 PRESETS = presets(GRID, quick=Sizes(100), small=Sizes())
 MATCHED, READ = "decay matched", "read on the way"
+AT_MOST = 4.0  # times as long
 
 
 def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
-    """Rows: quantity (excess in nats per token, a, raised: difference of a, more: log ratio of the losses above Bayes),
+    """Rows: quantity (excess in nats per token; more: log ratio of the losses above Bayes; a; raised: difference of a),
     which, budget, parameters (with attention)."""
     table = Table("quantity", "which", "budget", "parameters")
     found = pairs(curves(models))
@@ -49,12 +58,17 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         for which, point in ((MATCHED, matched), (READ, read)):
             cell = ("excess", which, matched.budget, with_attention(matched.counts))
             table.add(*cell, values=np.array([point.excess]), seed=matched.seed)
-    more = [np.log(read.excess / matched.excess) for matched, read in found]
-    table.add("more", READ, 0.0, 0, values=np.array(more))
-    fitted = [as_runs([pair[which] for pair in found]) for which in (0, 1)]
-    samples = sampled(fitted[0], sizes.draws)
+        more = np.log(read.excess / matched.excess)
+        cell = ("more", READ, matched.budget, with_attention(matched.counts))
+        table.add(*cell, values=np.array([more]), seed=matched.seed)
     try:
-        values, drawn = zip(*(exponents(runs, "isoflop", samples) for runs in fitted), strict=True)
+        values, drawn = zip(
+            *(
+                exponents("isoflop", as_runs(list(ends)), exact_of(list(ends)), resampled(list(ends), sizes.draws))
+                for ends in zip(*found, strict=True)
+            ),
+            strict=True,
+        )
     except ValueError:  # too few runs to have a frontier, as `quick` may: then no exponent is compared
         return table.rows()
     for which, value, of_samples in zip((MATCHED, READ), values, drawn, strict=True):
@@ -64,34 +78,44 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
 
 
 def pairs(of_runs: list[list[Point]]) -> list[tuple[Point, Point]]:
-    """Each run's end, and what the longest run of its width and seed had lost by as many tokens, if it is longer."""
-    longest: dict[tuple[int, int], list[Point]] = {}
-    for curve in of_runs:
-        who = curve[-1].width, curve[-1].seed
-        longest[who] = max(longest.get(who, curve), curve, key=lambda other: other[-1].tokens)
+    """Each run's end, and what the next longer run of its width and seed had lost by as many tokens."""
     found = []
     for curve in of_runs:
-        end, long = curve[-1], longest[curve[-1].width, curve[-1].seed]
-        if long[0].tokens <= end.tokens < long[-1].tokens:
-            at = np.log([point.tokens for point in long])
-            loss = np.interp(np.log(end.tokens), at, [point.loss for point in long])
-            found.append((end, end._replace(loss=float(loss), exact=long[-1].exact)))
+        end = curve[-1]
+        longer = [
+            other
+            for other in of_runs
+            if (other[-1].width, other[-1].seed) == (end.width, end.seed)
+            and end.tokens < other[-1].tokens <= AT_MOST * end.tokens
+        ]
+        if longer:
+            long = min(longer, key=lambda other: other[-1].tokens)
+            log_tokens, log_excess = np.log([(point.tokens, point.excess) for point in long]).T
+            excess = float(np.exp(np.interp(np.log(end.tokens), log_tokens, log_excess)))
+            found.append((end, end._replace(loss=end.exact + excess)))
     return found
 
 
 def plot(rows: pd.DataFrame) -> Figure:
-    """Loss above exact Bayes by size at each budget, matched and read on the way."""
+    """Loss above exact Bayes by size, a colour for each budget: matched and read on the way."""
     excess = pick(rows, quantity="excess")
     figure, panel = plt.subplots(figsize=(WIDTH, 4.0))
-    for which, colour, style in ((MATCHED, BLUE, "-"), (READ, ORANGE, "--")):
-        for number, (_, of_budget) in enumerate(pick(excess, which=which).groupby("budget")):
-            means = of_budget.groupby("parameters").value.mean()
-            panel.plot(means.index, means, style, marker="o", ms=4, color=colour, label=which if number == 0 else None)
+    ends = []
+    for (budget, of_budget), colour in zip(by_budget(excess), CYCLE, strict=False):
+        means = of_budget.groupby(["which", "parameters"]).value.mean()
+        matched, read = means[MATCHED], means[READ]
+        panel.plot(matched.index, matched, "o-", ms=4, color=colour)
+        panel.plot(read.index, read, "o--", ms=4, mfc="white", color=colour)
+        panel.vlines(matched.index, matched, read[matched.index], color=colour, lw=0.6, ls=":")
+        ends.append((in_words(budget), float(matched.index[-1]), float(matched.iloc[-1]), colour))
+    for which, style, inside in ((MATCHED, "-", GREY), (READ, "--", "white")):
+        panel.plot([], [], style, marker="o", ms=4, mfc=inside, color=GREY, label=which)
     name_sizes(panel)
     panel.set(yscale="log", ylabel="loss above exact Bayes, nats per token")
     plain_log(panel.yaxis, 2, 3, 5)
     panel.legend()
-    more = only(over_seeds(rows), quantity="more").mean
+    name_ends(panel, ends)
+    more = pick(rows, quantity="more").value.mean()
     found = f"Losses read before the decay are {100 * np.expm1(more):.0f} % further above Bayes"
     if "a" in set(rows.quantity):
         matched, read = (only(over_seeds(rows), quantity="a", which=which).mean for which in (MATCHED, READ))
@@ -102,8 +126,8 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Reading losses before the decay costs loss and raises a."""
+    more, ours, findings = few(pick(rows, quantity="more").value), "too few runs to have a frontier", []
     rows = over_seeds(rows)
-    more, ours, findings = only(rows, quantity="more"), "too few runs to have a frontier", []
     if "raised" in set(rows.quantity):
         matched, read = (only(rows, quantity="a", which=which) for which in (MATCHED, READ))
         raised = only(rows, quantity="raised")
@@ -120,6 +144,6 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
             "a loss that is read before the rates have decayed is higher than a matched run's",
             "a cosine over 25 % more steps than the run has hurts",
             f"{show(more, 2)} in log of the loss above Bayes",
-            [positive(more)],
+            judged(more, positive),
         ),
     ]

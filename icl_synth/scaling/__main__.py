@@ -55,10 +55,10 @@ def fit_all(
 ) -> tuple[dict[str, Frontier | Law], dict[str, dict[str, tuple[float, float]]]]:
     """The fits by the name of their approach, and the 95 % intervals of what each of them fits."""
     fits: dict[str, Frontier | Law] = {"envelope": envelope(runs), "isoflop": isoflop(runs)}
-    at_budgets = draw_at_budgets(runs, draws, seed)
+    at_budgets = [runs.select(drawn) for drawn in draw_at_budgets(runs, draws, seed)]
     intervals = {
-        "envelope": {"a": interval(frontier.bootstrap(envelope, runs, at_budgets))},
-        "isoflop": {"a": interval(frontier.bootstrap(isoflop, runs, at_budgets))},
+        "envelope": {"a": interval(frontier.bootstrap(envelope, at_budgets))},
+        "isoflop": {"a": interval(frontier.bootstrap(isoflop, at_budgets))},
     }
     fits["parametric"] = parametric.fit(runs, form)
     of_draws = parametric.bootstrap(runs, draw(runs, draws, seed), form)

@@ -5,7 +5,7 @@ C = 6 N D, the tokens follow: D_opt ~ C^b with b = 1 - a.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,17 +59,17 @@ def curves_of(runs: Runs, number: int = FLOP_VALUES) -> Curves:
     return Curves(sizes, flops, loss)
 
 
-def envelope(runs: Runs) -> Frontier:
+def envelope(runs: Runs, most: float = np.inf) -> Frontier:
     """Approach 1: the size of the lowest loss at each of many FLOP values, where it lies between two others.
 
-    A lowest loss of the smallest or of the largest size that was trained so far is no minimum and is left out.
-    Raises ValueError where fewer than two sizes are ever the best between others.
+    A lowest loss of the smallest or of the largest size that was trained so far is no minimum and is left out, and so
+    is what lies above `most` FLOPs. Raises ValueError where fewer than two sizes are ever the best between others.
     """
     curves = curves_of(runs)
     known = np.isfinite(curves.loss)
     best = np.where(known, curves.loss, np.inf).argmin(0)
     smallest, largest = known.argmax(0), len(known) - 1 - known[::-1].argmax(0)
-    inside = (best > smallest) & (best < largest)
+    inside = (best > smallest) & (best < largest) & (curves.flops <= most)
     if len(np.unique(best[inside])) < 2:
         raise ValueError(
             "no envelope: fewer than two sizes have the lowest loss at some compute where smaller and larger ones were "
@@ -106,17 +106,15 @@ def vertex(runs: Runs, group: Int[np.ndarray, " B"]) -> float | None:
     return float(np.exp(lowest)) if sizes.min() <= lowest <= sizes.max() else None
 
 
-def bootstrap(
-    approach: Callable[[Runs], Frontier], runs: Runs, samples: Int[np.ndarray, "S R"]
-) -> Float[np.ndarray, " S"]:
-    """The exponents a of samples of the runs (`draw_at_budgets`); NaN where a sample's lowest losses have no frontier.
+def bootstrap(approach: Callable[[Runs], Frontier], samples: Sequence[Runs]) -> Float[np.ndarray, " S"]:
+    """The exponents a of samples of the runs; NaN where a sample's lowest losses have no frontier.
 
     Raises ValueError where that is more than half of the samples.
     """
     exponents = np.full(len(samples), np.nan)
-    for place, drawn in enumerate(samples):
+    for place, sample in enumerate(samples):
         with contextlib.suppress(ValueError):
-            exponents[place] = approach(runs.select(drawn)).a
+            exponents[place] = approach(sample).a
     if np.isnan(exponents).mean() > 0.5:
         raise ValueError(
             f"only {np.isfinite(exponents).sum()} of {len(samples)} samples of the runs have a frontier, so that it "
