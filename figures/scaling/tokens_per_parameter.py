@@ -101,8 +101,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     theirs = published("scaling", quantity="tokens per parameter")
     for _, row in theirs.iterrows():
         panel.axhline(row.value, color=GREY, lw=1, ls="--")
-        panel.annotate(f"{row.value:g}, {row.source.split(' (')[0]}", (0.01, row.value), va="bottom", size=8,
-                       color=GREY, xycoords=("axes fraction", "data"))  # fmt: skip
+        panel.annotate(f"{row.value:g}, {row.source.split(' et al.')[0]}", (1.01, row.value), va="center", size=8,
+                       color=GREY, xycoords=("axes fraction", "data"), annotation_clip=False)  # fmt: skip
     panel.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="tokens for each weight")
     plain_log(panel.yaxis, 2, 5)
     panel.legend()
