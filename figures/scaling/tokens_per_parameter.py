@@ -107,9 +107,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     plain_log(panel.yaxis, 2, 5)
     panel.legend()
     last = [np.exp(only(summary, approach=name, budget=rows.budget.max()).mean) for name in shown]
-    panel.set_title(
-        f"At the largest budget {min(last):.0f} to {max(last):.0f} tokens for each weight are best", size=11
-    )
+    found = " to ".join(sorted({f"{value:.0f}" for value in (min(last), max(last))}, key=float))
+    panel.set_title(f"At the largest budget {found} tokens for each weight are best", size=11)
     return figure
 
 
