@@ -70,7 +70,7 @@ def assisted_generate(
     - "heuristic": num_draft at first; two more after a round that was accepted whole, else one fewer.
     - "confidence": up to and with the first token whose probability as the draft's likeliest, at temperature 1, is
       below `confidence`, whatever num_draft.
-    - "optimal": num_draft at first, then the number that promises most tokens a second, from the acceptance so far and
+    - "optimal": num_draft at first, then the number that promises most tokens per second by the acceptance so far and
       `costs`. Without `costs` these are measured first, which takes some seconds: give them to generate more than
       once. Once `schedules.SURE` proposals have shown that no number pays, the rest is plain generation.
 

@@ -73,7 +73,7 @@ def next_wanted(
 
 
 def most_promising(plan: Plan, accepted: Int[Array, "B G"], examined: Int[Array, "B G"]) -> Int[Array, ""]:
-    """The gamma of most expected tokens a second, E(alpha, gamma) over the seconds of a round.
+    """The gamma with the most expected tokens per second, E(alpha, gamma) over the seconds of a round.
 
     alpha is the posterior mean of the share accepted, under a uniform prior. Drafting nothing is no choice before
     SURE proposals were examined.

@@ -98,7 +98,7 @@ class Costs:
         return gamma * self.draft + self.verify[min(widths)] + max(0.0, self.overhead)
 
     def speedup(self, alpha: float, gamma: int, plain: float) -> float:
-        """Predicted speed-up over plain decoding at `plain` seconds a token."""
+        """Predicted speed-up over plain decoding at `plain` seconds per token."""
         return plain * float(expected_tokens(alpha, gamma)) / self.round(gamma)
 
 
@@ -118,7 +118,7 @@ def measure(target: Reader, draft: Reader, batch: int, room: int, most: int = MO
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second, reads and writes together, of all cores while XLA adds one to 400 MB of numbers in place."""
+    """Bytes per second, reads and writes together, of all cores while XLA adds one to 400 MB of numbers in place."""
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
     numbers = add(jnp.zeros(100_000_000)).block_until_ready()
     seconds = []

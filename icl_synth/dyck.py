@@ -1,8 +1,9 @@
 """Shuffle Dyck: brackets of several kinds, each balanced for itself, while kinds may cross (Suzgun et al. 2019).
 
-As Hu et al. 2025 (arXiv 2502.19249) draw them for pretraining: with nothing open one opens, at the greatest depth one
-closes, and else one opens with a fixed probability. Which opens is uniform over kinds, which closes uniform over those
-that are open. Token b opens kind b, token K + b closes it. A document ends where it is cut, so its last may be open.
+As Hu et al. 2025 (arXiv 2502.19249) draw them for pretraining. A bracket opens where none is open, closes at the
+greatest depth, and otherwise opens with a fixed probability. The kind that opens is uniform over all kinds; the kind
+that closes is uniform over those that are open. Token b opens kind b, token K + b closes it. A document ends where it
+is cut, so its last brackets may be open.
 """
 
 import functools

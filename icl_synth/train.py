@@ -195,7 +195,7 @@ def evaluate_and_save(run: Run, state: TrainState, done: int, speed: float, hist
     """Measure the loss on held-back documents, add its line to `history` and metrics.jsonl, and save a checkpoint.
 
     A model that is to stay is written before the checkpoint, so that a killed run leaves none out. Returns the state
-    with the learning rate that the schedule takes from here on. `speed` is in tokens a second.
+    with the learning rate that the schedule takes from here on. `speed` is in tokens per second.
     """
     config = run.config
     loss = float(token_losses(run.graph, state.weights, run.validation, run.mesh).mean())

@@ -291,7 +291,7 @@ def test_the_command_fits_runs_of_ones_own(tmp_path):
         assert low <= found[name]["a"] <= high and found[name]["a"] + found[name]["b"] == pytest.approx(1)
     assert {*found["parametric"]} == {*FITTED, "interval"} and {*found["parametric"]["interval"]} == {*FITTED}
     low, high = found["parametric"]["interval"]["E"]
-    assert low < 1.3 < high and "tokens a parameter" in done.stdout
+    assert low < 1.3 < high and "tokens per parameter" in done.stdout
     assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -52,7 +52,7 @@ def factorise(hessian: Float[Matrix, "I I"], damping: float = 0.01) -> Factor:
                 )
             return Factor(tiles, alive, tried)
     raise ValueError(
-        f"the Hessian is not positive definite even with damping {tried}: is it a sum of x x^T over inputs?"
+        f"the Hessian is not positive definite even with damping {tried}: it must be a sum of x x^T over inputs"
     )
 
 

@@ -32,7 +32,7 @@ def pack(weight: Float[np.ndarray, "O I"], mask: Bool[np.ndarray, "O I"]) -> Pac
     check_mask(mask, weight)
     outputs = len(weight)
     if not (mask.reshape(outputs, -1, 4).sum(-1) == 2).all():
-        raise ValueError("not a 2:4 mask: some four neighbouring inputs do not keep exactly two")
+        raise ValueError("not a 2:4 mask: every four neighbouring inputs must keep exactly two")
     if weight[~mask].any():
         raise ValueError("the mask drops weights that are not 0: pack the pruned weight")
     where = np.nonzero(mask)[1].reshape(outputs, -1)

@@ -61,7 +61,7 @@ def sparsegpt(
 
     weight: outputs by inputs.
     hessian: proportional to X X^T for inputs X [I N]. The scale does not matter as long as every input was active; an
-        input that never was adds 1 to the mean of the diagonal, as in the public code.
+        input that never was enters the mean of the diagonal as 1, as in the public code.
     sparsity: share of weights to drop: exactly round(sparsity * O * I), spread evenly over mask blocks.
     pattern: (n, m) keeps n of every m inputs instead; `sparsity` is not read.
     block_size: columns between two products with all columns before them. It affects only speed where

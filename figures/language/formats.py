@@ -26,7 +26,7 @@ from icl_synth.estimates import Estimate
 TITLE = "A real language model in block floating point (Rouhani et al. 2020, 2023; OCP Microscaling)"
 DIFFERS = (
     f"{MODEL}{WINDOWS}The weights were rounded to 4 bits in blocks of 32 before we got them; a format with other "
-    "blocks rounds them once more, so that weights cost other than they would in a model that was never rounded. "
+    "blocks rounds them once more, so that weights do not cost what they would in a model never rounded. "
     "Every linear layer but the head, which is the embedding, is in the format; products inside attention stay in "
     "float32. OCP gives perplexities per word of LLaMA-7B on WikiText: MXINT8 as a direct cast, weights and "
     "activations, may cost no more nats per word than it costs there; a window's cost per word is that per token "

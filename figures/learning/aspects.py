@@ -140,7 +140,9 @@ def plot(rows: pd.DataFrame) -> Figure:
     gains = [cells(rows, model=name, aspect="random labels", quantity="gain") for name in names[:-1]]
     kept = [gain for of_model in gains for gain in of_model.values()]
     helped = sum(positive(gain).verdict == "holds" for gain in kept)
-    figure.suptitle(f"Examples with random labels clearly beat none in {helped} of {len(kept)} cases", size=11)
+    figure.suptitle(
+        f"For trained models, examples with random labels clearly beat none in {helped} of {len(kept)} cases", size=11
+    )
     return figure
 
 

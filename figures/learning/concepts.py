@@ -47,7 +47,7 @@ DIFFERS = (
     "exact Bayes told the list of concepts that the documents come from. No model can know that list for unseen "
     "concepts, so even an ideal learner, which has to infer a new matrix of moves from one document, stays above this "
     "reference; `learning/two_readers` holds the same models against a reader that infers. Exact Bayes over 16,384 "
-    "concepts is asked 32 documents of each world, over 1,024 concepts 128, over fewer 512. Intervals are over worlds "
+    "concepts reads 32 documents of each world, over 1,024 concepts 128, over fewer 512. Intervals are over worlds "
     "(with their training seeds) and over documents or prompts. No claim here is a paper's. That examples come to help "
     "with a concept never trained on asks that the gain rise with the logarithm of the number of concepts: that its "
     "slope over all numbers be above zero. Of every number it is asked whether examples help, that is whether the gain "

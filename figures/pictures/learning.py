@@ -50,10 +50,12 @@ def draw_accuracy(right: dict[str, dict[int, Float[ndarray, " N"]]]) -> Figure:
         errors = np.array([Z * values.std() / len(values) ** 0.5 for values in by_number.values()])
         panel.errorbar(place, means, errors, marker="o", color=MODELS[name], capsize=2, elinewidth=1)
         panel.text(place[-1] + 0.1, means[-1], name, color=MODELS[name], va="center")
-    panel.set(xticks=place, xticklabels=list(by_number), xlabel="examples in the prompt", ylabel="answered rightly")
+    panel.set(xticks=place, xticklabels=list(by_number), xlabel="examples in the prompt", ylabel="accuracy")
     panel.set_xlim(-0.2, len(by_number) + 0.4)
     first, last = (right["transformer"][n].mean() for n in (min(by_number), max(by_number)))
-    panel.set_title(f"The transformer answers {first:.0%} without examples, {last:.0%} with the most")
+    panel.set_title(
+        f"The transformer answers {first:.0%} of prompts correctly without examples, {last:.0%} with the most"
+    )
     return figure
 
 

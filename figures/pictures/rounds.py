@@ -240,7 +240,7 @@ def draw_speed(
     panel.axhline(1, color=BLACK, lw=0.8)
     panel.plot(many, free, "--", color=GREY)
     panel.plot(gamma, paid, "D", mfc="white", color=GREY)
-    panel.plot(np.full(len(plain), gamma), plain / assisted, ".", ms=5, color=BLUE, alpha=0.5)
+    panel.plot(gamma + np.linspace(0.15, 0.35, len(plain)), plain / assisted, ".", ms=5, color=BLUE, alpha=0.5)
     panel.plot(gamma, together, "o", ms=7, color=BLUE)
     top = 1.15 * max(*free, paid, (plain / assisted).max())
     heights = apart([paid, together], 0.16 * top)

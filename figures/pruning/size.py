@@ -46,8 +46,8 @@ DIFFERS = (
     "logarithm of the number of parameters, over all sizes, taken as independent though they read the same documents: "
     "it is to fall for SparseGPT's three patterns, and to rise "
     "for magnitude, whose larger models the paper sees drop faster. The order of patterns, and of magnitude and "
-    "SparseGPT, is judged at every size, paired on documents and seeds. Our question, which a post on pruning asks as "
-    "that for the true dimensionality of a network, is whether a pruned model loses less than a dense one with as many "
+    "SparseGPT, is judged at every size, paired on documents and seeds. Our question, which a post on pruning calls "
+    "that of the true dimensionality of a network, is whether a pruned model loses less than a dense one with as many "
     "weights, trained by itself. The dense loss is interpolated for each seed between the two nearest sizes, linearly "
     "in logarithms, and the difference is paired on documents (delta method)."
 )

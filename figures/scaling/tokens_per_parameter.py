@@ -32,12 +32,12 @@ from figures.scaling.common import (
 from icl_synth.estimates import Estimate
 from icl_synth.scaling import Law, fit, refit
 
-TITLE = "Tokens for each parameter at the best size (Hoffmann et al. 2022)"
+TITLE = "Tokens per parameter at the best size (Hoffmann et al. 2022)"
 DIFFERS = (
     PLAIN
     + "Tokens D at the best size N are C / 6 N, at the largest budget; the paper counts weights alone, so they are "
     "divided by the weights of a model of that size, between those that were trained, and beside that by N with "
-    "attention. That there are about twenty asks for the whole 95 % interval of their number for each weight "
+    "attention. That there are about twenty asks for the whole 95 % interval of their number per weight "
     "within 13 to 30, twenty divided and multiplied by one and a half, for each approach. Approach 1 ends at the "
     "budget before (scaling/exponents), so its number is extrapolated. " + RESAMPLED
 )

@@ -44,7 +44,7 @@ DIFFERS = (
     "`one`; and "
     "what a work's own earlier text saves `many` at the loss that `random` ends with, less what it saves `random`. "
     "Each is also asked for no effect: the 90 % interval within 5 % of the characters, or within 0.01 nats. A run "
-    "that never falls to that loss is asked at its end; how many do is counted. `many` is then read before its rate "
+    "that never falls to that loss is scored at its end; the others are counted. `many` is then read before its rate "
     "has decayed, `random` after: what the same reading of `more` says, which differs from `random` in its schedule "
     "and in more text alone, stands beside. An arm that never reaches a loss is extended as registered, at most to "
     "twice its tokens. Hu et al. count the formal tokens in their saving of a "

@@ -79,7 +79,7 @@ def report(runs: Runs, fits: dict[str, Any], intervals: dict[str, dict[str, tupl
         each = flops / 6 / float(found.optimal_parameters(flops)) ** 2
         lines.append(
             f"  {name:<10}  a = {float(found.a):.3f} ({low:.3f} to {high:.3f}); at {flops:.3g} FLOPs "
-            f"{each:.3g} tokens a parameter"
+            f"{each:.3g} tokens per parameter"
         )
     lines.append("L = E + A / N^alpha + B / D^beta, nats per token:")
     for name in FITTED[:-1]:

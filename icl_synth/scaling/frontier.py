@@ -117,8 +117,8 @@ def bootstrap(approach: Callable[[Runs], Frontier], samples: Sequence[Runs]) -> 
             exponents[place] = approach(sample).a
     if np.isnan(exponents).mean() > 0.5:
         raise ValueError(
-            f"only {np.isfinite(exponents).sum()} of {len(samples)} samples of the runs have a frontier, so that it "
-            "has no interval: train more sizes at each budget"
+            f"only {np.isfinite(exponents).sum()} of {len(samples)} samples of the runs have a frontier, too few "
+            "for an interval: train more sizes at each budget"
         )
     return exponents
 

@@ -152,7 +152,7 @@ def logs_of(runs: Runs) -> Logs:
     check(runs, len(Law._fields))
     for name, values in (("parameters", runs.parameters), ("tokens", runs.tokens)):
         if len(np.unique(values)) < 2:
-            raise ValueError(f"all runs have {values[0]:g} {name}: what the loss owes to them cannot be told")
+            raise ValueError(f"all runs have {values[0]:g} {name}: a fit needs at least two different numbers")
     logs, spare = np.log(np.stack(runs)), -len(runs.loss) % ALIKE
     centres = logs.mean(1)
     columns = np.pad(logs - centres[:, None], ((0, 0), (0, spare)))
