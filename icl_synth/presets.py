@@ -202,7 +202,7 @@ LONGER = {
 }
 
 # Sizes and budgets for scaling laws (figures/scaling): one depth, each run with its own decay and a warm-up of 5 %.
-# A grid takes longer than one machine may be had: float32, which every processor computes alike.
+# A grid takes longer than one machine may be had: float32, which every processor has.
 # by preset and budget in FLOPs: sizes from about a quarter of the best one to four times it
 SCALING_WIDTHS: dict[str, dict[float, tuple[int, ...]]] = {
     "quick": {1e11: (8, 12, 16, 24, 32), 3e11: (12, 16, 24, 32, 48), 1e12: (16, 24, 32, 48, 64)},

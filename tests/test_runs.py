@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from figures.lab import record, runs
 from figures.lab.catalogue import experiment
 from figures.lab.presets import Preset, Suite
-from icl_synth import checkpoints, presets
+from icl_synth import checkpoints, presets, run_folder
 from icl_synth.presets import AFTER, FIRST, OWN_WORLDS, PRESETS, RATES, READING, After
 from tests.toys import TOY, on
 
@@ -58,8 +59,14 @@ def test_of_a_run_whose_curve_is_kept_nothing_is_trained_again(toys, monkeypatch
     assert [run.metrics for run in again] == [first.metrics, second.metrics]
     assert [run.record() for run in again] == [first.record(), second.record()]
     with monkeypatch.context() as patch:  # of other code, another run
-        patch.setattr(runs, "run_directory", lambda *_, **__: tmp_path / "runs" / "other")
+        patch.setattr(run_folder, "training_code", lambda: "other")
         assert not runs.jobs(suite)[0].done
+
+
+def test_kept_curves_are_committed():
+    kept = runs.KEPT / "small-scaling-1e+12-w24-0-01234567" / "config.json"
+    ignored = subprocess.run(["git", "check-ignore", "-q", kept], cwd=runs.FIGURES, check=False)
+    assert ignored.returncode == 1
 
 
 def test_what_a_run_begins_with_names_its_folder(toys, monkeypatch):

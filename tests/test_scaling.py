@@ -187,6 +187,7 @@ def test_losses_of_longer_runs_say_nothing_of_the_decay_where_there_is_none():
 
 def test_residuals_resampled_around_parabolas_give_intervals_that_cover():
     truth, covered = float(TOY_LAW.a), {name: 0 for name in ("envelope", "isoflop", LOG_EXCESS)}
+    found, widths = ({name: [] for name in covered} for _ in range(2))
     for seed in range(20):
         generator = np.random.default_rng(seed)
         ends = [
@@ -196,10 +197,14 @@ def test_residuals_resampled_around_parabolas_give_intervals_that_cover():
         losses = resampled(ends, 60)
         assert losses.shape == (60, len(ends)) and (losses > exact_of(ends)).all()
         for name in covered:
-            drawn = exponents(name, as_runs(ends), exact_of(ends), losses)[1]
+            a, drawn = exponents(name, as_runs(ends), exact_of(ends), losses)
             low, high = np.percentile(drawn, (2.5, 97.5))
             covered[name] += low <= truth <= high
+            found[name].append(a)
+            widths[name].append((high - low) / 2)
     assert min(covered.values()) >= 16, covered  # of 20 at 95 %
+    for name in covered:  # nor far too wide
+        assert np.mean(widths[name]) < 2 * 1.96 * np.std(found[name], ddof=1), name
 
 
 def test_the_bootstrap_of_other_losses_finds_what_fits_of_them_find():
@@ -208,6 +213,9 @@ def test_the_bootstrap_of_other_losses_finds_what_fits_of_them_find():
     drawn = refit(runs, losses)
     for place, loss in enumerate(losses):
         np.testing.assert_allclose([part[place] for part in drawn], fit(runs._replace(loss=loss)), rtol=2e-2)
+    for wrong in (losses[:, :-1], -losses):
+        with pytest.raises(ValueError, match=r"losses must be positive, \[samples, 35 runs\]"):
+            refit(runs, wrong)
 
 
 def test_tokens_are_counted_for_each_weight_at_the_best_size():

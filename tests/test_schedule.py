@@ -73,6 +73,18 @@ def test_the_first_picture_comes_before_longer_trainings(folder, monkeypatch):
     assert set(found[0].after) == {one.name for one in found[1:3]}
 
 
+def test_of_curves_alone_the_runs_of_recorded_seeds_are_there_too(folder, monkeypatch):
+    """A law is fitted to all of them together, so that they are trained beforehand, each in a process of its own."""
+    curves = experiment("scaling/isoflop")._replace(
+        presets={"quick": Preset(Suite({"a": "quick-draft"}, (0, 1, 2), curves=True), None)}
+    )
+    monkeypatch.setattr(record, "state", lambda *_: "partial")
+    monkeypatch.setattr(record, "seeds_left", lambda _, __, wanted=(): wanted or (1, 2))
+    found = schedule.tasks([curves], "quick", "float32", (1,))
+    assert [one.command[2:] for one in found[:2]] == [["0", "float32", "curve"], ["1", "float32", "curve"]]
+    assert set(found[2].after) == {one.name for one in found[:2]} and len(found) == 3
+
+
 def test_what_is_fresh_takes_no_process(monkeypatch):
     monkeypatch.setattr(record, "state", lambda *_: "fresh")
     assert schedule.tasks([experiment("learning/posterior")], "quick", "auto") == []

@@ -155,6 +155,14 @@ def seeds_left(experiment: Experiment, preset: str, wanted: tuple[int, ...] = ()
     return tuple(seed for seed in suite.seeds if seed not in recorded and seed in (wanted or suite.seeds))
 
 
+def seeds_needed(experiment: Experiment, preset: str, wanted: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The seeds whose runs are read to bring a record up to date: those that are left; of curves, the recorded ones
+    too, since a law is fitted to the runs of all seeds together."""
+    suite, left = experiment.presets[preset].suite, seeds_left(experiment, preset, wanted)
+    again = set(suite.seeds) - set(seeds_left(experiment, preset)) if suite.curves and left else set()
+    return tuple(seed for seed in suite.seeds if seed in again or seed in left)
+
+
 def make(
     experiment: Experiment, preset: str, command: str, precision: Precision = "auto", seeds: tuple[int, ...] = ()
 ) -> None:
@@ -162,12 +170,10 @@ def make(
     provenance beside what is recorded of other seeds, then draw. Rows that read curves alone are computed of all."""
     check_committed(preset)
     forget_if_many()  # the compiled programs of the experiments before
-    left, (suite, sizes) = seeds_left(experiment, preset, seeds), experiment.presets[preset]
+    left, (suite, sizes) = seeds_needed(experiment, preset, seeds), experiment.presets[preset]
     known_sources, from_commit = sources(experiment), commit()  # before: files may change while it runs
-    before = read_provenance(experiment.name, preset) if len(left) < len(suite.seeds) else None
+    before = read_provenance(experiment.name, preset) if len(left) < len(suite.seeds) and not suite.curves else None
     known = before if before and not outdated(experiment, preset) else None
-    if known and suite.curves:  # a law is fitted to the runs of all seeds together
-        left, known = tuple(sorted([*known["seeds"], *left])), None
     models = runs.load(suite.of(left), precision)
     started = time.perf_counter()  # the minutes are those of the evaluation alone
     rows = experiment.module.compute(models, sizes)

@@ -25,10 +25,10 @@ def read(name: str) -> dict[str, Any]:
 
 
 def times_table() -> list[str]:
-    """Minutes of README's commands in an empty clone, one after another."""
+    """Minutes of README's commands and of each lesson in an empty clone, one after another."""
     lines = ["| command | minutes | machine | date, commit |", "|---|---:|---|---|"]
-    for target, known in read("commands.json").items():
-        command = f"`make {target}`: {MEANING[target]}"
+    for name, known in read("commands.json").items():
+        command = f"`{known['command']}`: {MEANING.get(name, name)}"
         lines.append(f"| {command} | {known['minutes']:.1f} | {known['device']} | {known['date']}, {known['commit']} |")
     return lines
 

@@ -34,7 +34,8 @@ class Run:
     metrics: list[dict[str, float]]
     about: dict[str, Any]
     folder: Path | None = None
-    """Where it was trained, with the models that stayed on the way; None for one that no run trained."""
+    """Where its metrics are, and where it was trained the models that stayed on the way; None for one that no run
+    trained."""
 
     def record(self) -> dict[str, Any]:
         """What the provenance of an experiment says of the model; it keeps the commit that trained it."""

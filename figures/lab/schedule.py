@@ -63,10 +63,10 @@ def tasks(experiments: list[Experiment], preset: str, precision: Precision, seed
     for experiment in experiments:
         if record.state(experiment, preset) == "fresh":
             continue
-        suite = experiment.presets[preset].suite.of(record.seeds_left(experiment, preset, seeds))
+        suite = experiment.presets[preset].suite.of(record.seeds_needed(experiment, preset, seeds))
         needed = [job for job in runs.jobs(suite, precision) if not job.done]
         for job in needed:
-            command = ["figures.lab.runs", job.training, str(job.seed), precision, *["curve"][: job.curve]]
+            command = ["figures.lab.runs", job.training, str(job.seed), precision, *(["curve"] if job.curve else [])]
             missing.setdefault(job.folder.name, Task(job.folder.name, command, job=job))
         command = ["figures", experiment.name, "--preset", preset, "--precision", precision]
         command += ["--seeds", *map(str, seeds)] if seeds else []

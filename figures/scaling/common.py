@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from figures.lab.claims import Finding, few_draws
+from figures.lab.claims import Finding, few_draws, show
 from figures.lab.presets import RECORDED, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
@@ -35,9 +35,9 @@ PLAIN = (
     "Budgets have three, three, two, two and one seed. "
 )
 RESAMPLED = (
-    "Intervals of 95 % are by 1,000 samples of a residual bootstrap, which keeps every run: to a parabola through the "
-    "logarithm of the loss above exact Bayes by log N at each budget it adds residuals drawn from those of all runs, "
-    "enlarged for the three constants of each parabola. "
+    "Intervals of 95 % are by 1,000 samples (100 in `quick`) of a residual bootstrap, which keeps every run: to a "
+    "parabola through the logarithm of the loss above exact Bayes by log N at each budget it adds residuals drawn from "
+    "those of all runs, enlarged for the constants of the parabolas. Samples without a frontier are left out. "
 )
 FEW = 3  # values, fewer of which judge nothing
 
@@ -88,8 +88,13 @@ class Point(NamedTuple):
 
 
 def points(models: Models) -> list[Point]:
-    """The end of every run."""
-    return [curve[-1] for curve in curves(models)]
+    """The end of every run. Raises ValueError for one whose loss is below that of exact Bayes."""
+    ends = [curve[-1] for curve in curves(models)]
+    if below := [point for point in ends if point.excess <= 0]:
+        raise ValueError(
+            f"{below[0]} lost less than exact Bayes: train it for more than chance, or evaluate it on more"
+        )
+    return ends
 
 
 def curves(models: Models) -> list[list[Point]]:
@@ -167,6 +172,14 @@ def frontier_of(approach: str, runs: Runs, exact: Float[np.ndarray, " R"]) -> Fr
     return envelope(above, most=float(runs.flops[before].max()))
 
 
+def optimum(ends: list[Point]) -> Frontier | None:
+    """Approach 2, which says what size is called best; None for too few runs, as `quick` may have."""
+    try:
+        return isoflop(as_runs(ends))
+    except ValueError:
+        return None
+
+
 def exponents(
     approach: str,
     runs: Runs,
@@ -184,6 +197,13 @@ def exponents(
 def few(values: pd.Series) -> Estimate:
     """The mean of few values with Student's interval."""
     return Estimate(float(values.mean()), few_draws(values.to_numpy(float)), len(values) - 1)
+
+
+def told(value: Estimate, digits: int) -> str:
+    """A mean of few values for a claim."""
+    if value.df < 0:
+        return "no values"
+    return show(value, digits) if value.df else f"{value.mean:.{digits}f} (one value)"
 
 
 def judged(value: Estimate, finding: Callable[[Estimate], Finding]) -> list[Finding]:

@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.lab.claims import Claim, at_least, positive, show
+from figures.lab.claims import Claim, at_least, positive
 from figures.lab.presets import RECORDED, Suite, presets
 from figures.lab.runs import Models
 from figures.lab.style import CYCLE, GREY, WIDTH
 from figures.lab.tables import Table, pick
-from figures.scaling.common import PLAIN, Sizes, few, judged
+from figures.scaling.common import PLAIN, Sizes, few, judged, told
 from icl_synth.presets import SCALING_CONTROLS
 
 TITLE = "Learning rate and batch halved and doubled at one budget (Porian et al. 2024)"
@@ -84,7 +84,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         Claim(
             f"{change.replace('-', ' ')}: it would not have lowered the loss above Bayes by more than {MARGIN:.0%}",
             "tuning both moves a from 0.57 to 0.50 to 0.52 (Porian et al. 2024)",
-            f"{show(mean, 3)} in log of the loss above Bayes",
+            f"{told(mean, 3)} in log of the loss above Bayes",
             judged(mean, lambda value: at_least(value, -MARGIN)),
             own=True,
         )

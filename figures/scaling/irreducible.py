@@ -33,7 +33,7 @@ DIFFERS = (
     PLAIN
     + "E of approach 3 is fitted to the runs of the two smallest budgets and of one more at a time, in the additive "
     "form and with an exponent on the sum of the two terms. What it should be is the mean loss of exact Bayes on "
-    "the tokens that give the losses. A fit knows that E lies below all losses; so that it finds E asks, with all "
+    "the tokens that give the losses. That E lies below the losses is no finding; that it finds E asks, with all "
     "budgets, for the whole interval of the fitted less the known loss within a fifth of what is left between the "
     "lowest loss of all runs and the entropy. Hoffmann et al. print no interval; the half width of Besiroglu et "
     "al.'s refit is 0.05. The second form is our own question. " + RESAMPLED

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.lab.claims import Claim, positive, show
+from figures.lab.claims import Claim, positive
 from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import CYCLE, WIDTH, name_ends, plain_log
@@ -24,10 +24,11 @@ from figures.scaling.common import (
     judged,
     name_sizes,
     nearest,
+    optimum,
     points,
+    told,
     with_attention,
 )
-from icl_synth.scaling import isoflop
 from icl_synth.scaling.frontier import vertex
 
 TITLE = "The best size at each budget, in loss above the entropy (Hoffmann et al. 2022)"
@@ -47,7 +48,7 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     budget, width, parameters (with attention)."""
     table = Table("quantity", "budget", "width", "parameters")
     ends = points(models)
-    frontier = isoflop(as_runs(ends))
+    frontier = optimum(ends)
 
     for point in ends:
         cell = point.budget, point.width, with_attention(point.counts)
@@ -61,7 +62,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
         best = vertex(log_excess, np.arange(len(here)))
         if best is not None:
             table.add("best size", budget, 0, 0, values=np.array([best]))
-        for end, of_seeds in ends_above_best(here, float(frontier.optimal_parameters(runs.flops.mean()))).items():
+        middle = float(frontier.optimal_parameters(runs.flops.mean())) if frontier else None
+        for end, of_seeds in (ends_above_best(here, middle) if middle else {}).items():
             for seed, value in of_seeds.items():
                 table.add(f"{end} above best", budget, 0, 0, values=np.array([value]), seed=seed)
     return table.rows()
@@ -112,7 +114,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         Claim(
             "at equal compute there is a best size between smaller and larger ones",
             "a parabola through the losses of each budget has a lowest point (approach 2)",
-            "; ".join(f"{end}: {show(value, 2)}" for end, value in parts.items()) + " in log of the loss above Bayes",
+            "; ".join(f"{end}: {told(value, 2)}" for end, value in parts.items()) + " in log of the loss above Bayes",
             [finding for value in parts.values() for finding in judged(value, positive)],
         )
     ]

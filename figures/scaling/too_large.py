@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.lab.claims import Claim, positive, show
+from figures.lab.claims import Claim, positive
 from figures.lab.presets import presets
 from figures.lab.runs import Models
 from figures.lab.style import BLUE, GREY, ORANGE, WIDTH
@@ -17,15 +17,16 @@ from figures.scaling.common import (
     PLAIN,
     Point,
     Sizes,
-    as_runs,
     budgets_of,
     few,
     judged,
     nearest,
+    optimum,
     points,
+    told,
     with_attention,
 )
-from icl_synth.scaling import Frontier, isoflop
+from icl_synth.scaling import Frontier
 
 TITLE = "Four times too large and four times too small at equal compute (Gopher against Chinchilla)"
 DIFFERS = (
@@ -65,7 +66,8 @@ def compute(models: Models, sizes: Sizes) -> pd.DataFrame:
     """Rows: quantity (lost, as log of the ratio of losses above Bayes), side, budget, factor of the parameters."""
     table = Table("quantity", "side", "budget", "factor")
     ends = points(models)
-    for pair in pairs(ends, isoflop(as_runs(ends))):
+    frontier = optimum(ends)
+    for pair in pairs(ends, frontier) if frontier else []:
         table.add("lost", pair.side, pair.off.budget, pair.factor, values=np.array([pair.lost]), seed=pair.off.seed)
     return table.rows()
 
@@ -77,8 +79,9 @@ def pairs(ends: list[Point], frontier: Frontier) -> list[Pair]:
         here = [point for point in ends if point.budget == budget]
         middle = float(frontier.optimal_parameters(here[0].counts.flops(here[0].tokens)))
         best = nearest(here, middle)
+        size = next(with_attention(point.counts) for point in here if point.width == best)
         for side, factor in SIDES.items():
-            off = nearest(here, factor * middle)
+            off = nearest(here, factor * size)
             found += [
                 Pair(side, one, other)
                 for one in here
@@ -121,7 +124,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     table = []
     for side in SIDES:
         lost = pick(rows, side=side).value
-        ours = f"{show(few(lost), 2)} in log of the loss above Bayes, at {factors(rows, side)} times the best size"
+        ours = f"{told(few(lost), 2)} in log of the loss above Bayes, at {factors(rows, side)} times the best size"
         table.append(
             Claim(
                 f"at equal compute the model that is about four times {side} loses",

@@ -27,6 +27,7 @@ from figures.scaling.common import (
     judged,
     name_sizes,
     resampled,
+    told,
     with_attention,
 )
 
@@ -39,7 +40,7 @@ DIFFERS = (
     "long. Between evaluations the logarithm of the loss above exact Bayes is taken to be straight in that of the "
     "tokens; this alone, without any decay, would change the losses read by less than a percent. That such "
     "reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched ones, "
-    "resampled with the same residuals, be above zero. That it costs loss asks that the logarithm of the loss "
+    "resampled alike, be above zero. That it costs loss asks that the logarithm of the loss "
     "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds (Student's "
     "interval), be above zero. " + RESAMPLED
 )
@@ -143,7 +144,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         Claim(
             "a loss that is read before the rates have decayed is higher than a matched run's",
             "a cosine over 25 % more steps than the run has hurts",
-            f"{show(more, 2)} in log of the loss above Bayes",
+            f"{told(more, 2)} in log of the loss above Bayes",
             judged(more, positive),
         ),
     ]

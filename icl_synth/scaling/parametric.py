@@ -134,8 +134,10 @@ def refit(runs: Runs, losses: Float[np.ndarray, "S R"], form: Form = ADDITIVE) -
     """The laws of the same runs with other losses, as of a residual bootstrap: one for each of S.
 
     Each is scored at all starts of the grid and at all minima of the runs' own losses, and L-BFGS goes on from the best
-    of these. Raises ValueError as `fit`.
+    of these. Raises ValueError as `fit`, and for losses that are not one positive number for each run.
     """
+    if losses.shape[1] != len(runs.loss) or not (losses > 0).all():
+        raise ValueError(f"losses must be positive, [samples, {len(runs.loss)} runs], got shape {losses.shape}")
     logs = logs_of(runs)
     spare = len(logs.loss) - losses.shape[1]
     others = np.pad(np.log(losses) - logs.centres[2], ((0, 0), (0, spare)))
