@@ -116,6 +116,13 @@ def test_a_page_without_a_kernel_has_a_frame_for_every_place_of_the_sliders():
     assert f'src="data:image/png;base64,{base64.b64encode(frames[2, "y"]).decode()}"' in html
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_to_files_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", "\n".join(cells_of(path, "markdown")))
+    local = [link for link in links if "://" not in link]
+    assert local and not [link for link in local if not (path.parent / link).exists()]
+
+
 def write_notebook(path: Path, *code: str) -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in code]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
