@@ -4,7 +4,7 @@ A preset counts by its values, which whoever uses it hashes: a new one here rena
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -265,33 +265,76 @@ class After(NamedTuple):
 
 # Synthetic documents first, real text after (figures/transfer). First what a model reads in about 4.1 million tokens:
 # many concepts or one, drawn anew for each seed; tokens without structure; many concepts out of order; brackets.
+# These runs too take longer than one machine may be had: float32.
 SHAKESPEARE = "text/shakespeare"  # where `make text` writes it
 ALPHABET = 84  # characters of its training works
+MOST_CONCEPTS = {"quick": 256, "small": 16_384}
+_READERS = {"quick": dataclasses.replace(SHORT["quick"], steps=400), "small": SHORT["small"]}
+# explored beside the registered arms: fewer concepts, entities that change more often, shorter documents
+OTHER_WORLDS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {
+        "concepts-16": {"concepts": 16},
+        "persistence-0": {"entity_persistence": 0.0},
+        "length-33": {"length": 33},
+    },
+    "small": {
+        "concepts-16": {"concepts": 16},
+        "concepts-256": {"concepts": 256},
+        "persistence-0": {"entity_persistence": 0.0},
+        "persistence-half": {"entity_persistence": 0.5},
+        "length-33": {"length": 33},
+        "length-65": {"length": 65},
+    },
+}
+# and other models, for the main arms, on as many tokens
+OTHER_MODELS = {
+    f"{scale}-{name}": dataclasses.replace(like, model=model, batch=like.batch * at_once, steps=like.steps // at_once)
+    for scale, like in _READERS.items()
+    for name, model, at_once in (
+        (
+            "wide",
+            TransformerConfig(depth=like.model.depth, width=2 * like.model.width, heads=like.model.width // 16),
+            1,
+        ),
+        ("lstm", LSTMConfig(), 2),
+    )
+}
+
+
+def _other_world(like: TrainConfig, most: int, **data: Any) -> TrainConfig:
+    """The same model on a random world that differs from that of many concepts in one thing."""
+    length = data.pop("length", like.data.length)
+    other = _on(like, **{"world": "random", "concepts": most} | data)
+    return other if length == like.data.length else _of_length(other, length)
+
+
 FIRST = {
-    f"{scale}-transfer-first-{name}": dataclasses.replace(like, evaluation_documents=16)
-    for scale, short, most in (("quick", dataclasses.replace(SHORT["quick"], steps=400), 256),
-                               ("small", SHORT["small"], 16_384))
+    f"{scale}-transfer-first-{name}": dataclasses.replace(like, evaluation_documents=16, precision="float32")
+    for scale, most in MOST_CONCEPTS.items()
     for name, like in (
-        ("many", _on(short, world="random", concepts=most)),
-        ("one", _on(short, world="random", concepts=1)),
-        ("uniform", _on(short, world="uniform")),
-        ("shuffled", _on(short, world="random", concepts=most, shuffled=True)),
-        ("dyck", _on(short, world="dyck")),
+        ("many", _on(_READERS[scale], world="random", concepts=most)),
+        ("one", _on(_READERS[scale], world="random", concepts=1)),
+        ("uniform", _on(_READERS[scale], world="uniform")),
+        ("shuffled", _on(_READERS[scale], world="random", concepts=most, shuffled=True)),
+        ("dyck", _on(_READERS[scale], world="dyck")),
+        *((name, _other_world(_READERS[scale], most, **changed)) for name, changed in OTHER_WORLDS[scale].items()),
+        *((f"{arm}-{shape}", _on(OTHER_MODELS[f"{scale}-{shape}"], world="random", concepts=concepts))
+          for shape in ("wide", "lstm") for arm, concepts in (("many", most), ("one", 1))),
     )
 }  # fmt: skip
-OWN_WORLDS = frozenset(
-    name for name in FIRST if name.endswith(("many", "one", "shuffled"))
-)  # a seed's world is its own
+OWN_WORLDS = frozenset(name for name, run in FIRST.items() if run.data.world == "random")  # one for each seed
 
 
 def _reading(like: TrainConfig, steps: int) -> TrainConfig:
-    """The same model and recipe on Shakespeare's works."""
+    """The same model and recipe on Shakespeare's works; evaluated after as many tokens whatever the batch."""
+    every = 800 // like.batch
     return dataclasses.replace(
         like,
         steps=steps,
-        evaluate_every=100,
+        evaluate_every=every,
         evaluation_documents=256,
-        keep_every=200,
+        keep_every=2 * every,
+        precision="float32",
         data=DataConfig("text", SHAKESPEARE, ALPHABET, length=like.data.length),
         model=dataclasses.replace(like.model, vocab_size=ALPHABET),
     )
@@ -301,8 +344,16 @@ def _reading(like: TrainConfig, steps: int) -> TrainConfig:
 READING = {
     f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else steps)
     for scale, steps, more in (("quick", 600, 1000), ("small", 4000, 6000))
-    for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention")
-}
+    for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention",
+                *OTHER_WORLDS[scale])
+} | {
+    f"{scale}-transfer-{arm}-{shape}": _reading(
+        like := OTHER_MODELS[f"{scale}-{shape}"], steps * SHORT[scale].batch // like.batch
+    )
+    for scale, steps in (("quick", 600), ("small", 4000))
+    for shape in ("wide", "lstm")
+    for arm in ("random", "many", "one")
+}  # fmt: skip
 # half and twice the second stage's rates, on a seed of its own, for the choice of the rate
 RATES = {
     f"{scale}-transfer-{arm}-rate-{name}": dataclasses.replace(
@@ -324,7 +375,7 @@ AFTER = {
         permute=("blocks",) if name.endswith("permuted") else (),
     )
     for name in READING
-    if not name.endswith(("random", "more"))
+    if "-random" not in name and "-more" not in name
 } | {name: After(f"{name.split('-')[0]}-transfer-first-many") for name in RATES if "-many-" in name}
 
 PRESETS = {

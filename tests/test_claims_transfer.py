@@ -1,5 +1,6 @@
 """Synthetic documents before text: savings by hand, texts that are what they say, registered verdicts at borders."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,11 @@ import pytest
 
 from figures.lab.claims import corrected
 from figures.lab.report import sizes_of_families
-from figures.transfer import common, context, outcomes, remembered
+from figures.transfer import common, context, other_models, outcomes, remembered, worlds
 from figures.transfer.common import Curve, saved, tokens_to
 from icl_synth import text
 from icl_synth.estimates import Estimate
+from icl_synth.presets import FIRST
 from tests.toys import write_plays
 
 LINE = Curve(np.array([0.0, 100, 200, 300]), np.array([4.0, 3.0, 2.5, 2.4]))
@@ -207,3 +209,62 @@ def test_what_was_registered_is_what_is_done():
     assert common.SUITES["small"].seeds == (0, 1, 2, 3, 4, 5) and "fewer than four" in registered
     assert f"± {100 * outcomes.ALIKE_TOKENS:.0f} % of the tokens" in registered
     assert f"± {outcomes.ALIKE_NATS} nats for outcome 3" in registered
+
+
+def seeds_of(cells):
+    """Rows of three seeds, an equal step apart, around a mean for each cell: labels..., mean, step."""
+    return [(*cell, seed, mean + step * (seed - 1), 0.0, 0.0) for *cell, mean, step in cells for seed in range(3)]
+
+
+def test_which_world_saves_most_turns_with_the_slopes():
+    def found(slope, step=0.001):
+        cells = [(varied, 0.0, "slope", slope, step) for varied in worlds.VARIED]
+        columns = ["varied", "at", "quantity", "seed", "value", "half_width", "half_width_of_mean"]
+        return [claim.verdict for claim in corrected(worlds.claims(pd.DataFrame(seeds_of(cells), columns=columns)))]
+
+    assert found(0.1) == ["holds"] * 3 and found(-0.1) == ["fails"] * 3
+    # t(2) is 4.30 at 97.5 %: alone it would hold, one of three it does not
+    assert found(0.1, step=0.1 * np.sqrt(3) / 4.5) == ["inconclusive"] * 3
+
+
+def test_worlds_are_explored_one_thing_at_a_time():
+    suite = worlds.PRESETS["small"].suite
+    assert suite.models["concepts 16384"] == suite.models["persistence 0.9"] == suite.models["length 257"]
+    for name, training in suite.models.items():
+        if name == "random":
+            continue
+        varied, value = name.split()
+        data, usual = (FIRST[f"small-transfer-first-{arm}"].data for arm in (training.split("transfer-")[1], "many"))
+        field = {"persistence": "entity_persistence"}.get(varied, varied)
+        assert float(value) == getattr(data, field)
+        assert dataclasses.replace(data, **{field: getattr(usual, field)}) == usual
+    tokens = {run.steps * run.batch * (run.data.length - 1) for name, run in FIRST.items() if name.startswith("small")}
+    assert len(tokens) == 1
+
+
+def test_savings_of_worlds_and_their_slopes_by_hand():
+    def run(*losses):
+        lines = [{"step": step, "tokens": 100 * step, "loss": loss} for step, loss in enumerate(losses)]
+        return SimpleNamespace(seed=0, metrics=lines, config=SimpleNamespace(evaluate_every=1, steps=len(losses) - 1))
+
+    half, all_of_it = run(4.0, 2.0, 1.0), run(4.0, 3.0, 2.0)  # random ends at 2 after 200
+    named = {"random": all_of_it, "concepts 1": all_of_it, "concepts 100": half, "persistence 0.0": half,
+             "persistence 0.5": all_of_it, "length 33": all_of_it, "length 132": half}  # fmt: skip
+    rows = worlds.compute({name: [each] for name, each in named.items()}, worlds.Sizes(1))
+    saved_by = rows[rows.quantity == "saved"].set_index(["varied", "at"]).value
+    assert saved_by["concepts", 1] == 0 and saved_by["concepts", 100] == pytest.approx(0.5)
+    slopes = rows[rows.quantity == "slope"].set_index("varied").value
+    assert slopes.to_dict() == pytest.approx({"concepts": 0.25, "persistence": -1.0, "length": 0.25})
+
+
+def test_other_models_are_judged_and_the_registered_one_is_not():
+    def found(share, more):
+        cells = [(name, arm, quantity, value, 0.001) for name in other_models.KINDS.values()
+                 for arm, quantity, value in (("many", "saved", share), ("many", "saved more", more))]  # fmt: skip
+        columns = ["model", "arm", "quantity", "seed", "value", "half_width", "half_width_of_mean"]
+        return [
+            claim.verdict for claim in corrected(other_models.claims(pd.DataFrame(seeds_of(cells), columns=columns)))
+        ]
+
+    assert found(0.2, -0.1) == ["holds", "fails"] * 2 and found(-0.2, 0.1) == ["fails", "holds"] * 2
+    assert found(0.0, 0.0) == ["inconclusive"] * 4

@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
         for name, before in TRANSFERRED.items():
             patch.setitem(presets.AFTER, name, before)
         patch.setattr(record, "OUT", tmp_path_factory.mktemp("out"))
+        patch.setattr(runs, "KEPT", shared / "kept")
         patch.chdir(shared)
         yield
 

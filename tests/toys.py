@@ -13,6 +13,7 @@ from figures.lab.runs import Models, Run, jobs
 from figures.language.common import Source
 from figures.scaling import controls
 from figures.scaling.common import GRID
+from figures.transfer import other_models
 from figures.transfer.common import ARMS
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
@@ -115,6 +116,18 @@ LENGTHS = Suite({"16 tokens": "toy-length-16", "32 tokens": "toy"}, (0, 1))
 STEPS = Suite({"toy, 2 steps": "toy-2", "toy, 4 steps": "toy-4", "toy, 8 steps": "toy"}, (0, 1))
 
 PLAYED = Suite({arm: f"toy-transfer-{arm}" for arm in ARMS}, (0, 1))
+OF_ARMS = {"concepts 1": "one", "concepts 16": "many", "persistence 0.0": "uniform", "persistence 0.9": "many",
+           "length 33": "dyck", "length 257": "many", "random": "random"}  # fmt: skip
+EXPLORED_WORLDS = Suite({name: f"toy-transfer-{arm}" for name, arm in OF_ARMS.items()}, (0, 1), curves=True)
+EXPLORED_MODELS = Suite(
+    {
+        f"{name}, {arm}": f"toy-transfer-{arm}"
+        for name in other_models.KINDS.values()
+        for arm in ("random", "many", "one")
+    },
+    (0, 1),
+    curves=True,
+)
 
 THREE_BUDGETS = GRID["small"]._replace(
     models={name: run for name, run in GRID["small"].models.items() if float(name.split()[0]) <= 1e13}
@@ -226,6 +239,8 @@ TOYS: dict[str, tuple[Suite, dict[str, Any]]] = {
         Suite({f"{arm}, {factor}": f"toy-transfer-{arm}" for arm in ("random", "many")
                for factor in ("half", "once", "double")}, (99,)), {},
     ),
+    "transfer/worlds": (EXPLORED_WORLDS, {"seeds": 2}),
+    "transfer/other_models": (EXPLORED_MODELS, {"seeds": 2}),
     "scaling/controls": (controls.PRESETS["small"].suite, {}),
 }  # fmt: skip
 
