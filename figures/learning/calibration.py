@@ -31,10 +31,10 @@ DIFFERS = (
     "often it comes. Exact Bayes is calibrated by construction, so its own numbers show how much is due to sampling "
     "alone: a model is compared with it on the same documents. A calibrated reader need not be near Bayes: one that "
     "always gives the frequencies of tokens would be calibrated too. Intervals of reliability are over tokens, all "
-    "others over documents and training seeds. No claim here is a paper's. That a model is calibrated asks that its "
-    "error be above that of exact Bayes by at most 0.01, a tenth of the width of a tenth. That it is too confident "
-    "asks that its confidence to spare be above that of exact Bayes. That it is furthest from exact Bayes in the first "
-    "15 tokens asks that its mean divergence there be above its mean divergence later, in the same documents."
+    "others over documents and training seeds. No claim here is a paper's. That a model is calibrated requires that "
+    "its error be above that of exact Bayes by at most 0.01, a tenth of the width of a tenth. That it is too confident "
+    "requires that its confidence to spare be above that of exact Bayes. That it is furthest from exact Bayes in the "
+    "first 15 tokens requires that its mean divergence there be above its mean divergence later, in the same documents."
 )
 PUBLISHED = ()
 BINS = 10

@@ -49,12 +49,12 @@ DIFFERS = (
     "reference; `learning/two_readers` holds the same models against a reader that infers. Exact Bayes over 16,384 "
     "concepts reads 32 documents of each world, over 1,024 concepts 128, over fewer 512. Intervals are over worlds "
     "(with their training seeds) and over documents or prompts. No claim here is a paper's. That examples come to help "
-    "with a concept never trained on asks that the gain rise with the logarithm of the number of concepts: that its "
-    "slope over all numbers be above zero. Of every number it is asked whether examples help, that is whether the gain "
-    "is above zero; that they do not help with one concept in training asks that the gain be no more than the accuracy "
-    "of Xie et al. moves, up or down, after training on a single concept (Fig. 4). Of every number it is asked whether "
-    "the two losses are the same: whether their difference lies within 0.01 nats per token of zero, to which the paper "
-    "gives losses. Every length k is a part of each claim."
+    "with a concept never trained on requires that the gain rise with the logarithm of the number of concepts: that "
+    "its slope over all numbers be above zero. Of every number it is asked whether examples help, that is whether the "
+    "gain is above zero; that they do not help with one concept in training requires that the gain be no more than the "
+    "accuracy of Xie et al. moves, up or down, after training on a single concept (Fig. 4). Of every number it is "
+    "asked whether the two losses are the same: whether their difference lies within 0.01 nats per token of zero, to "
+    "which the paper gives losses. Every length k is a part of each claim."
 )
 PUBLISHED = ("xie2022_accuracy.csv",)
 DOCUMENT_SEED, PROMPT_SEED = 1119, 1120

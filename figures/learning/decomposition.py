@@ -36,10 +36,10 @@ DIFFERS = (
     "share of moves that lead anywhere with which the reader of documents predicts most like the model: the least mean "
     "KL(reader || model) of the token after the prompt, over a grid of half decades and a parabola through its lowest "
     "point and its neighbours. Means are over every number of examples but none, for one length k. That the "
-    "format costs more asks that its part less the model's be above zero; that the model adds to it asks that the "
-    "model's part be above zero. That the implied smoothing tells more than a distance asks that on more prompts "
-    "the model and the reader of documents give the same answer with that smoothing than with one in a million; it is "
-    "chosen on one half of the prompts and asked on the other. Every length k is a part of each claim."
+    "format costs more requires that its part less the model's be above zero; that the model adds to it requires that "
+    "the model's part be above zero. That the implied smoothing tells more than a distance requires that on more "
+    "prompts the model and the reader of documents give the same answer with that smoothing than with one in a "
+    "million; it is chosen on one half of the prompts and asked on the other. Every length k is a part of each claim."
 )
 PUBLISHED = ()
 PROMPT_SEED = 1125

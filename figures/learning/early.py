@@ -30,10 +30,10 @@ DIFFERS = (
     "than its training sequences. The divergence is KL(Bayes || model) of the next token, by its place in the "
     "document. Every model is compared with that of 257 tokens, in which the other experiments stand, by pairs of one "
     "seed on the same documents and prompts. That shorter sequences bring a model nearer to Bayes at the beginning, "
-    "and longer ones take it away, asks that the difference be above zero in each of the three bands of the first 15 "
-    "tokens; that it answers more, or fewer, prompts without examples rightly asks the same of each length k. That the "
-    "beginning is learned at the cost of later tokens asks that the shorter model be further from Bayes in the last "
-    "band that both were trained on."
+    "and longer ones take it away, requires that the difference be above zero in each of the three bands of the first "
+    "15 tokens; that it answers more, or fewer, prompts without examples rightly asks the same of each length k. That "
+    "the beginning is learned at the cost of later tokens requires that the shorter model be further from Bayes in the "
+    "last band that both were trained on."
 )
 PUBLISHED = ()
 DOCUMENT_SEED, PROMPT_SEED = 1126, 1127

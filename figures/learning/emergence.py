@@ -35,13 +35,14 @@ DIFFERS = (
     "decay to zero over its own length, so that a short run is not a half-trained long one (the warm-up is always 50 "
     "steps). Transformers have width 32 (4 layers), 64 and 128 (6 layers). Runs of one seed begin with the same "
     "documents, which in `quick` and `small` never repeat. The gain is accuracy with the most examples that fit less "
-    "accuracy with none. No claim here is a paper's. That excess falls as a power of the tokens of training asks that "
-    "the line through the shorter runs, log excess against log tokens, predict the excess of the longest run to 0.01 "
-    "nats, to which the paper gives losses; and that it miss by less than a line of log excess against tokens, an "
+    "accuracy with none. No claim here is a paper's. That excess falls as a power of the tokens of training requires "
+    "that the line through the shorter runs, log excess against log tokens, predict the excess of the longest run to "
+    "0.01 nats, to which the paper gives losses; and that it miss by less than a line of log excess against tokens, an "
     "exponential. Both lines have two constants and have not seen the run that they predict; both are fitted for each "
-    "seed. That larger models learn from fewer tokens asks that the excess of each be below that of the next smaller "
-    "at every number of tokens that both were trained on, by pairs of one seed on the same documents. That the gain "
-    "grows asks that its slope over all runs, against the logarithm of their tokens, be above zero at each length k."
+    "seed. That larger models learn from fewer tokens requires that the excess of each be below that of the next "
+    "smaller at every number of tokens that both were trained on, by pairs of one seed on the same documents. That the "
+    "gain grows requires that its slope over all runs, against the logarithm of their tokens, be above zero at each "
+    "length k."
 )
 PUBLISHED = ()
 PROMPT_SEED = 1122

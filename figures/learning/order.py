@@ -34,7 +34,7 @@ DIFFERS = (
     "ours is k = 5. The best of 24 accuracies is also the best by chance, even where order means nothing, as to exact "
     "Bayes told the format. The verdicts therefore take the spread that orders chosen on one "
     "half of the inputs show on the other half, and its mean over sets and seeds with an interval over both. That "
-    "accuracy depends on the order asks that this mean be above zero; that it does as in the paper, that it lie "
+    "accuracy depends on the order requires that this mean be above zero; that it does as in the paper, that it lie "
     "within the paper's 10 to 40 points. The paper's spreads are the best minus the worst as observed, including what "
     "chance adds, which makes the second claim harder to meet."
 )

@@ -29,9 +29,9 @@ DIFFERS = (
     "is no claim of the paper's; it follows from the paper's world and bounds what learning in context can be worth "
     "inside a document. The right panel draws the divergence KL(Bayes || model), which is the expected excess at a "
     "position and has far less noise than the excess on the token that came; both are in the rows. That the concept is "
-    "known asks that exact Bayes give the true concept a mean posterior of at least 0.98 after 10 tokens. That a model "
-    "comes as near to Bayes as the paper's asks that its excess be at most the largest that the paper's loss, rounded "
-    "to two decimals, allows."
+    "known requires that exact Bayes give the true concept a mean posterior of at least 0.98 after 10 tokens. That a "
+    "model comes as near to Bayes as the paper's requires that its excess be at most the largest that the paper's "
+    "loss, rounded to two decimals, allows."
 )
 PUBLISHED = ("xie2022*.csv",)
 DOCUMENT_SEED = 7

@@ -42,8 +42,8 @@ DIFFERS = (
     "over documents, and include what other documents would do to the constant guess. No claim here is a paper's. Each "
     "asks of the share that the probe of a model's best layer explains at all positions, less the share of what it is "
     "held against, on the same documents: that it be above zero, or for the counts at least zero. The shuffled network "
-    "has a best layer of its own, chosen on the same third set. That the posterior fades towards the output asks that "
-    "the best layer's share be above the last layer's."
+    "has a best layer of its own, chosen on the same third set. That the posterior fades towards the output requires "
+    "that the best layer's share be above the last layer's."
 )
 PUBLISHED = ()
 THEORY = "no claim of a paper's (its theory says that the concept is inferred)"

@@ -48,8 +48,8 @@ DIFFERS = (
     "that what is said of it is about that model: its interval is over documents and prompts. Losses count as equal "
     "where the whole 95 % interval of their paired difference lies within 0.01 nats per token of zero, the last "
     "decimal to which the paper's losses agree. All neighbours in size whose losses are equal are judged: that the "
-    "larger is better in context asks that its accuracy with the most examples that fit be above that of the smaller "
-    "at each of the paper's lengths k."
+    "larger is better in context requires that its accuracy with the most examples that fit be above that of the "
+    "smaller at each of the paper's lengths k."
 )
 PUBLISHED = ("xie2022*.csv",)
 PROMPT_SEED, EQUAL = 1118, 0.01  # nats per token

@@ -39,9 +39,9 @@ DIFFERS = (
     "model is nearer to the reader with the smaller KL(reader || model), averaged over the tokens after the first of "
     "a document. Documents are of the training world's concepts, or of concepts that no training had, the same for "
     "all models of a seed. Exact Bayes over many concepts is asked fewer documents. That a model with so many "
-    "concepts infers asks that it be nearer to the second reader on both kinds of documents; every number of concepts "
-    "is asked. That it infers as well as the reader that counts asks that its loss on concepts that no training had "
-    "be higher by at most 0.01 nats per token, to which the paper gives losses."
+    "concepts infers requires that it be nearer to the second reader on both kinds of documents; every number of "
+    "concepts is asked. That it infers as well as the reader that counts requires that its loss on concepts that no "
+    "training had be higher by at most 0.01 nats per token, to which the paper gives losses."
 )
 PUBLISHED = ()
 DOCUMENT_SEED, CHOICE_SEED = 1128, 1129

@@ -56,7 +56,7 @@ DIFFERS = (
     "that on held-back ones but for noise, and one number stands for both; the paper's is its validation loss. Held-"
     "back documents and prompts are the same for all seeds and models of a world. The picture shows the "
     "shortest examples. The most examples that fit are 32 for k = 3 and 5 and 16 for k = 8 and 10 (the paper: 64). "
-    "The order of losses asks for the loss at V = 100 less that at 50, and that at 50 less that at 150, above zero. "
+    "The order of losses requires the loss at V = 100 less that at 50, and that at 50 less that at 150, above zero. "
     "Growth with V asks, at each k with the most examples, for accuracy at each V less that at the next smaller one; "
     "growth with n, at each V and k, for accuracy with the most examples less that without any; the LSTM's lead, at "
     "each V, k and n, for its accuracy less the transformer's on the same prompts, seed by seed: all above zero. "

@@ -45,7 +45,7 @@ DIFFERS = (
     "as well. The paper does not say which k its Fig. 7 shows, so all four are here. Exact Bayes is told the format. "
     "Flat asks, at each k, for accuracy with the most examples less that without any: no more than the most by which "
     "the paper's own accuracy of a single concept moves, up or down, at the same V and any k. Nothing from random "
-    "tokens asks for accuracy of 5 % or less in every cell; the 5 % are ours. Low entropy asks for two differences "
+    "tokens requires accuracy of 5 % or less in every cell; the 5 % are ours. Low entropy requires two differences "
     "above zero: accuracy without examples, and with the most, each less the lowest few-shot accuracy. Which n is "
     "lowest is chosen on one half of the prompts and judged on the other, both ways round."
 )

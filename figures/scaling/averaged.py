@@ -20,7 +20,7 @@ DIFFERS = (
     PLAIN + "Hoffmann et al. average the Huber loss over runs, which makes it so small that the usual tolerances of "
     "L-BFGS end it early. We give L-BFGS the tolerances that SciPy's has by default, translated from the average "
     "to the sum. In both ways the fit of each bootstrap sample begins where that of all runs ended: a sum's goes "
-    "on to the sample's own minimum, an average's need not. That averaging narrows the interval asks for the "
+    "on to the sample's own minimum, an average's need not. That averaging narrows the interval requires the "
     "width of the 95 % interval of the exponent a with the averaged loss, divided by that with the summed loss, "
     "no more than one half. The interval of that share, Student's over ten parts of the samples, tells how well "
     "so many samples determine it, not what other runs would give. The share from the whole grid of starts stands "

@@ -43,7 +43,7 @@ DIFFERS = (
     "which only a known entropy allows. Approach 3 minimises the Huber loss of log L, summed; with an exponent on "
     "the sum of its two terms, and with the entropy known, as well. "
     + RESAMPLED
-    + "The paper's intervals are 10th to 90th percentiles. That sizes and tokens grow alike asks for the whole "
+    + "The paper's intervals are 10th to 90th percentiles. That sizes and tokens grow alike requires the whole "
     "interval of a (the best size grows as C^a) within 0.45 to 0.55, of each approach. That approaches agree asks "
     "for the whole interval of each difference, over the same samples, within 0.05 of zero. That it does not "
     "matter how N is counted asks the same of approach 3 with N counted with attention, by weights alone, and by "

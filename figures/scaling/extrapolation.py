@@ -39,7 +39,7 @@ DIFFERS = (
     "thousandth of a nat above it. "
     + RESAMPLED
     + "Held-out runs are resampled with the others. Our own question: that the additive form predicts worse than "
-    "the one with an outer exponent asks for the first error less the second, above zero. The exponent with which "
+    "the one with an outer exponent requires the first error less the second, above zero. The exponent with which "
     "the lowest loss above Bayes falls with compute, of the law with the entropy known, stands beside text's and "
     "is not judged."
 )

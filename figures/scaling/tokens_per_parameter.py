@@ -37,7 +37,7 @@ DIFFERS = (
     PLAIN
     + "Tokens D at the best size N are C / 6 N, at the largest budget; the paper counts weights alone, so they are "
     "divided by the weights of a model of that size, between those that were trained, and beside that by N with "
-    "attention. That there are about twenty asks for the whole 95 % interval of their number per weight "
+    "attention. That there are about twenty requires the whole 95 % interval of their number per weight "
     "within 13 to 30, twenty divided and multiplied by one and a half, for each approach. Approach 1 ends at the "
     "budget before (scaling/exponents), so its number is extrapolated. " + RESAMPLED
 )

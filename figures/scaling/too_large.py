@@ -35,7 +35,7 @@ DIFFERS = (
     "and is better on nearly all tasks. Here the best size at each budget is the one trained that lies nearest to "
     "the frontier of approach 2; too large and too small are the sizes trained that lie nearest to four times and "
     "to a quarter of it, by the ratio of parameters, where that is 2.5 to 6 times the best size or as much "
-    "smaller. That each loses asks for the logarithm of its loss above exact Bayes less that of the best size, "
+    "smaller. That each loses requires the logarithm of its loss above exact Bayes less that of the best size, "
     "paired by budget and seed, above zero: Student's interval over the pairs of all budgets, at least three of "
     "them."
 )

@@ -39,8 +39,8 @@ DIFFERS = (
     "run's size and seed at its number of tokens off the next longer run, where that is at most four times as "
     "long. Between evaluations the logarithm of the loss above exact Bayes is taken to be straight in that of the "
     "tokens; this alone, without any decay, would change the losses read by less than a percent. That such "
-    "reading raises the exponent a asks that a of approach 2 on these losses minus a on the matched ones, "
-    "resampled alike, be above zero. That it costs loss asks that the logarithm of the loss "
+    "reading raises the exponent a requires that a of approach 2 on these losses minus a on the matched ones, "
+    "resampled alike, be above zero. That it costs loss requires that the logarithm of the loss "
     "above exact Bayes that was read minus that of the matched run, over all budgets, sizes and seeds (Student's "
     "interval), be above zero. " + RESAMPLED
 )
