@@ -113,7 +113,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     )
     three = ours.value[ours.approach.isin(APPROACHES)]
     grows = f"{min(three):.2f} to {max(three):.2f}"
-    panel.set_title(f"The best size grows as compute to the {grows}, by {len(three)} approaches", size=11)
+    figure.suptitle(f"The best size grows as compute to the {grows}, by three approaches", size=11)
     return figure
 
 

@@ -76,6 +76,9 @@ def plot(rows: pd.DataFrame) -> Figure:
     panel.axhspan(-MARGIN * left, MARGIN * left, color=GREY, alpha=0.15, lw=0)
     panel.annotate("exact Bayes", (1.01, 0), xycoords=("axes fraction", "data"), va="center", size=9)
     panel.set(xscale="log", xlabel="largest budget in the fit, FLOPs", ylabel="fitted less known E, nats per token")
+    panel.set_yscale("symlog", linthresh=0.05)
+    panel.set_yticks([-2, -1, -0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1])
+    panel.yaxis.set_major_formatter("{x:g}")
     panel.legend()
     last = only(summary, quantity="off", form="parametric", budget=rows.budget.max())
     panel.set_title(

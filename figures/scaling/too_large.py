@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures.lab.claims import Claim, positive
 from figures.lab.presets import presets
 from figures.lab.runs import Models
-from figures.lab.style import BLUE, GREY, ORANGE, WIDTH
+from figures.lab.style import BLUE, GREY, ORANGE, WIDTH, legend_below
 from figures.lab.tables import Table, pick
 from figures.scaling.common import (
     GRID,
@@ -19,6 +19,7 @@ from figures.scaling.common import (
     Sizes,
     budgets_of,
     few,
+    in_words,
     judged,
     nearest,
     optimum,
@@ -100,12 +101,16 @@ def plot(rows: pd.DataFrame) -> Figure:
             label = f"{side}: {factors(rows, side)} times the best size"
             panel.plot(of_side.budget * shift, 100 * np.expm1(of_side.value), "o", color=colour, label=label)
     panel.axhline(0, color=GREY, lw=0.8)
-    panel.set(xscale="log", xlabel="training FLOPs", ylabel="more loss above exact Bayes, %")
-    panel.legend()
+    panel.set(xscale="log", xlabel="training", ylabel="more loss above exact Bayes, %")
+    panel.set_xticks(sorted({*rows.budget}), [in_words(budget) for budget in sorted({*rows.budget})])
+    panel.minorticks_off()
+    legend_below(figure, panel, 2)
     lost = [
-        f"{side} {100 * np.expm1(pick(rows, side=side).value.mean()):.0f} %" for side in SIDES if side in set(rows.side)
+        f"{side} {100 * np.expm1(pick(rows, side=side).value.mean()):+.0f} %"
+        for side in SIDES
+        if side in set(rows.side)
     ]
-    panel.set_title(f"At equal compute, more loss above Bayes: {', '.join(lost)}", size=11)
+    panel.set_title(f"Loss above exact Bayes at equal compute: about four times {', '.join(lost)}", size=11)
     return figure
 
 
