@@ -26,6 +26,7 @@ NAMES = [
     "04_sparsegpt",
     "05_block_floating_point",
     "06_assisted_decoding",
+    "07_scaling_laws",
     "09_a_real_language_model",
 ]
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))

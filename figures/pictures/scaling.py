@@ -108,30 +108,34 @@ def draw_prediction(fitted: Grid, law: Law, held_out: Grid, known: bool) -> Figu
     right.annotate("exact Bayes", (0.5, entropy), (0, 3), textcoords="offset points", size=8, ha="center")
     right.set(xlim=(-1, 1.2), ylim=(lowest, entropy + 0.1), xticks=[], ylabel="E of the law, nats per token")
     right.set_title("E is given" if known else f"E is off by {law.E - entropy:+.3f}", size=9)
-    off = error(law, held_out)
-    left.set_title(f"At the unseen budget the loss above Bayes is off by a factor of {np.exp(off):.2f}", size=10)
+    left.set_title(f"The unseen budget is predicted {prediction(law, held_out)}", size=10)
     return figure
 
 
-def error(law: Law, held_out: Grid) -> float:
-    """Mean absolute logarithm of predicted over measured loss above exact Bayes; what is predicted below is cut off."""
+def prediction(law: Law, held_out: Grid) -> str:
+    """How far off a law's losses above exact Bayes are: the mean absolute logarithm of their ratio to those measured,
+    where none lies below exact Bayes."""
     runs = held_out.runs
-    predicted = np.maximum(law.loss(runs.parameters, runs.tokens) - held_out.exact, 1e-4)
-    return float(np.abs(np.log(predicted / (runs.loss - held_out.exact))).mean())
+    predicted = law.loss(runs.parameters, runs.tokens) - held_out.exact
+    if (below := (predicted <= 0).sum()) > 0:
+        return f"below exact Bayes at {below} of {len(predicted)} sizes"
+    off = np.abs(np.log(predicted / (runs.loss - held_out.exact))).mean()
+    return f"with losses above Bayes off by a factor of {np.exp(off):.2f}"
 
 
 def draw_valley(floors: Float[ndarray, " F"], losses: dict[str, Float[ndarray, " F"]], entropy: float) -> Figure:
     """The smallest Huber loss for each assumed E, over the least of all, by how many budgets were fitted."""
     figure, panel = plt.subplots(figsize=(WIDTH, 3.3))
-    ends = []
+    ends, highest = [], 1.5
     for (name, values), colour in zip(losses.items(), CYCLE, strict=False):
         ratio = values / values.min()
         panel.plot(floors, ratio, color=colour)
         panel.plot(floors[ratio.argmin()], 1, "o", color=colour)
-        ends.append((name, float(floors[-1]), float(np.clip(ratio[-1], 1, 3)), colour))
+        highest = max(highest, float(ratio[-1]))
+        ends.append((name, float(floors[-1]), float(ratio[-1]), colour))
     panel.axvline(entropy, color=BLACK, lw=1)
-    panel.annotate("exact Bayes", (entropy, 2.85), (-4, 0), textcoords="offset points", ha="right", size=8)
-    panel.set(xlabel="assumed E, nats per token", ylabel="Huber loss over the least", ylim=(0.95, 3))
+    panel.annotate("exact Bayes", (entropy, highest), (-4, 0), textcoords="offset points", ha="right", size=8)
+    panel.set(xlabel="assumed E, nats per token", ylabel="Huber loss over the least", ylim=(0.95, 1.05 * highest))
     few, *_, of_all = (reach(floors, values) for values in losses.values())
     said = f"E spans {few} nats\nwith few budgets, {of_all} with all"
     panel.set_title(f"Huber loss at most a tenth above the least: {said}", size=11)
