@@ -27,7 +27,8 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page) and page.name not in ELSEWHERE], ids=lambda page: page.name
 )
-def test_the_python_of_a_page_runs(page, tmp_path):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what a page writes stays there
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(64, 8)).astype(np.float32)
     names = {name: jnp.asarray(rng.normal(size=(4, 32)), jnp.float32) for name in ("x", "a")}
