@@ -29,11 +29,12 @@ PLAIN = (
     "Hoffmann et al. train 70 M to 16 B parameters on text and do not know its entropy. Ours are transformers "
     "of depth 4 with 0.03 to 3.2 M parameters on documents of the concept-HMM, whose entropy exact Bayes gives "
     "on the very tokens of the losses. Sizes lie around the best one at each of five budgets of compute, from "
-    "1e12 to 1e14 FLOPs. With the first seed the two largest budgets had their lowest losses at the smallest sizes, "
-    "so a smaller one was added to each: widths 40 and 48. Each run decays its rates to zero over its own steps and "
-    "warms up for 5 % of them. Compute is C = 6 N D, where N counts weights and the products of attention (layers x "
-    "context x width), which are more than half as many as the weights of the smallest models and under a tenth of the "
-    "largest's. Budgets have three, three, two, two and one seed. "
+    "1e12 to 1e14 FLOPs. With the first seed the best sizes were smaller than expected and near the edge of the grid, "
+    "so smaller ones were added: width 24 at 3e12, 24 and 32 at 1e13, 32 and 40 at 3e13, 48 at 1e14. "
+    "Each run decays its rates to zero over its own steps and warms up for 5 % of them. "
+    "Compute is C = 6 N D, where N counts weights and the products of attention (layers x context x width), "
+    "which are more than half as many as the weights of the smallest models and under a tenth of the largest's. "
+    "Budgets have three, three, two, two and one seed. "
 )
 RESAMPLED = (
     "Intervals of 95 % are by 1,000 samples (100 in `quick`) of a residual bootstrap, which keeps every run: to a "
