@@ -207,11 +207,11 @@ LONGER = {
 SCALING_WIDTHS: dict[str, dict[float, tuple[int, ...]]] = {
     "quick": {1e11: (8, 12, 16, 24, 32), 3e11: (12, 16, 24, 32, 48), 1e12: (16, 24, 32, 48, 64)},
     "small": {
-        1e12: (24, 32, 40, 48, 64, 80, 96),
-        3e12: (32, 40, 48, 64, 80, 96, 128),
-        1e13: (40, 48, 64, 80, 96, 128, 160),
-        3e13: (48, 64, 80, 96, 128, 192),
-        1e14: (64, 96, 160, 256),
+        1e12: (16, 24, 32, 40, 48, 64, 80, 96),
+        3e12: (24, 32, 40, 48, 64, 80, 96, 128),
+        1e13: (24, 32, 40, 48, 64, 80, 96, 128, 160),
+        3e13: (32, 40, 48, 64, 80, 96, 128, 192),
+        1e14: (48, 64, 96, 160, 256),
     },
 }
 
@@ -251,7 +251,7 @@ SCALING_CONTROLS = {
     for scale, flops, widths in (("quick", 3e11, (24,)), ("small", 1e13, (48, 80, 128)))
     for name, changed in (("rate-half", {"rate": 0.5}), ("rate-double", {"rate": 2.0}),
                           ("batch-half", {"batch": 4}), ("batch-double", {"batch": 16}))
-    for width in (widths if name.startswith("rate") else widths[:2])
+    for width in widths
 }  # fmt: skip
 
 
