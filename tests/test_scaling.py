@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from figures.scaling import averaged as averaged_experiment
 from figures.scaling import isoflop as isoflop_experiment
 from figures.scaling import tokens_per_parameter as tokens_experiment
 from figures.scaling import too_large as too_large_experiment
@@ -18,13 +19,16 @@ from figures.scaling import undecayed as undecayed_experiment
 from figures.scaling.common import (
     GRID,
     LOG_EXCESS,
+    Sided,
     as_runs,
     curves,
+    ends_of,
     exact_of,
     exponents,
     points,
-    resampled,
+    samples_of,
     with_attention,
+    within,
 )
 from icl_synth import checkpoints, scaling
 from icl_synth.presets import SCALING, SCALING_WIDTHS
@@ -42,7 +46,6 @@ from icl_synth.scaling import (
     isoflop,
     parametric,
     read,
-    refit,
 )
 from icl_synth.scaling.__main__ import FITTED
 from icl_synth.scaling.frontier import vertex
@@ -167,7 +170,7 @@ def test_names_of_the_package_are_no_modules():
 def test_ends_are_held_against_a_size_that_their_losses_did_not_choose():
     """Against the lowest loss of all, no end could ever be better."""
     models = predicted(GRID["small"], noise=0.0)
-    here = [point for point in points(models) if point.budget == 1e13]
+    here = [point for point in points(models) if point.budget == 1e13 and point.width >= 40]
     sizes = {point.width: point.counts.parameters for point in here}
     best, largest = sizes[80], max(sizes.values())
     assert all(min(of_seeds.values()) > 0 for of_seeds in isoflop_experiment.ends_above_best(here, best).values())
@@ -194,10 +197,10 @@ def test_residuals_resampled_around_parabolas_give_intervals_that_cover():
             point._replace(loss=point.exact + point.excess * np.exp(0.04 * generator.standard_normal()))
             for point in points(predicted(GRID["small"], noise=0.0))
         ]
-        losses = resampled(ends, 60)
-        assert losses.shape == (60, len(ends)) and (losses > exact_of(ends)).all()
+        samples = samples_of(ends, 60)
+        assert samples.losses.shape == (60, len(ends)) and (samples.losses > exact_of(ends)).all()
         for name in covered:
-            a, drawn = exponents(name, as_runs(ends), exact_of(ends), losses)
+            a, drawn = exponents(name, as_runs(ends), exact_of(ends), samples)
             low, high = np.percentile(drawn, (2.5, 97.5))
             covered[name] += low <= truth <= high
             found[name].append(a)
@@ -207,36 +210,73 @@ def test_residuals_resampled_around_parabolas_give_intervals_that_cover():
         assert np.mean(widths[name]) < 2 * 1.96 * np.std(found[name], ddof=1), name
 
 
-def test_the_bootstrap_of_other_losses_finds_what_fits_of_them_find():
-    runs = runs_of(LAW, noise=0.02)
-    losses = runs.loss * np.exp(0.02 * np.random.default_rng(1).standard_normal((3, 35)))
-    drawn = refit(runs, losses)
-    for place, loss in enumerate(losses):
-        np.testing.assert_allclose([part[place] for part in drawn], fit(runs._replace(loss=loss)), rtol=2e-2)
-    for wrong in (losses[:, :-1], -losses):
-        with pytest.raises(ValueError, match=r"losses must be positive, \[samples, 35 runs\]"):
-            refit(runs, wrong)
-
-
 def test_tokens_are_counted_for_each_weight_at_the_best_size():
     models = predicted(GRID["small"], noise=0.0)
     rows = tokens_experiment.compute(models, tokens_experiment.Sizes(20))
     weights = {with_attention(point.counts): point.counts.parameters for point in points(models)}
     best = float(TOY_LAW.optimal_parameters(1e13))
     below, above = max(n for n in weights if n <= best), min(n for n in weights if n >= best)
-    of_parametric = rows[(rows.approach == "parametric") & (rows.budget == 1e13)].set_index("counted").value
+    of_parametric = rows[(rows.quantity == "ratio") & (rows.approach == "parametric") & (rows.budget == 1e13)]
+    of_parametric = of_parametric.set_index("counted").value
     assert np.exp(of_parametric["weights and attention"]) == pytest.approx(1e13 / 6 / best**2, rel=0.01)
     by_weights = 1e13 / 6 / best / np.exp(of_parametric["weights"])
     assert weights[below] <= by_weights <= weights[above]
 
 
-def test_few_values_judge_nothing():
-    rows = pd.DataFrame({"side": "too large", "value": [0.1, 0.2], "factor": [4.0, 3.0], "quantity": "lost", "seed": 0})
-    assert [claim.verdict for claim in too_large_experiment.claims(rows)] == ["not judged", "not judged"]
-    three = pd.concat([rows, rows.tail(1)])
-    assert [claim.verdict for claim in too_large_experiment.claims(three)] == ["holds", "not judged"]
-    unsure = too_large_experiment.claims(three.assign(value=[0.1, -0.2, 0.2]))
-    assert [claim.verdict for claim in unsure] == ["inconclusive", "not judged"]
+def test_budgets_are_the_repetitions_and_few_of_them_judge_nothing():
+    rows = pd.DataFrame({"side": "too large", "value": [0.1, 0.2], "factor": [4.0, 3.0], "quantity": "lost", "seed": 0,
+                         "budget": [1e12, 3e12]})  # fmt: skip
+    verdicts = lambda rows: [claim.verdict for claim in too_large_experiment.claims(rows)]  # noqa: E731
+    assert verdicts(rows) == ["not judged", "not judged"]
+    assert verdicts(pd.concat([rows] * 9)) == ["not judged", "not judged"]  # runs of a budget are no repetitions
+    three = pd.concat([rows, rows.tail(1).assign(budget=1e13)])
+    assert verdicts(three) == ["holds", "not judged"]
+    assert verdicts(three.assign(value=[0.1, -0.2, 0.2])) == ["inconclusive", "not judged"]
+    assert verdicts(three.assign(value=[-0.1, -0.2, -0.2])) == ["fails", "not judged"]
+
+
+def test_the_side_of_an_interval_that_faces_the_border_decides():
+    def found(value, low, high):
+        return within(Sided(value, low, high), 0.45, 0.55).verdict
+
+    assert found(0.50, 0.45, 0.55) == "holds" and found(0.50, 0.449, 0.54) == found(0.50, 0.46, 0.551) == "inconclusive"
+    assert found(0.34, 0.05, 0.449) == "fails" and found(0.34, 0.30, 0.451) == "inconclusive"
+    assert found(0.60, 0.551, 0.99) == "fails" and found(0.60, 0.549, 0.61) == "inconclusive"
+    edge = within(Sided(0.1, 0.0, 9.0), 0.0, np.inf)
+    assert edge.verdict == "holds" and edge.p == pytest.approx(0.05)
+    assert within(Sided(0.1, 0.05, 9.0), 0.0, np.inf).p < 0.05 < within(Sided(0.1, -0.05, 0.11), 0.0, np.inf).p
+
+
+def test_exponents_are_compared_at_budgets_that_have_both():
+    ends = points(predicted(GRID["small"], noise=0.0))
+    alike = [(point, point) for point in ends]
+    assert len(undecayed_experiment.shared(alike)) == len(ends)
+    falling = [
+        (point, point._replace(loss=point.exact + 1 / point.width) if point.budget == 3e12 else point) for point in ends
+    ]
+    assert {pair[0].budget for pair in undecayed_experiment.shared(falling)} == {1e12, 1e13, 3e13, 1e14}
+    with pytest.raises(ValueError, match="no budget has a lowest point both ways"):
+        undecayed_experiment.shared([pair for pair in falling if pair[0].budget == 3e12])
+
+
+def test_a_lowest_loss_at_the_edge_is_not_between():
+    rows = pd.DataFrame({"parameters": [1, 1, 2, 3], "value": [0.5, 0.9, 0.6, 0.8]})
+    assert isoflop_experiment.lowest_inside(rows) and not isoflop_experiment.lowest_inside(rows.iloc[[0, 2, 3]])
+
+
+def test_averaging_must_narrow_from_both_beginnings():
+    def verdict(warm, grid):
+        cells = [("a", how, begins, 0.4) for how in ("summed", "averaged") for begins in averaged_experiment.BEGINNINGS]
+        cells = [(name, how, begins, value) for quantity, how, begins, value in cells
+                 for name in (quantity, *ends_of(quantity))]  # fmt: skip
+        cells += [("share", "averaged", begins, share)
+                  for begins, share in zip(averaged_experiment.BEGINNINGS, (warm, grid), strict=True)]  # fmt: skip
+        rows = pd.DataFrame(cells, columns=["quantity", "how", "begins", "value"])
+        (claim,) = averaged_experiment.claims(rows.assign(seed=pd.NA, half_width=0.1, half_width_of_mean=0.1))
+        return claim.verdict
+
+    assert verdict(0.2, 0.3) == "holds" and verdict(0.2, 0.8) == "partly" and verdict(0.7, 0.8) == "fails"
+    assert verdict(0.45, 0.55) == "inconclusive"
 
 
 def test_only_sizes_about_four_times_off_are_paired():

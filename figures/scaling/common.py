@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from figures.lab.claims import Finding, few_draws, show
+from figures.lab.claims import Finding, at_least, between, few_draws, no_more, show
 from figures.lab.presets import RECORDED, Suite
 from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
-from figures.lab.tables import Table
+from figures.lab.tables import Table, only
 from icl_synth.estimates import Estimate
 from icl_synth.presets import SCALING_WIDTHS
 from icl_synth.scaling import Counts, Form, Frontier, Runs, budgets, count, envelope, frontier, isoflop, parametric
-from icl_synth.scaling.runs import interval
+from icl_synth.scaling.runs import draw_at_budgets, interval
 
 ADDITIVE, OUTER = Form(), Form(outer=True)
 APPROACHES = ("envelope", "isoflop", "parametric")
@@ -27,21 +27,29 @@ COLOURS = {"envelope": GREEN, "isoflop": BLUE, "parametric": ORANGE, "parametric
 SAMPLE_SEED = 21
 PLAIN = (
     "Hoffmann et al. train 70 M to 16 B parameters on text and do not know its entropy. Ours are transformers "
-    "of depth 4 with 0.03 to 3.2 M parameters on documents of the concept-HMM, whose entropy exact Bayes gives "
-    "on the very tokens of the losses. Sizes lie around the best one at each of five budgets of compute, from "
-    "1e12 to 1e14 FLOPs. With the first seed the best sizes were smaller than expected and near the edge of the grid, "
-    "so smaller ones were added: width 24 at 3e12, 24 and 32 at 1e13, 32 and 40 at 3e13, 48 at 1e14. "
-    "Each run decays its rates to zero over its own steps and warms up for 5 % of them. "
+    "of depth 4 with 0.01 to 3.2 M parameters on documents of the concept-HMM, whose entropy exact Bayes gives "
+    "on the very tokens of the losses. At each of five budgets of compute, from 1e12 to 1e14 FLOPs, sizes were chosen "
+    "around the best one that was expected. With the first seed the best ones were smaller and near the edge, and none "
+    "was four times too small, so smaller sizes were added to every budget. Each run decays its rates to zero over its "
+    "own steps and warms up for 5 % of them. "
     "Compute is C = 6 N D, where N counts weights and the products of attention (layers x context x width), "
-    "which are more than half as many as the weights of the smallest models and under a tenth of the largest's. "
-    "Budgets have three, three, two, two and one seed. "
+    "which are more than the weights of the smallest model and under a tenth of the largest's. "
+    "Budgets have three, three, two, two and one seed. Rules were amended after the rows of the first seed "
+    "(`figures/scaling/AMENDMENTS.md`). "
 )
 RESAMPLED = (
-    "Intervals of 95 % are by 1,000 samples (100 in `quick`) of a residual bootstrap, which keeps every run: to a "
-    "parabola through the logarithm of the loss above exact Bayes by log N at each budget it adds residuals drawn from "
-    "those of all runs, enlarged for the constants of the parabolas. Samples without a frontier are left out. "
+    "Intervals of 95 % are by 1,000 samples (100 in `quick`), from the 2.5th to the 97.5th percentile. Approach 3 "
+    "draws runs with replacement, as many of each budget as there are, and every sample is fitted from the whole grid "
+    "of starts. Approaches 1 and 2 need every size and keep every run: a residual bootstrap adds, to a "
+    "parabola through the logarithm of the loss above exact Bayes by log N at each budget, residuals drawn from "
+    "those of all runs, enlarged for the constants of the parabolas. A budget whose lowest point leaves the sizes is "
+    "left out of a sample, and a sample without two budgets is left out. "
 )
 FEW = 3  # values, fewer of which judge nothing
+
+
+# sizes that were added to those planned, by budget
+ADDED = {1e12: (16,), 3e12: (24,), 1e13: (24, 32), 3e13: (40,), 1e14: (48,)}
 
 
 def _suite(preset: str, seeds: dict[float, tuple[int, ...]]) -> Suite:
@@ -144,7 +152,7 @@ def exact_of(chosen: list[Point]) -> Float[np.ndarray, " R"]:
 
 
 def resampled(chosen: list[Point], draws: int) -> Float[np.ndarray, "S R"]:
-    """Losses of R runs as they might have come out too: the residual bootstrap of RESAMPLED, the same for all fits."""
+    """Losses of R runs as they might have come out too: the residual bootstrap of RESAMPLED."""
     sizes = np.log([with_attention(point.counts) for point in chosen])
     planned, log_excess = np.array([(point.budget, np.log(point.excess)) for point in chosen]).T
     smooth, constants = np.empty(len(chosen)), 0
@@ -182,18 +190,81 @@ def optimum(ends: list[Point]) -> Frontier | None:
         return None
 
 
+class Samples(NamedTuple):
+    """Bootstrap samples of R runs."""
+
+    losses: Float[np.ndarray, "S R"]
+    """Other losses of the same runs, for approaches 1 and 2."""
+    runs: Int[np.ndarray, "S R"]
+    """Which runs, for approach 3."""
+
+
+def samples_of(chosen: list[Point], draws: int) -> Samples:
+    """The samples of RESAMPLED, the same for all fits of the same points."""
+    return Samples(resampled(chosen, draws), draw_at_budgets(as_runs(chosen), draws, SAMPLE_SEED))
+
+
 def exponents(
-    approach: str,
-    runs: Runs,
-    exact: Float[np.ndarray, " R"],
-    losses: Float[np.ndarray, "S R"],
-    form: Form = ADDITIVE,
+    approach: str, runs: Runs, exact: Float[np.ndarray, " R"], samples: Samples, form: Form = ADDITIVE
 ) -> tuple[float, Float[np.ndarray, " S"]]:
-    """The exponent a of an approach, and those with resampled losses. Raises ValueError for runs without a frontier."""
+    """The exponent a of an approach, and those of samples. Raises ValueError for runs without a frontier."""
     if approach == "parametric":
-        return float(parametric.fit(runs, form).a), parametric.refit(runs, losses, form).a
+        return float(parametric.fit(runs, form).a), parametric.bootstrap(runs, samples.runs, form).a
     found = functools.partial(frontier_of, approach, exact=exact)
-    return found(runs).a, frontier.bootstrap(found, [runs._replace(loss=loss) for loss in losses])
+    return found(runs).a, frontier.bootstrap(found, [runs._replace(loss=loss) for loss in samples.losses])
+
+
+class Sided(NamedTuple):
+    """A fitted number with the ends of its 95 % interval, which need not lie equally far from it."""
+
+    value: float
+    low: float
+    high: float
+
+    def show(self, digits: int) -> str:
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+    def of(self, change: Callable[[float], float]) -> "Sided":
+        """A rising function of the number."""
+        return Sided(*(float(change(end)) for end in self))
+
+    @property
+    def reach(self) -> tuple[list[float], list[float]]:
+        """How far the interval reaches below and above the number, for an error bar."""
+        return [max(self.value - self.low, 0.0)], [max(self.high - self.value, 0.0)]
+
+
+def add_sampled(table: Table, quantity: str, *cell: object, value: float, drawn: Float[np.ndarray, " S"]) -> None:
+    """A fitted number, and the ends of its 95 % interval by bootstrap as quantities of their own."""
+    for name, end in zip((quantity, *ends_of(quantity)), (value, *interval(drawn)), strict=True):
+        table.add(name, *cell, values=np.array([end]))
+
+
+def ends_of(quantity: str) -> tuple[str, str]:
+    return f"{quantity}, low", f"{quantity}, high"
+
+
+def sided(rows: pd.DataFrame, quantity: str, **where: object) -> Sided:
+    """What `add_sampled` added. Raises KeyError where it is not there."""
+    return Sided(*(only(rows, quantity=name, **where).mean for name in (quantity, *ends_of(quantity))))
+
+
+def within(number: Sided, low: float, high: float) -> Finding:
+    """That a fitted number lies in a range: `claims.between` with the side of the interval that faces its border."""
+    below, above = (Estimate(number.value, half[0], np.inf) for half in number.reach)
+    if number.value < low:
+        return between(above, low, high)
+    if number.value > high:
+        return between(below, low, high)
+    both = at_least(below, low), no_more(above, high)
+    holds = all(finding.verdict == "holds" for finding in both)
+    return Finding("holds" if holds else "inconclusive", max(finding.p for finding in both))
+
+
+def over_budgets(rows: pd.DataFrame) -> Estimate:
+    """The mean over budgets, each the mean of its rows, with Student's interval: runs of a budget are no repetitions of
+    one another."""
+    return few(rows.groupby("budget").value.mean())
 
 
 def few(values: pd.Series) -> Estimate:
@@ -211,12 +282,6 @@ def told(value: Estimate, digits: int) -> str:
 def judged(value: Estimate, finding: Callable[[Estimate], Finding]) -> list[Finding]:
     """A finding on the mean of few values; none where there are fewer than FEW."""
     return [finding(value)] if value.df >= FEW - 1 else []
-
-
-def add_sampled(table: Table, *cell: object, value: float, drawn: Float[np.ndarray, " S"]) -> None:
-    """A fitted number with its 95 % interval by bootstrap, as wide on both sides as on the wider one."""
-    low, high = interval(drawn)
-    table.add(*cell, values=np.array([value]), least=max(high - value, value - low, 0.0))
 
 
 def name_sizes(panel: Axes) -> None:

@@ -7,7 +7,7 @@
 
 from icl_synth.scaling.counts import Counts, count
 from icl_synth.scaling.frontier import Frontier, envelope, isoflop
-from icl_synth.scaling.parametric import Form, Law, bootstrap, fit, refit
+from icl_synth.scaling.parametric import Form, Law, bootstrap, fit
 from icl_synth.scaling.runs import Runs, budgets, draw, draw_at_budgets, read
 
 __all__ = [
@@ -25,5 +25,4 @@ __all__ = [
     "fit",
     "isoflop",
     "read",
-    "refit",
 ]

@@ -126,27 +126,8 @@ def bootstrap(
         candidates = np.concatenate([ends, grid(form)])
         scores = _huber_of_each(candidates, logs, form) @ counts.T
         best = candidates[np.argpartition(scores, KEPT, axis=0)[:KEPT].T]
-    ends, objectives = _descend(best, counts[:, None], logs.loss, logs, form, stop)
+    ends, objectives = _descend(best, counts[:, None], logs, form, stop)
     return _law(ends[np.arange(len(samples)), objectives.argmin(1)], logs, form)
-
-
-def refit(runs: Runs, losses: Float[np.ndarray, "S R"], form: Form = ADDITIVE) -> Law:
-    """The laws of the same runs with other losses, as of a residual bootstrap: one for each of S.
-
-    Each is scored at all starts of the grid and at all minima of the runs' own losses, and L-BFGS goes on from the best
-    of these. Raises ValueError as `fit`, and for losses that are not one positive number for each run.
-    """
-    if losses.shape[1] != len(runs.loss) or not (losses > 0).all():
-        raise ValueError(f"losses must be positive, [samples, {len(runs.loss)} runs], got shape {losses.shape}")
-    logs = logs_of(runs)
-    spare = len(logs.loss) - losses.shape[1]
-    others = np.pad(np.log(losses) - logs.centres[2], ((0, 0), (0, spare)))
-    candidates = np.concatenate([_whole_sample(logs, form, PRECISE)[0], grid(form)])
-    with jax.enable_x64(True):
-        scores = np.asarray(_score_all(candidates, others, logs, form))
-    best = candidates[np.argpartition(scores, KEPT, axis=1)[:, :KEPT]]
-    ends, objectives = _descend(best, logs.weights, others[:, None], logs, form, PRECISE)
-    return _law(ends[np.arange(len(losses)), objectives.argmin(1)], logs, form)
 
 
 def logs_of(runs: Runs) -> Logs:
@@ -188,7 +169,7 @@ def _whole_sample(logs: Logs, form: Form, stop: Stop) -> tuple[Float[np.ndarray,
     """Where L-BFGS ends from the best starts of the grid, and the summed Huber loss / DELTA there."""
     starts = grid(form)
     best = np.argsort(_huber_of_each(starts, logs, form) @ logs.weights)[:POLISHED]
-    return _descend(starts[best], logs.weights, logs.loss, logs, form, stop)
+    return _descend(starts[best], logs.weights, logs, form, stop)
 
 
 def _huber_of_each(points: Float[np.ndarray, "S 6"], logs: Logs, form: Form) -> Float[np.ndarray, "S R"]:
@@ -201,40 +182,24 @@ def _huber_at(points, logs, form):
     return jax.vmap(lambda point: huber(point, logs, form))(points)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _score_all(points, log_losses, logs, form):
-    """The Huber loss / DELTA of every point under each of several losses of the runs [S K]."""
-    predicted = jax.vmap(lambda point: predict(point, logs, form))(points)
-    return jax.lax.map(
-        lambda loss: optax.huber_loss(predicted, loss[None], delta=DELTA) @ logs.weights / DELTA, log_losses
-    )
-
-
 def _descend(
-    starts: Float[np.ndarray, "*S 6"],
-    weights: Float[np.ndarray, "*#S R"],
-    log_loss: Float[np.ndarray, "*#S R"],
-    logs: Logs,
-    form: Form,
-    stop: Stop,
+    starts: Float[np.ndarray, "*S 6"], weights: Float[np.ndarray, "*#S R"], logs: Logs, form: Form, stop: Stop
 ) -> tuple[Float[np.ndarray, "*S 6"], Float[np.ndarray, " *S"]]:
-    """Where L-BFGS ends from each start, under the weights and the losses of the runs there, and the weighted Huber
-    loss / DELTA."""
+    """Where L-BFGS ends from each start, under the weights of the runs there, and the weighted Huber loss / DELTA."""
     shape = starts.shape[:-1]
-    of_each = [np.broadcast_to(one, (*shape, one.shape[-1])).reshape(-1, one.shape[-1]) for one in (weights, log_loss)]
+    of_each = np.broadcast_to(weights, (*shape, weights.shape[-1])).reshape(-1, weights.shape[-1])
     with jax.enable_x64(True):
-        ends, objectives = _descend_all(starts.reshape(-1, starts.shape[-1]), *of_each, logs, form, stop)
+        ends, objectives = _descend_all(starts.reshape(-1, starts.shape[-1]), of_each, logs, form, stop)
     return np.asarray(ends).reshape(starts.shape), np.asarray(objectives).reshape(shape)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def _descend_all(starts, weights, log_loss, logs, form, stop):
-    def from_one(start_and_runs):
-        start, of_runs, losses = start_and_runs
-        here = logs._replace(loss=losses)
-        return _lbfgs(lambda point: (huber(point, here, form) * of_runs).sum(), start, stop)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _descend_all(starts, weights, logs, form, stop):
+    def from_one(start_and_weights):
+        start, of_runs = start_and_weights
+        return _lbfgs(lambda point: (huber(point, logs, form) * of_runs).sum(), start, stop)
 
-    return jax.lax.map(from_one, (starts, weights, log_loss), batch_size=AT_ONCE)
+    return jax.lax.map(from_one, (starts, weights), batch_size=AT_ONCE)
 
 
 def _lbfgs(function: Callable[[Point], Float[Array, ""]], start: Point, stop: Stop) -> tuple[Point, Float[Array, ""]]:
