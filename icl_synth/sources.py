@@ -18,8 +18,8 @@ PROSE = ("TITLE", "DIFFERS")
 # how files are written, found and locked changes no number; a preset counts by its values, which whoever uses it hashes
 NO_NUMBERS = tuple(
     f"icl_synth/{name}.py"
-    for name in ("files", "interruption", "lock", "presets", "provenance", "recovery", "resume", "run_checkpoints",
-                 "sources")
+    for name in ("files", "interruption", "lock", "presets/__init__", "presets/recipes", "presets/scaling",
+                 "presets/transfer", "presets/worlds", "provenance", "recovery", "resume", "run_checkpoints", "sources")
 )  # fmt: skip
 Names = frozenset[str] | None  # of definitions in a file
 ALL = None

@@ -14,7 +14,7 @@ from figures.transfer import common, context, other_models, outcomes, remembered
 from figures.transfer.common import Curve, saved, tokens_to
 from icl_synth import text
 from icl_synth.estimates import Estimate
-from icl_synth.presets import FIRST
+from icl_synth.presets.transfer import FIRST
 from tests.toys import write_plays
 
 LINE = Curve(np.array([0.0, 100, 200, 300]), np.array([4.0, 3.0, 2.5, 2.4]))

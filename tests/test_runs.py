@@ -12,7 +12,8 @@ from figures.lab import record, runs
 from figures.lab.catalogue import experiment
 from figures.lab.presets import Preset, Suite
 from icl_synth import checkpoints, presets, run_folder
-from icl_synth.presets import AFTER, FIRST, OWN_WORLDS, PRESETS, RATES, READING, After
+from icl_synth.presets import PRESETS
+from icl_synth.presets.transfer import AFTER, FIRST, OWN_WORLDS, RATES, READING, After
 from tests.toys import TOY, on
 
 FIRST_TOY, SECOND_TOY = on(world="random", concepts=2, vocab_size=51), dataclasses.replace(TOY, steps=4)

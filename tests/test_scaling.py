@@ -31,7 +31,7 @@ from figures.scaling.common import (
     within,
 )
 from icl_synth import checkpoints, scaling
-from icl_synth.presets import SCALING, SCALING_WIDTHS
+from icl_synth.presets.scaling import SCALING, SCALING_WIDTHS
 from icl_synth.scaling import (
     Form,
     Law,

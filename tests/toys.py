@@ -17,7 +17,8 @@ from figures.transfer import other_models
 from figures.transfer.common import ARMS
 from icl_synth.config import DataConfig, OptimizerConfig, TrainConfig
 from icl_synth.lstm import LSTMConfig
-from icl_synth.presets import SCALING, SCALING_CONTROLS, After
+from icl_synth.presets.scaling import SCALING, SCALING_CONTROLS
+from icl_synth.presets.transfer import After
 from icl_synth.scaling import Law, count
 from icl_synth.transformer import TransformerConfig
 

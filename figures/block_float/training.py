@@ -31,7 +31,7 @@ from icl_synth import checkpoints
 from icl_synth.config import TrainConfig
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import Estimate
-from icl_synth.presets import TINY
+from icl_synth.presets.recipes import TINY
 from icl_synth.step import make_optimizer
 
 TITLE = "Training in MX9, MX6 and MXFP6 (Rouhani et al. 2023; OCP Microscaling)"

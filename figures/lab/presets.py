@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from icl_synth.presets import FAMILY
+from icl_synth.presets.recipes import FAMILY
 
 NAMES = ("quick", "small", "paper")
 RECORDED = ("small", "paper")  # their rows are committed, so they come from committed code

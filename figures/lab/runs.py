@@ -14,7 +14,8 @@ from icl_synth.config import TrainConfig
 from icl_synth.files import write_text
 from icl_synth.layers import Precision
 from icl_synth.lock import alone
-from icl_synth.presets import AFTER, OWN_WORLDS, first_of_its_kind, preset
+from icl_synth.presets import AFTER, first_of_its_kind, preset
+from icl_synth.presets.transfer import OWN_WORLDS
 from icl_synth.run_folder import TrainingError, read_metrics, read_settled, run_directory
 from icl_synth.start import Start
 from icl_synth.train import train

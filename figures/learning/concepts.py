@@ -30,7 +30,7 @@ from icl_synth import bayes
 from icl_synth.concept_hmm import ConceptHMM
 from icl_synth.documents import sample_documents
 from icl_synth.estimates import Estimate
-from icl_synth.presets import CONCEPTS
+from icl_synth.presets.worlds import CONCEPTS
 from icl_synth.prompts import Prompts, sample_prompts
 from icl_synth.trends import slope
 

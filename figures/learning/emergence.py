@@ -26,7 +26,7 @@ from figures.learning.common import (
     extreme_cells,
     lengths_of,
 )
-from icl_synth.presets import LENGTHS
+from icl_synth.presets.worlds import LENGTHS
 from icl_synth.trends import extrapolated, slope
 
 TITLE = "When in-context learning emerges: loss over Bayes and accuracy by tokens of training (beyond Xie et al. 2022)"

@@ -15,7 +15,7 @@ from figures.lab.runs import Models, Run
 from figures.lab.style import BLUE, GREEN, ORANGE, PINK, plain_log
 from figures.lab.tables import Table, only
 from icl_synth.estimates import Estimate
-from icl_synth.presets import SCALING_WIDTHS
+from icl_synth.presets.scaling import SCALING_WIDTHS
 from icl_synth.scaling import Counts, Form, Frontier, Runs, budgets, count, envelope, frontier, isoflop, parametric
 from icl_synth.scaling.runs import draw_at_budgets, interval
 

@@ -12,7 +12,7 @@ from figures.lab.style import CYCLE, GREY, WIDTH
 from figures.lab.tables import Table, pick
 from figures.scaling.common import PLAIN, Sizes, few, judged, told
 from icl_synth.estimates import Estimate
-from icl_synth.presets import SCALING_CONTROLS
+from icl_synth.presets.scaling import SCALING_CONTROLS
 
 TITLE = "Learning rate and batch halved and doubled at one budget (Porian et al. 2024)"
 DIFFERS = (

@@ -15,7 +15,7 @@ from figures.lab.style import BLACK, BLUE, WIDTH, draw_line, draw_seeds
 from figures.lab.tables import Table, only, over_seeds, pick
 from figures.transfer import common
 from figures.transfer.common import MANY, ONE, RANDOM, curve, saved
-from icl_synth.presets import FIRST, OTHER_WORLDS
+from icl_synth.presets.transfer import FIRST, OTHER_WORLDS
 from icl_synth.trends import slope
 
 TITLE = "Synthetic documents first, real text after: which synthetic world saves most (exploratory)"
