@@ -138,7 +138,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     by = pick(rows, quantity="more").groupby("budget").value.mean()
     low, high = (100 * np.expm1(end) for end in (by.min(), by.max()))
     panel.set_title(
-        f"Read before the decay, the loss above Bayes is {low:+.0f} to {high:+.0f} %\nof a matched run's, by budget",
+        f"Read before the decay, losses are {low:+.0f} to {high:+.0f} % further above exact Bayes\nthan matched ones, "
+        "by budget",
         size=11,
     )
     return figure
