@@ -85,6 +85,15 @@ def test_of_curves_alone_the_runs_of_recorded_seeds_are_there_too(folder, monkey
     assert set(found[2].after) == {one.name for one in found[:2]} and len(found) == 3
 
 
+def test_an_experiment_is_asked_for_its_own_seeds_alone(folder, monkeypatch):
+    monkeypatch.setattr(record, "state", lambda *_: "missing")
+    monkeypatch.setattr(record, "seeds_left", lambda _, __, wanted=(): wanted)
+    few = experiment("scaling/controls")._replace(presets={"quick": Preset(Suite({"a": "quick"}, (0, 1)), None)})
+    many = experiment("scaling/isoflop")._replace(presets={"quick": Preset(Suite({"a": "quick"}, (0, 1, 2)), None)})
+    commands = {one.name: one.command[6:] for one in schedule.tasks([few, many], "quick", "auto", (0, 2))}
+    assert commands["scaling/controls"] == ["--seeds", "0"] and commands["scaling/isoflop"] == ["--seeds", "0", "2"]
+
+
 def test_what_is_fresh_takes_no_process(monkeypatch):
     monkeypatch.setattr(record, "state", lambda *_: "fresh")
     assert schedule.tasks([experiment("learning/posterior")], "quick", "auto") == []

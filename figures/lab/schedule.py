@@ -69,7 +69,8 @@ def tasks(experiments: list[Experiment], preset: str, precision: Precision, seed
             command = ["figures.lab.runs", job.training, str(job.seed), precision, *(["curve"] if job.curve else [])]
             missing.setdefault(job.folder.name, Task(job.folder.name, command, job=job))
         command = ["figures", experiment.name, "--preset", preset, "--precision", precision]
-        command += ["--seeds", *map(str, seeds)] if seeds else []
+        own = [str(seed) for seed in seeds if seed in experiment.presets[preset].suite.seeds]
+        command += ["--seeds", *own] if own else []
         after = tuple(job.folder.name for job in needed)
         picture = record.file_of(experiment.name, preset, ".png")
         makings.append(Task(experiment.name, command, after, experiment.alone, picture=picture))

@@ -57,7 +57,8 @@ DIFFERS = (
     "matter how N is counted requires the same of approach 3 with N counted with attention, by weights alone, and by "
     "weights inside layers, over the same samples. Pearce and Song leave out embeddings, which are at most an eighth "
     "of our weights; ours differ in attention. Approach 2 also stands beside with the sizes that were planned at first "
-    "alone."
+    "alone. One batch serves all sizes, and half of it helps larger models more (scaling/controls): tuned by size it "
+    "would probably raise a."
 )
 PUBLISHED = ("scaling.csv",)
 LOW, HIGH, EQUAL = 0.45, 0.55, 0.05

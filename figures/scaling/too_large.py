@@ -110,7 +110,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         for side in SIDES
         if side in set(rows.side)
     ]
-    panel.set_title(f"Loss above exact Bayes at equal compute: about four times {', '.join(lost)}", size=11)
+    panel.set_title(f"Loss above Bayes at equal compute: about four times {', '.join(lost)}", size=11)
     return figure
 
 
