@@ -106,7 +106,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     panel.minorticks_off()
     legend_below(figure, panel, 2)
     lost = [
-        f"{side} {100 * np.expm1(pick(rows, side=side).value.mean()):+.0f} %"
+        f"{side} {100 * np.expm1(over_budgets(pick(rows, side=side)).mean):+.0f} %"
         for side in SIDES
         if side in set(rows.side)
     ]
