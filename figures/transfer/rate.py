@@ -32,14 +32,8 @@ class Sizes(NamedTuple):
 
 def suite(scale: str) -> Suite:
     """Both arms at each factor."""
-    names = {(arm, factor): f"{scale}-transfer-{arm}" for arm in (RANDOM, MANY) for factor in FACTORS}
-    return Suite(
-        {
-            f"{arm}, {factor}": name if factor == "once" else f"{name}-rate-{factor}"
-            for (arm, factor), name in names.items()
-        },
-        (SEED,),
-    )
+    arms = [(arm, factor) for arm in (RANDOM, MANY) for factor in FACTORS]
+    return Suite({f"{arm}, {factor}": f"{scale}-transfer-{arm}-rate-{factor}" for arm, factor in arms}, (SEED,))
 
 
 PRESETS = presets({scale: suite(scale) for scale in ("quick", "small")}, quick=Sizes(), small=Sizes())

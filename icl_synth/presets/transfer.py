@@ -79,12 +79,18 @@ FIRST = {
 OWN_WORLDS = frozenset(name for name, run in FIRST.items() if run.data.world == "random")  # one for each seed
 
 
-def _reading(like: TrainConfig, steps: int) -> TrainConfig:
+RATE = {"quick": 1.0, "small": 1.0}  # of the second stage, times the recipe's: figures/transfer/rate chooses
+
+
+def _reading(like: TrainConfig, steps: int, rate: float) -> TrainConfig:
     """The same model and recipe on Shakespeare's works; evaluated after as many tokens whatever the batch."""
-    every = 800 // like.batch
+    every, own = 800 // like.batch, like.optimizer
     return dataclasses.replace(
         like,
         steps=steps,
+        optimizer=dataclasses.replace(
+            own, learning_rate=rate * own.learning_rate, muon_learning_rate=rate * own.muon_learning_rate
+        ),
         evaluate_every=every,
         evaluation_documents=256,
         keep_every=2 * every,
@@ -96,31 +102,24 @@ def _reading(like: TrainConfig, steps: int) -> TrainConfig:
 
 # then 8.2 million characters; `more` has the tokens of both stages, and none before
 READING = {
-    f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else steps)
+    f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else steps, RATE[scale])
     for scale, steps, more in (("quick", 600, 1000), ("small", 4000, 6000))
     for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention",
                 *OTHER_WORLDS[scale])
 } | {
     f"{scale}-transfer-{arm}-{shape}": _reading(
-        like := OTHER_MODELS[f"{scale}-{shape}"], steps * SHORT[scale].batch // like.batch
+        like := OTHER_MODELS[f"{scale}-{shape}"], steps * SHORT[scale].batch // like.batch, RATE[scale]
     )
     for scale, steps in (("quick", 600), ("small", 4000))
     for shape in ("wide", "lstm")
     for arm in ("random", "many", "one")
 }  # fmt: skip
-# half and twice the second stage's rates, on a seed of its own, for the choice of the rate
+# half, once and twice the recipe's rates, on a seed of its own
 RATES = {
-    f"{scale}-transfer-{arm}-rate-{name}": dataclasses.replace(
-        (like := READING[f"{scale}-transfer-{arm}"]),
-        optimizer=dataclasses.replace(
-            like.optimizer,
-            learning_rate=factor * like.optimizer.learning_rate,
-            muon_learning_rate=factor * like.optimizer.muon_learning_rate,
-        ),
-    )
-    for scale in ("quick", "small")
+    f"{scale}-transfer-{arm}-rate-{name}": _reading(SHORT[scale], steps, factor)
+    for scale, steps in (("quick", 600), ("small", 4000))
     for arm in ("random", "many")
-    for name, factor in (("half", 0.5), ("double", 2.0))
+    for name, factor in (("half", 0.5), ("once", 1.0), ("double", 2.0))
 }
 AFTER = {
     name: After(
