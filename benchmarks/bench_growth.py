@@ -27,6 +27,9 @@ class Job(NamedTuple):
     axes: dict[str, tuple[int, ...]]
 
 
+CONTEXTS = (64, 128, 256, 512, 1024, 2048)
+STEP = {"width": 128, "depth": 4, "context": 256}  # of the transformer whose step is timed, and which generates
+ROOM = 256  # tokens of a text that is generated, where its length does not grow
 CAN_KEEP_TO_CORES = hasattr(os, "sched_setaffinity") and cores() > 1
 JOBS = {
     "training": Job(
@@ -36,16 +39,16 @@ JOBS = {
         {
             "width": (32, 64, 128, 256, 512),
             "depth": (1, 2, 4, 8, 16),
-            "context": (64, 128, 256, 512, 1024, 2048),
+            "context": CONTEXTS,
             "batch": (2, 4, 8, 16, 32, 64),
             "cores": (1, cores()) if CAN_KEEP_TO_CORES else (),
         },
     ),
     "attention": Job(
-        "Attention's product", "key",
-        "64 queries with so many keys, 4 heads of 32, as a training step has them: where a key's time grows, attention "
-        "takes more than its count.",
-        {"keys": (64, 128, 256, 512, 1024, 2048)},
+        "Attention", "token",
+        "Causal attention of one document with its gradients, 4 heads of 32, as in a layer of that step. Only its "
+        "products are counted; softmax and mask are not.",
+        {"context": CONTEXTS},
     ),
     "decoding": Job(
         "Generation", "token",
@@ -63,7 +66,8 @@ JOBS = {
     ),
     "bayes": Job(
         "Exact Bayes", "token",
-        "The loss on 64 documents of 256 tokens of the official world, one size changed at a time.",
+        "The loss on 64 documents of 256 tokens of the official world, one size changed at a time. Only the products "
+        "that move a state are counted; what else is done to its entities x properties numbers grows as entities^1.",
         {"concepts": (2, 4, 8, 16, 32, 64), "entities": (5, 10, 20, 40, 80), "tokens": (64, 256, 1024, 4096)},
     ),
 }  # fmt: skip
@@ -152,8 +156,32 @@ def report(measured: dict[str, Any]) -> list[str]:
         lines += [f"### {job.name}", "", job.says, ""]
         for axis, points in axes.items():
             lines += axis_table(axis, job.unit, points)
+        lines += bends(name, measured["jobs"])
         lines += [line for file, _ in pictures(name, [*axes]) for line in (f"![{job.name}]({file})", "")]
     return [*lines, *seeds(measured), *beginnings(measured["start"])]
+
+
+def bends(name: str, jobs: dict[str, dict[str, dict[str, Point]]]) -> list[str]:
+    """What bends a job's line beside what is counted: attention in training, the cache's bytes in generation."""
+
+    def best(job: str, axis: str, size: int) -> float:
+        return min(jobs[job][axis][str(size)]["seconds"])
+
+    if name == "attention":
+        shortest, *_, longest = CONTEXTS
+        step, alone = (best(job, "context", longest) - best(job, "context", shortest) for job in ("training", name))
+        return [
+            f"In the training step a token takes {1e6 * step:.0f} µs longer at a context of {longest:,} than at "
+            f"{shortest}. The attention of its {STEP['depth']} layers takes {1e6 * STEP['depth'] * alone:.0f} µs "
+            "longer when it is timed alone, as here.", "",
+        ]  # fmt: skip
+    if name == "decoding":
+        batches = JOBS[name].axes["batch"]
+        held = {batch: 8.0 * batch * STEP["depth"] * STEP["width"] * (ROOM + 1) for batch in batches}
+        rates = {batch: held[batch] / (batch * best(name, "batch", batch)) for batch in batches}
+        told = (f"{held[n] / 1e6:.1f} MB at batch {n}, {rates[n] / 1e9:.1f} GB per second" for n in batches[::2])
+        return [f"A reading goes through all keys and values: {'; '.join(told)}.", ""]
+    return []
 
 
 def pictures(name: str, axes: list[str]) -> Iterator[tuple[str, list[str]]]:

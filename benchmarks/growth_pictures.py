@@ -32,10 +32,15 @@ def draw_axes(path: Path, name: str, axes: dict[str, dict[str, Point]]) -> None:
     panels[0].set_ylabel(f"{job.unit}s per second")
     for panel, (axis, points) in zip(panels[len(axes) :], axes.items(), strict=False):
         draw_memory(panel, axis, {size: point for size, point in points.items() if point["memory"]})
-    grows = ", ".join(f"{axis}$^{{{exponents(points)[0]:.1f}}}$" for axis, points in axes.items())
+    grows = ", ".join(f"{axis}$^{{{power(exponents(points)[0])}}}$" for axis, points in axes.items())
     figure.suptitle(f"{job.name}: the time of a {job.unit} grows as {grows}", size=11)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
+
+
+def power(exponent: float) -> str:
+    """An exponent to one digit; a zero has no sign."""
+    return f"{round(exponent, 1) + 0.0:.1f}"
 
 
 def draw_rates(panel: Axes, axis: str, points: dict[str, Point]) -> None:
@@ -49,7 +54,7 @@ def draw_rates(panel: Axes, axis: str, points: dict[str, Point]) -> None:
     for exponent, what, colour, side in zip(
         exponents(points), ("measured", "counted"), (style.BLUE, style.GREY), ("left", "right"), strict=True
     ):
-        panel.set_title(f"{what} {exponent:.2f}", color=colour, size=8, loc=side)
+        panel.set_title(f"{what}\n{exponent:.2f}", color=colour, size=8, loc=side)
 
 
 def draw_memory(panel: Axes, axis: str, points: dict[str, Point]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks.bench_growth import ROOM, STEP
 from benchmarks.bench_limits import training_operations
 from benchmarks.our_pruning import problem
 from benchmarks.our_step import BATCH, stepping
@@ -25,14 +26,13 @@ from decoding.readers import Reader, as_reader
 from icl_synth import checkpoints
 from icl_synth.bayes import token_log_likelihoods
 from icl_synth.concept_hmm import WorldConfig, sample_concept_hmm
-from icl_synth.layers import QUERY_BLOCK, product
+from icl_synth.layers import causal_attention
 from icl_synth.scaling.counts import count
 from icl_synth.transformer import TransformerConfig
 
 TIMINGS, AT_LEAST = 3, 0.3  # seconds of a timing
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TOKENS = 4096  # of a training step where the context grows
-ROOM = 256  # tokens of a text that is generated, where its length does not grow
 CONTEXT = 4096  # of the model that generates
 
 
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
 def training(axis: str, value: int) -> Work:
     """A step of the transformer of `make bench`, one number changed. A unit is a token."""
-    sizes = {"width": 128, "depth": 4, "context": 256, "batch": BATCH} | {axis: value}
+    sizes = STEP | {"batch": BATCH} | {axis: value}
     if axis == "context":
         sizes["batch"] = max(1, TOKENS // value)
     heads = max(1, sizes["width"] // 32)
@@ -58,11 +58,14 @@ def training(axis: str, value: int) -> Work:
     return Work(lambda: step(1), sizes["batch"] * sizes["context"], operations)
 
 
-def attention(_: str, keys: int) -> Work:
-    """The product of 64 queries with so many keys, 4 heads of 32, as in training. A unit is a key."""
-    query, key = (jax.random.normal(jax.random.key(i), (4, number, 32)) for i, number in enumerate((QUERY_BLOCK, keys)))
-    score = jax.jit(lambda query, key: product(query, key.swapaxes(1, 2), "float32"))
-    return Work(lambda: score(query, key).block_until_ready(), keys, 2.0 * query.size)
+def attention(_: str, context: int) -> Work:
+    """Causal attention of one document with its gradients, as in a layer of that step. A unit is a token."""
+    config = TransformerConfig(50, context, 1, STEP["width"], STEP["width"] // 32)
+    shape = (1, config.heads, context, 32)
+    query, key, value = (jax.random.normal(jax.random.key(i), shape) for i in range(3))
+    gradients = jax.jit(jax.grad(lambda *of: causal_attention(*of, "float32").sum(), argnums=(0, 1, 2)))
+    operations = 6.0 * count(config, context).attention
+    return Work(lambda: jax.block_until_ready(gradients(query, key, value)), context, operations)
 
 
 def reader(width: int, depth: int, context: int) -> Reader:
@@ -80,7 +83,7 @@ def decoding(axis: str, value: int) -> Work:
     """A reading of one token in every row (gamma: the readings of a round, all accepted). A unit is a token."""
     sizes = {"batch": 1, "length": ROOM, "gamma": 0} | {axis: value}
     batch, room, gamma = sizes["batch"], sizes["length"], sizes["gamma"]
-    target, draft = reader(128, 4, CONTEXT), reader(64, 1, CONTEXT)
+    target, draft = reader(STEP["width"], STEP["depth"], CONTEXT), reader(64, 1, CONTEXT)
     read = functools.partial(speedup.read_often, target, batch, room)
     propose = functools.partial(speedup.read_often, draft, batch, room)
 

@@ -85,6 +85,11 @@ def grown(power):
     }
 
 
+@pytest.mark.parametrize(("exponent", "written"), [(-0.03, "0.0"), (-0.18, "-0.2"), (1.67, "1.7")])
+def test_a_power_of_zero_has_no_sign(exponent, written):
+    assert growth_pictures.power(exponent) == written
+
+
 def test_exponents_are_those_of_the_best_times():
     points = grown(1.5)["pruning"]["width"]
     assert bench_growth.exponents(points) == pytest.approx((1.5, 2.0))
@@ -108,6 +113,10 @@ def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path,
     assert "side by side: 200,000 tokens per second together. One seed on all cores: 125,000." in text
     assert "| none compiled before | 6.5 | 7.1 | 0.1 | 2.0 | 4.0 | 1.0 |" in text
     assert "| all in JAX's cache on disk | 2.5 | 3.1 | 0.1 | 2.0 | 0.0 | 1.0 |" in text
+    later = 1e6 * 1e-6 * (2048**1.5 - 64**1.5)
+    assert f"takes {later:.0f} µs longer at a context of 2,048 than at 64" in text
+    assert f"The attention of its 4 layers takes {4 * later:.0f} µs longer" in text
+    assert "67.4 MB at batch 64, 2.1 GB per second" in text  # 67.4 MB in 64 * 64^1.5 µs
     monkeypatch.setattr(growth_pictures, "HERE", tmp_path)
     growth_pictures.draw(measured)
     drawn = {path.name for path in tmp_path.glob("*.png")}
@@ -122,6 +131,7 @@ def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path,
         ("pruning", "width", 16, 16**3 * 4 / 3),
         ("training", "cores", 1, 5_551_872),
         ("decoding", "gamma", 1, 2_116_864 + 171_008 / 2),
+        ("attention", "context", 64, 6 * 64 * 128),
     ],
 )
 def test_a_point_of_growth_is_measured(job, axis, size, operations):
