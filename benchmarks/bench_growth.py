@@ -29,7 +29,8 @@ class Job(NamedTuple):
 
 CONTEXTS = (64, 128, 256, 512, 1024, 2048)
 STEP = {"width": 128, "depth": 4, "context": 256}  # of the transformer whose step is timed, and which generates
-ROOM = 256  # tokens of a text that is generated, where its length does not grow
+ROOM, SHORT = 256, 16  # tokens of a text that is generated, where its length does not grow
+SHORT_TEXTS, BATCHES = "batch of short texts", (1, 2, 4, 8, 16, 32, 64)
 CAN_KEEP_TO_CORES = hasattr(os, "sched_setaffinity") and cores() > 1
 JOBS = {
     "training": Job(
@@ -53,10 +54,12 @@ JOBS = {
     "decoding": Job(
         "Generation", "token",
         "A transformer of 4 layers of 128 reads a token in every row, after a cache with room for 256 more. Attention "
-        "reads every slot, filled or not. By gamma: the readings of a round in which all proposals of a draft of 1 "
-        "layer of 64 are accepted.",
+        f"reads every slot, filled or not. {SHORT_TEXTS.capitalize()} have room for {SHORT} more: where a token of a "
+        "large batch takes longer only after long texts, reading their cache takes it. By gamma: the readings of a "
+        "round in which all proposals of a draft of 1 layer of 64 are accepted.",
         {
-            "batch": (1, 2, 4, 8, 16, 32, 64),
+            "batch": BATCHES,
+            SHORT_TEXTS: BATCHES,
             "length": (64, 128, 256, 512, 1024, 2048, 4096),
             "gamma": (1, 2, 4, 8, 16),
         },
@@ -72,6 +75,8 @@ JOBS = {
     ),
 }  # fmt: skip
 UPPER = 3  # sizes at the end of an axis to which an exponent is fitted
+TRAINING = ("training", "cores")
+TURNS = 3
 AT_ONCE_SECONDS = 3.0  # of a timing of trainings side by side, which do not begin at the same moment
 ACROSS = 3  # panels of a picture
 
@@ -86,12 +91,22 @@ def measure() -> dict[str, Any]:
         }
         for name, job in JOBS.items()
     }
-    return {"jobs": grown, "at once": at_once() if CAN_KEEP_TO_CORES else [], "start": [*starts()]}
+    return {"jobs": grown, "at once": at_once() if CAN_KEEP_TO_CORES else None, "start": [*starts()]}
 
 
-def at_once() -> list[float]:
-    """Seconds of a token of trainings side by side, a seed on each core: the best of each."""
-    command = [sys.executable, "-m", "benchmarks.our_growth", "training", "cores", "1", str(AT_ONCE_SECONDS)]
+def at_once() -> dict[str, list[float]]:
+    """Seconds of a token of one training on all cores, and of trainings side by side, a seed on each core: in turns,
+    for a machine may be slower a minute later."""
+    seconds: dict[str, list[float]] = {"one": [], "side by side": []}
+    for _ in range(TURNS):
+        seconds["one"] += json.loads(said("benchmarks.our_growth", *TRAINING, cores(), AT_ONCE_SECONDS))["seconds"]
+        seconds["side by side"].append(1 / sum(1 / of_one for of_one in side_by_side()))
+    return seconds
+
+
+def side_by_side() -> list[float]:
+    """Seconds of a token of each of the trainings that run at once: the best of each."""
+    command = [sys.executable, "-m", "benchmarks.our_growth", *TRAINING, "1", str(AT_ONCE_SECONDS)]
     processes = []
     for core in sorted(os.sched_getaffinity(0)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -192,15 +207,14 @@ def pictures(name: str, axes: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 def seeds(measured: dict[str, Any]) -> Iterator[str]:
     """Several seeds at once, a process on each core, beside one after another on all."""
-    if not measured["at once"]:
+    if measured["at once"] is None:
         return
-    on_all = list(measured["jobs"]["training"]["cores"].values())[-1]
-    together = sum(1 / seconds for seconds in measured["at once"])
+    rates = {how: 1 / min(seconds) for how, seconds in measured["at once"].items()}
     yield "### Several seeds at once"
     yield ""
     yield (
-        f"A seed on each core, side by side: {together:,.0f} tokens per second together. One seed on all cores: "
-        f"{1 / min(on_all['seconds']):,.0f}. `--jobs` trains side by side."
+        f"A seed on each core, side by side: {rates['side by side']:,.0f} tokens per second together. One seed on all "
+        f"cores: {rates['one']:,.0f}. Best of {TURNS} turns. `--jobs` trains side by side."
     )
     yield ""
 

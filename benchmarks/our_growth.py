@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks.bench_growth import ROOM, STEP
+from benchmarks.bench_growth import ROOM, SHORT, SHORT_TEXTS, STEP
 from benchmarks.bench_limits import training_operations
 from benchmarks.our_pruning import problem
 from benchmarks.our_step import BATCH, stepping
@@ -82,6 +82,8 @@ def reading_operations(config: Any, room: int) -> float:
 def decoding(axis: str, value: int) -> Work:
     """A reading of one token in every row (gamma: the readings of a round, all accepted). A unit is a token."""
     sizes = {"batch": 1, "length": ROOM, "gamma": 0} | {axis: value}
+    if axis == SHORT_TEXTS:
+        sizes |= {"batch": value, "length": SHORT}
     batch, room, gamma = sizes["batch"], sizes["length"], sizes["gamma"]
     target, draft = reader(STEP["width"], STEP["depth"], CONTEXT), reader(64, 1, CONTEXT)
     read = functools.partial(speedup.read_often, target, batch, room)

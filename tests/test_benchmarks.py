@@ -107,10 +107,10 @@ def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path,
     parts = {"interpreter": 0.1, "imports": 2.0, "compiling": 4.0, "the rest": 1.0}
     start = {"first step": 6.5, "parts": parts}
     cached = {"first step": 2.5, "parts": {name: value for name, value in parts.items() if name != "compiling"}}
-    measured = {"jobs": jobs, "at once": [2e-5] * 4, "start": [start, cached]}
+    measured = {"jobs": jobs, "at once": {"one": [9e-6, 8e-6], "side by side": [5e-6]}, "start": [start, cached]}
     text = "\n".join(bench_growth.report(measured))
     assert "grow as entities^1.50, its operations as entities^2.00" in text and ("| not told |" in text) != told
-    assert "side by side: 200,000 tokens per second together. One seed on all cores: 125,000." in text
+    assert "side by side: 200,000 tokens per second together. One seed on all cores: 125,000. Best" in text
     assert "| none compiled before | 6.5 | 7.1 | 0.1 | 2.0 | 4.0 | 1.0 |" in text
     assert "| all in JAX's cache on disk | 2.5 | 3.1 | 0.1 | 2.0 | 0.0 | 1.0 |" in text
     later = 1e6 * 1e-6 * (2048**1.5 - 64**1.5)
@@ -121,7 +121,7 @@ def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path,
     growth_pictures.draw(measured)
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {file for name in jobs for file, _ in bench_growth.pictures(name, [*jobs[name]])}
-    assert len(drawn) == 6 and all(f"({file})" in text for file in drawn)
+    assert len(drawn) == 7 and all(f"({file})" in text for file in drawn)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,7 @@ def test_the_report_of_growth_names_every_size_and_every_picture(told, tmp_path,
         ("pruning", "width", 16, 16**3 * 4 / 3),
         ("training", "cores", 1, 5_551_872),
         ("decoding", "gamma", 1, 2_116_864 + 171_008 / 2),
+        ("decoding", "batch of short texts", 2, 1_588_480 + 4 * 4 * 128 * 17),
         ("attention", "context", 64, 6 * 64 * 128),
     ],
 )
