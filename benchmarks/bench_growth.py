@@ -54,7 +54,7 @@ JOBS = {
     "decoding": Job(
         "Generation", "token",
         "A transformer of 4 layers of 128 reads a token in every row, after a cache with room for 256 more. Attention "
-        f"reads every slot, filled or not. {SHORT_TEXTS.capitalize()} have room for {SHORT} more: where a token of a "
+        f"reads every slot, filled or not. A {SHORT_TEXTS} has room for {SHORT} more: where a token of a "
         "large batch takes longer only after long texts, reading their cache takes it. By gamma: the readings of a "
         "round in which all proposals of a draft of 1 layer of 64 are accepted.",
         {
