@@ -13,7 +13,8 @@ from figures.lab.catalogue import experiment
 from figures.lab.presets import Preset, Suite
 from icl_synth import checkpoints, presets, run_folder
 from icl_synth.presets import PRESETS
-from icl_synth.presets.transfer import AFTER, FIRST, OWN_WORLDS, RATES, READING, After
+from icl_synth.presets.recipes import SHORT
+from icl_synth.presets.transfer import AFTER, FIRST, OWN_WORLDS, RATE, RATES, READING, After
 from tests.toys import TOY, on
 
 FIRST_TOY, SECOND_TOY = on(world="random", concepts=2, vocab_size=51), dataclasses.replace(TOY, steps=4)
@@ -87,6 +88,19 @@ def test_what_runs_begin_with_counts_for_rows(toys, monkeypatch):
     monkeypatch.setattr(runs, "OWN_WORLDS", set())
     digests.add(record.asked(asked._replace(presets={"toy": Preset(Suite({"model": "kept"}), sizes)}), "toy"))
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("scale", ["quick", "small"])
+def test_the_second_stage_has_its_factor_times_the_recipes_rates(scale):
+    def ratio(run):
+        recipe, own = SHORT[scale].optimizer, run.optimizer
+        assert own.learning_rate / recipe.learning_rate == own.muon_learning_rate / recipe.muon_learning_rate
+        return own.learning_rate / recipe.learning_rate
+
+    for name, factor in (("half", 0.5), ("once", 1.0), ("double", 2.0)):
+        assert {ratio(RATES[f"{scale}-transfer-{arm}-rate-{name}"]) for arm in ("random", "many")} == {factor}
+    arms = [name for name in READING if name.startswith(f"{scale}-transfer-") and not name.endswith(("-wide", "-lstm"))]
+    assert {ratio(READING[name]) for name in arms} == {RATE[scale]}
 
 
 def test_every_arm_of_the_transfer_experiment_fits_what_it_goes_on_from():
