@@ -162,7 +162,8 @@ def report(measured: dict[str, Any]) -> list[str]:
     """The section of benchmarks/RESULTS.md."""
     lines = [
         "## How costs grow", "",
-        f"The best of several timings. Operations are counted by hand, exponents fitted to the {UPPER} largest sizes. "
+        "The best of several timings. Sizes are measured one after another, so that a machine whose speed changes in "
+        f"between scatters them. Operations are counted by hand, exponents fitted to the {UPPER} largest sizes. "
         "Memory is the most that the process held beyond its imports, compiling and data included. In the pictures a "
         "dashed line is what the speed would be if every operation were as fast as at the best size.", "",
     ]  # fmt: skip

@@ -79,6 +79,7 @@ FIRST = {
 OWN_WORLDS = frozenset(name for name, run in FIRST.items() if run.data.world == "random")  # one for each seed
 
 
+STEPS = {"quick": 600, "small": 4000}  # of the second stage: 8.2 million characters of `small`
 RATE = {"quick": 1.0, "small": 1.0}  # of the second stage, times the recipe's: figures/transfer/rate chooses
 
 
@@ -100,24 +101,24 @@ def _reading(like: TrainConfig, steps: int, rate: float) -> TrainConfig:
     )
 
 
-# then 8.2 million characters; `more` has the tokens of both stages, and none before
+# `more` has the tokens of both stages, and none before
 READING = {
-    f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else steps, RATE[scale])
-    for scale, steps, more in (("quick", 600, 1000), ("small", 4000, 6000))
+    f"{scale}-transfer-{arm}": _reading(SHORT[scale], more if arm == "more" else STEPS[scale], RATE[scale])
+    for scale, more in (("quick", 1000), ("small", 6000))
     for arm in ("random", "more", "many", "one", "uniform", "shuffled", "dyck", "permuted", "attention",
                 *OTHER_WORLDS[scale])
 } | {
     f"{scale}-transfer-{arm}-{shape}": _reading(
-        like := OTHER_MODELS[f"{scale}-{shape}"], steps * SHORT[scale].batch // like.batch, RATE[scale]
+        like := OTHER_MODELS[f"{scale}-{shape}"], STEPS[scale] * SHORT[scale].batch // like.batch, RATE[scale]
     )
-    for scale, steps in (("quick", 600), ("small", 4000))
+    for scale in STEPS
     for shape in ("wide", "lstm")
     for arm in ("random", "many", "one")
 }  # fmt: skip
 # half, once and twice the recipe's rates, on a seed of its own
 RATES = {
-    f"{scale}-transfer-{arm}-rate-{name}": _reading(SHORT[scale], steps, factor)
-    for scale, steps in (("quick", 600), ("small", 4000))
+    f"{scale}-transfer-{arm}-rate-{name}": _reading(SHORT[scale], STEPS[scale], factor)
+    for scale in STEPS
     for arm in ("random", "many")
     for name, factor in (("half", 0.5), ("once", 1.0), ("double", 2.0))
 }
